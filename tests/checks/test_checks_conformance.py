@@ -1,4 +1,4 @@
-"""The table of checks: each keeps the contract, and no two are mixed up."""
+"""The table of checks: each check keeps the contract, and no id is used twice."""
 
 import sys
 
@@ -17,10 +17,10 @@ def check(request):
 
 
 class TestEachCheck(CheckConformance):
-    """See there."""
+    """The contract of ICheck, for each check of the table."""
 
 
-def test_a_check_that_cannot_look_is_an_error():
+def test_a_check_without_a_look_method_is_an_error():
     with pytest.raises(NotImplementedError):
         Check().look(None)
 
@@ -40,15 +40,15 @@ def test_all_checks_of_the_modules_are_in_the_table():
     shipped = {
         kind for kind in Check.__subclasses__() if kind.__module__.startswith(checks.__name__)
     }
-    of_the_knowledge_base = {KnownIssues}  # asked with them; it needs the life of a process
+    of_the_knowledge_base = {KnownIssues}  # runs with the others, but is not in the table
     assert shipped - of_the_knowledge_base == {type(check) for check in CHECKS}
 
 
-#: Asks each check in a fresh process, and says which of them define a class by `exec` of a text, as
-#: a dataclass and a named tuple are, or import a module that does.
+#: Runs each check in a fresh process, and prints each one that defines a class by `exec` of a text,
+#: as a dataclass or a named tuple does, or that imports a module that does so.
 LATE_CLASSES = """
 import sys
-import urllib.parse  # each Zope has loaded it long before
+import urllib.parse  # every Zope has already loaded it
 from pathlib import Path
 from Products.StabilityMonitor.checks.everycheck import CHECKS
 from Products.StabilityMonitor.checks.knownissues import KnownIssues
@@ -65,14 +65,15 @@ sys.addaudithook(watch)
 for check in (*CHECKS, KnownIssues()):
     asked = check.id
     check.look(site)
-print('all were asked')
+print('all checks have run')
 """
 
 
 @pytest.mark.skipif(
-    sys.version_info >= (3, 14), reason='Python 3.14 keeps in mind that it is to end by SIGINT'
+    sys.version_info >= (3, 14),
+    reason='Python 3.14 remembers that SIGINT ends it, see test_classes_of_threads.py',
 )
-def test_no_check_defines_a_class_when_it_is_asked(tmp_path):
+def test_no_check_defines_a_class_when_it_runs(tmp_path):
     """See tests/recording/test_classes_of_threads.py."""
     done = run_python('-c', LATE_CLASSES, tmp_path)
-    assert (done.stdout, done.stderr) == ('all were asked\n', '')
+    assert (done.stdout, done.stderr) == ('all checks have run\n', '')

@@ -1,4 +1,4 @@
-"""Checks of what a test cannot or must not do to its machine: recorded and written worlds."""
+"""Checks of cases that a test cannot or must not make on its machine: from recorded files."""
 
 import logging
 import re
@@ -48,7 +48,7 @@ def on(year, month, day):
 
 
 def tree(folder, **files):
-    """Files of a recorded world; __ stands for a slash."""
+    """Write files with this content into `folder`; __ in a name stands for a slash."""
     for name, content in files.items():
         path = folder / name.replace('__', '/')
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -71,14 +71,14 @@ def tree(folder, **files):
         ((3, 99, 0), on(2026, 11, 23), 'ok'),
     ],
 )
-def test_the_age_of_python(version, day, severity):
+def test_a_python_without_security_fixes_is_a_warning(version, day, severity):
     (found,) = look(interpreter.EndOfLife, python=Interpreter(version, 'final'), now=day)
     assert found.severity.code == severity
     assert severity != 'warning' or '-m venv' in str(found.action)
 
 
 @pytest.mark.parametrize('level', ['alpha', 'candidate'])
-def test_a_pre_release(level):
+def test_a_pre_release_of_python_is_a_warning(level):
     (found,) = look(interpreter.EndOfLife, python=Interpreter((3, 15, 0), level))
     assert found.severity.code == 'warning' and level in found.title
 
@@ -92,7 +92,7 @@ def test_a_pre_release(level):
         (Interpreter(), 'ok', ''),
     ],
 )
-def test_the_build_of_python(python, severity, word):
+def test_a_free_threaded_or_debug_build_is_a_warning(python, severity, word):
     (found,) = look(interpreter.Build, python=python)
     assert found.severity.code == severity and word in found.detail
 
@@ -100,7 +100,7 @@ def test_the_build_of_python(python, severity, word):
 # -- memory ----------------------------------------------------------------------------------------
 
 
-def test_a_machine_that_is_full(tmp_path):
+def test_a_machine_without_free_memory_is_a_warning(tmp_path):
     proc = tree(
         tmp_path,
         meminfo='MemTotal:  1000000 kB\nMemAvailable:  10000 kB\n',
@@ -109,7 +109,7 @@ def test_a_machine_that_is_full(tmp_path):
     assert severities(look(memory.Limit, proc=proc)) == {'memory-limit:host': 'warning'}
 
 
-#: Of 16 MB of page cache 15 must be written before they can go.
+#: Of 16 MB of page cache, 15 MB must be written to disk before the kernel can drop them.
 CACHE = {
     2: 'inactive_file 10000000\nactive_file 6000000\nfile_dirty 9000000\nfile_writeback 6000000\n',
     1: 'inactive_file 99000000\ntotal_inactive_file 10000000\ntotal_active_file '
@@ -138,8 +138,8 @@ CACHE = {
     ],
 )
 @pytest.mark.parametrize('above', [False, True])
-def test_both_kinds_of_cgroups(tmp_path, version, files, name, above):
-    """Of this group, and of one above it that is shared with others."""
+def test_memory_near_the_limit_of_a_cgroup_is_critical(tmp_path, version, files, name, above):
+    """For the cgroup of this process, and for a parent cgroup that it shares with others."""
     own = tmp_path / 'service'
     own.mkdir()
     tree(
@@ -164,13 +164,13 @@ def test_both_kinds_of_cgroups(tmp_path, version, files, name, above):
 
 
 @pytest.mark.parametrize('files, severity', [({}, 'info'), ({'vmstat': 'oom_kill 3\n'}, 'info')])
-def test_where_kills_are_not_counted(tmp_path, files, severity):
+def test_oom_kills_that_no_cgroup_counts_are_for_information(tmp_path, files, severity):
     (found,) = look(memory.OomReporting, proc=tree(tmp_path, **files))
     assert found.severity.code == severity
     assert found.action
 
 
-def test_where_kills_are_counted(tmp_path):
+def test_oom_kills_that_a_cgroup_counts_are_ok(tmp_path):
     group = {
         'counter_file': str(tree(tmp_path, counter='low 0\noom_kill 0\n') / 'counter'),
         'directory': '/group',
@@ -193,7 +193,7 @@ def test_where_kills_are_counted(tmp_path):
         ('tmpfs', 'warning'),
     ],
 )
-def test_on_what_the_breadcrumbs_lie(tmp_path, kind, severity):
+def test_breadcrumbs_on_an_unsafe_file_system_are_a_warning(tmp_path, kind, severity):
     proc = tree(tmp_path, self__mountinfo=f'22 1 254:0 / / rw - {kind} /dev/root rw\n')
     (found,) = look(breadcrumbs.Place, proc=proc)
     assert found.severity.code == severity and (severity == 'ok' or kind in found.title)
@@ -207,7 +207,7 @@ def test_on_what_the_breadcrumbs_lie(tmp_path, kind, severity):
         ('memory', '/var/lib/stability'),
     ],
 )
-def test_where_the_breadcrumbs_could_be(tmp_path, home, place):
+def test_the_advice_for_breadcrumbs_names_a_folder_on_a_local_disk(tmp_path, home, place):
     for folder in ('disk/var', 'memory'):
         (tmp_path / folder).mkdir(parents=True)
     mounts = ('22 1 254:0 / / rw - tmpfs x rw', f'23 1 254:1 / {tmp_path}/disk rw - ext4 x rw')
@@ -222,10 +222,10 @@ def test_where_the_breadcrumbs_could_be(tmp_path, home, place):
         (0, 500, 'critical', '0 MiB (0.0%) are free.'),
         (0, 0, 'critical', '0 MiB (0.0%) are free.'),
         (2560, 500, 'critical', '10 MiB (0.3%) are free.'),
-        (500_000, 5, 'warning', '5 files can still be made.'),
+        (500_000, 5, 'warning', 'only 5 more files can be created.'),
     ],
 )
-def test_a_full_disk_tells_what_is_lacking(tmp_path, monkeypatch, blocks, files, severity, lack):
+def test_a_full_disk_says_what_is_short(tmp_path, monkeypatch, blocks, files, severity, lack):
     disk = SimpleNamespace(
         f_flag=0,
         f_frsize=4096,
@@ -274,7 +274,7 @@ def logger(tmp_path):
 
 @pytest.fixture(autouse=True)
 def as_in_a_plain_zope():
-    """Nobody handles the signals that recipes send, whoever started the tests."""
+    """The signals that recipes send have no handler, whatever process started the tests."""
     names = [getattr(signal, name) for name in rotation._KILLING]
     before = {number: signal.signal(number, signal.SIG_DFL) for number in names}
     yield
@@ -310,7 +310,7 @@ def rotated(tmp_path, recipe, **fields):
         ('pkill --signal=USR2 -F /srv/zope/var/Z4.pid', 'SIGUSR2'),
     ],
 )
-def test_an_old_recipe_of_logrotate(tmp_path, line, word):
+def test_a_recipe_that_sends_a_deadly_signal_is_critical(tmp_path, line, word):
     (found,) = rotated(tmp_path, OLD_RECIPE.replace('kill -USR2 `cat /srv/zope/var/Z4.pid`', line))
     assert (
         found.severity.code == 'critical'
@@ -348,7 +348,7 @@ SUPERVISED = {'SUPERVISOR_PROCESS_NAME': 'zope', 'SUPERVISOR_GROUP_NAME': 'sites
         ('kill -3 $(cat /srv/zope/var/Z4.pid)', 'SIGQUIT'),
     ],
 )
-def test_a_recipe_that_names_us_by_other_means(tmp_path, line, word):
+def test_a_recipe_may_name_this_process_in_other_ways(tmp_path, line, word):
     tree(tmp_path / 'proc', **AS_SERVICE)
     recipe = OLD_RECIPE.replace('kill -USR2 `cat /srv/zope/var/Z4.pid`', line)
     (found,) = rotated(tmp_path, recipe, environ=SUPERVISED)
@@ -372,7 +372,7 @@ def test_a_recipe_that_names_us_by_other_means(tmp_path, line, word):
         'pkill -HUP',
     ],
 )
-def test_a_recipe_that_sends_signals_to_others(tmp_path, line):
+def test_a_recipe_that_signals_another_process_is_ok(tmp_path, line):
     tree(tmp_path / 'proc', **AS_SERVICE)
     recipe = OLD_RECIPE.replace('kill -USR2 `cat /srv/zope/var/Z4.pid`', line)
     assert [finding.severity.code for finding in rotated(tmp_path, recipe, environ=SUPERVISED)] == [
@@ -396,12 +396,12 @@ def test_a_recipe_that_sends_signals_to_others(tmp_path, line):
         '"/srv/with blank/*.log" {\n}',
     ],
 )
-def test_recipes_that_do_no_harm(tmp_path, recipe):
+def test_a_harmless_or_broken_recipe_is_ok(tmp_path, recipe):
     (found,) = rotated(tmp_path, recipe)
     assert found.severity.code == 'ok', found
 
 
-def test_a_signal_that_is_handled_does_no_harm(tmp_path):
+def test_a_recipe_that_sends_a_signal_with_a_handler_is_ok(tmp_path):
     signal.signal(signal.SIGUSR2, lambda *args: None)
     assert [finding.severity.code for finding in rotated(tmp_path, OLD_RECIPE)] == ['ok']
 
@@ -414,7 +414,7 @@ def test_a_signal_that_is_handled_does_no_harm(tmp_path):
         (WatchedFileHandler, '', 'ok'),
     ],
 )
-def test_a_recipe_that_renames_an_open_log(tmp_path, logger, kind, more, severity):
+def test_a_recipe_that_renames_an_open_log_is_a_warning(tmp_path, logger, kind, more, severity):
     recipe = f'{tmp_path}/*.log {{\n  weekly\n  {more}\n}}\n'
     (found,) = rotated(tmp_path, recipe, root_logger=logger(kind))
     assert found.severity.code == severity
@@ -436,16 +436,16 @@ def test_a_recipe_that_renames_an_open_log(tmp_path, logger, kind, more, severit
         ('container (this process is its pid 1)', 'info'),
     ],
 )
-def test_who_starts_it_again(name, severity):
+def test_a_process_without_a_supervisor_is_a_warning(name, severity):
     (found,) = look(supervision.Supervisor, context={'supervisor': name})
     assert found.severity.code == severity
     assert severity != 'warning' or 'Restart=on-failure' in str(found.action)
-    assert severity != 'info' or found.title.endswith((' its container.', ' its kubernetes.'))
+    assert severity != 'info' or found.title.endswith((' its container.', ' its Kubernetes pod.'))
 
 
 @pytest.mark.parametrize('name', ['zdaemon', 'supervisord'])
 @pytest.mark.parametrize('parent', [1, 77])
-def test_a_supervisor_that_has_died(name, parent):
+def test_a_supervisor_that_has_died_is_a_warning(name, parent):
     context = {'supervisor': name, 'parent': 50}
     assert [
         finding.severity.code
@@ -462,7 +462,7 @@ def test_a_supervisor_that_has_died(name, parent):
 def under_systemd(
     tmp_path, cgroup, unit='', drop_in='', parent=1, parents_name='systemd', **fields
 ):
-    """The unit lies in all folders under its own name, and as a template."""
+    """The findings of a process in this cgroup.  The unit is a template if its name has an @."""
     proc = tree(
         tmp_path / 'proc', self__cgroup=cgroup + '\n', **{f'{parent}__comm': parents_name + '\n'}
     )
@@ -500,7 +500,7 @@ def under_systemd(
         ('', '', 'info'),
     ],
 )
-def test_the_unit_of_systemd(tmp_path, cgroup, unit, drop_in, severity):
+def test_the_restart_setting_of_a_systemd_unit_decides(tmp_path, cgroup, unit, drop_in, severity):
     (found,) = under_systemd(tmp_path, cgroup, unit, drop_in)
     assert found.severity.code == severity, found
     assert severity != 'warning' or 'systemctl edit zope@one.service' in str(found.action)
@@ -520,7 +520,7 @@ def test_the_unit_of_systemd(tmp_path, cgroup, unit, drop_in, severity):
         '0::/system.slice/ssh.service',
     ],
 )
-def test_a_session_or_a_job_of_a_person_is_no_service(tmp_path, cgroup):
+def test_a_session_or_a_job_is_not_a_service(tmp_path, cgroup):
     (found,) = under_systemd(
         tmp_path, cgroup, '[Service]\nRestart=always\n', parent=50, parents_name='bash'
     )
@@ -534,7 +534,7 @@ def test_a_session_or_a_job_of_a_person_is_no_service(tmp_path, cgroup):
 @pytest.mark.parametrize(
     'parent, name, severity', [(1, 'init', 'ok'), (50, 'systemd', 'ok'), (50, 'zope.sh', 'info')]
 )
-def test_a_child_of_a_script_is_not_what_systemd_watches(tmp_path, parent, name, severity):
+def test_systemd_does_not_watch_the_child_of_a_script(tmp_path, parent, name, severity):
     (found,) = under_systemd(
         tmp_path,
         '0::/system.slice/zope.service',
@@ -547,7 +547,7 @@ def test_a_child_of_a_script_is_not_what_systemd_watches(tmp_path, parent, name,
     )
 
 
-def test_systemd_in_a_world_of_its_own(tmp_path):
+def test_without_a_readable_unit_the_restart_is_not_known(tmp_path):
     (found,) = under_systemd(tmp_path, '0::/')
     assert found.severity.code == 'info' and 'not known' in found.title
 
@@ -568,14 +568,14 @@ def test_systemd_in_a_world_of_its_own(tmp_path):
         ('', ''),
     ],
 )
-def test_who_is_known_to_restart_its_children(tmp_path, command, name):
+def test_supervisors_are_recognised_by_their_command_line(tmp_path, command, name):
     assert runcontext.supervisor(tree(tmp_path, **{'50__cmdline': command}), {}, 50) == name
 
 
 # -- switches --------------------------------------------------------------------------------------
 
 
-def test_switches_of_zope():
+def test_debugging_switches_of_zope_are_found():
     values = {
         'debug-mode': True,
         'verbose-security': True,
@@ -593,7 +593,7 @@ def test_switches_of_zope():
     assert 'debug-mode on' in str(found[0].action)
 
 
-def test_switches_of_a_site_in_production():
+def test_switches_for_production_are_ok():
     values = {'debug-mode': False, 'security-policy-implementation': 'C'}
     assert severities(look(switches.ZopeSwitches, zope=ZopeFacts(switches=values))) == {
         'zope-switches': 'ok'
@@ -606,7 +606,7 @@ def test_switches_of_a_site_in_production():
 @pytest.mark.parametrize(
     'threads, size, severity', [(4, 7, 'ok'), (7, 7, 'ok'), (8, 7, 'warning'), (None, 7, 'info')]
 )
-def test_threads_and_pools(threads, size, severity):
+def test_a_pool_smaller_than_the_number_of_threads_is_a_warning(threads, size, severity):
     zope = ZopeFacts(threads=threads, databases=(Database('main', 'x', size, ('/',)),))
     (found,) = look(databases.ConnectionPools, zope=zope)
     assert found.severity.code == severity
@@ -626,14 +626,14 @@ def test_threads_and_pools(threads, size, severity):
         ('ZODB.MappingStorage.MappingStorage', '/temp_folder', 'ok'),
     ],
 )
-def test_storages(storage, mounted, severity):
+def test_a_temporary_storage_of_the_root_is_a_warning(storage, mounted, severity):
     zope = ZopeFacts(databases=(Database('main', storage, 7, (mounted,)),))
     assert [finding.severity.code for finding in look(databases.DurableStorage, zope=zope)] == [
         severity
     ]
 
 
-def test_the_lines_for_a_storage_are_those_of_zope_conf():
+def test_the_advice_for_a_storage_is_valid_zope_conf():
     zope = ZopeFacts(databases=(Database('main', 'ZODB.DemoStorage.DemoStorage', 7, ('/',)),))
     (found,) = look(databases.DurableStorage, zope=zope)
     assert re.findall(r'"([^"]+)"', str(found.action)) == [
@@ -646,7 +646,7 @@ def test_the_lines_for_a_storage_are_those_of_zope_conf():
 @pytest.mark.parametrize(
     'ahead, severity', [(-1, 'ok'), (30, 'ok'), (61, 'warning'), (86400 * 400, 'warning')]
 )
-def test_a_database_that_is_ahead(ahead, severity):
+def test_a_database_ahead_of_the_clock_is_a_warning(ahead, severity):
     now = time.time()
     zope = ZopeFacts(databases=(Database('main', 'x', 7, last_transaction=lambda: now + ahead),))
     assert [
@@ -655,10 +655,10 @@ def test_a_database_that_is_ahead(ahead, severity):
 
 
 class Disconnected(Exception):
-    """As a storage raises one of its own when its server is down."""
+    """An exception class of a storage, raised when its server is down."""
 
 
-def test_a_database_that_does_not_answer():
+def test_a_database_that_does_not_answer_is_a_warning():
     def down():
         raise Disconnected('no server')
 
@@ -677,7 +677,7 @@ def test_a_database_that_does_not_answer():
 
 
 def walk(*steps):
-    """Samples by steps of (wall, monotonic) seconds."""
+    """Samples from steps of (wall clock, monotonic clock) in seconds."""
     wall, monotonic, samples = 1_790_000_000.0, 500.0, []
     for more, passed in ((0, 0), *steps):
         wall, monotonic = wall + more, monotonic + passed
@@ -696,7 +696,7 @@ def walk(*steps):
         ([], 'info', ''),
     ],
 )
-def test_jumps_between_samples(steps, severity, word):
+def test_clock_jumps_between_samples_are_found(steps, severity, word):
     (found,) = look(
         clocks.Jumps,
         samples=walk(*steps),
@@ -715,14 +715,14 @@ def test_jumps_between_samples(steps, severity, word):
 
 
 @pytest.mark.parametrize('drift, severity', [(0.5, 'ok'), (-3600, 'warning'), (3600, 'info')])
-def test_a_jump_before_the_oldest_sample(drift, severity):
+def test_a_clock_jump_before_the_oldest_sample_is_found(drift, severity):
     (found,) = look(
         clocks.Jumps, started=1000.0, now=2000.0 + drift, started_monotonic=10.0, monotonic=1010.0
     )
     assert found.severity.code == severity
 
 
-def test_a_week_of_slow_correction_is_no_jump():
+def test_a_week_of_slow_correction_is_not_a_jump():
     (found,) = look(
         clocks.Jumps, started=0.0, now=604800 + 300.0, started_monotonic=0.0, monotonic=604800.0
     )
@@ -759,14 +759,14 @@ def distribution(folder, name, version, *requires, kind='dist-info'):
         ('garbage >>> !', '7.2', False),
     ],
 )
-def test_requirements(tmp_path, kind, requires, there, unmet):
+def test_unmet_requirements_are_found(tmp_path, kind, requires, there, unmet):
     distribution(tmp_path, 'zope.component', '7.1', requires, kind=kind)
     distribution(tmp_path, 'zope.interface', there)
     (found,) = look(software.Family, path=(str(tmp_path),))
     assert found.severity.code == ('warning' if unmet else 'ok'), found
     assert (
         not unmet
-        or 'zope.component 7.1 wants' in found.detail
+        or 'zope.component 7.1 requires' in found.detail
         and 'pip install' in str(found.action)
     )
 
@@ -776,7 +776,7 @@ def test_extras_are_not_required(tmp_path):
     assert severities(look(software.Family, path=(str(tmp_path),))) == {'versions': 'ok'}
 
 
-def test_what_this_product_lacks_is_said_by_another_check(tmp_path):
+def test_requirements_of_this_product_are_left_to_another_check(tmp_path):
     distribution(tmp_path, 'Products.StabilityMonitor', '1.0', 'psutil', 'packaging')
     assert severities(look(software.Family, path=(str(tmp_path),))) == {'versions': 'ok'}
 
@@ -790,15 +790,15 @@ def test_what_this_product_lacks_is_said_by_another_check(tmp_path):
         ('6.0', '6.3', 'critical'),
     ],
 )
-def test_what_was_never_released_together(tmp_path, zope, zodb, severity):
+def test_releases_that_do_not_work_together_are_critical(tmp_path, zope, zodb, severity):
     distribution(distribution(tmp_path, 'Zope', zope), 'ZODB', zodb)
     (found,) = look(software.Family, path=(str(tmp_path),))
     assert found.severity.code == severity
-    assert severity == 'ok' or str(found.action) == 'pip install "ZODB<6.3"'
+    assert severity == 'ok' or str(found.action) == 'Run pip install "ZODB<6.3", and restart.'
 
 
-def test_a_version_of_somebodys_own_making(tmp_path, monkeypatch):
-    """Releases of `packaging` before 26 raise an error where it is compared."""
+def test_a_version_that_pep_440_does_not_allow_is_ignored(tmp_path, monkeypatch):
+    """Releases of `packaging` before 26 raise an error when such a version is compared."""
 
     class Strict(specifiers.SpecifierSet):
         def contains(self, item, prereleases=None, **more):
@@ -809,7 +809,7 @@ def test_a_version_of_somebodys_own_making(tmp_path, monkeypatch):
     assert severities(look(software.Family, path=(str(tmp_path),))) == {'versions': 'ok'}
 
 
-def test_an_update_that_was_interrupted(tmp_path):
+def test_an_interrupted_update_is_found(tmp_path):
     distribution(distribution(tmp_path, 'zope.interface', '6.8'), 'zope.interface', '6.9')
     distribution(tmp_path, 'zope.interfaces', '1.0')
     (found,) = look(software.Family, path=(str(tmp_path),))
@@ -821,7 +821,7 @@ def test_an_update_that_was_interrupted(tmp_path):
     ] == ['zope_interface-6.8.dist-info', 'zope_interface-6.9.dist-info']
 
 
-def test_what_comes_first_on_the_path_counts(tmp_path):
+def test_the_first_distribution_on_the_path_counts(tmp_path):
     distribution(tmp_path / 'a', 'zope.interface', '8.7')
     distribution(tmp_path / 'b', 'zope.interface', '5.0')
     distribution(tmp_path / 'b', 'zope.component', '7.1', 'zope.interface>=8')
@@ -848,12 +848,12 @@ def environ_file(folder, pairs):
     return tree(folder, self__environ=''.join(f'{name}={value}\0' for name, value in pairs.items()))
 
 
-def test_variables_that_were_there_from_the_start(tmp_path):
+def test_variables_set_before_the_start_are_ok(tmp_path):
     (found,) = look(switches.LateVariables, proc=environ_file(tmp_path, STARTED), environ=STARTED)
     assert found.severity.code == 'ok'
 
 
-def test_a_variable_that_was_changed_later(tmp_path):
+def test_a_variable_changed_after_the_start_is_a_warning(tmp_path):
     (found,) = look(
         switches.LateVariables,
         proc=environ_file(tmp_path, STARTED),
@@ -864,7 +864,7 @@ def test_a_variable_that_was_changed_later(tmp_path):
 
 @pytest.mark.parametrize('written_over', [{}, {'title': 'of the process'}, {'PATH': '/bin'}])
 @pytest.mark.parametrize('check', [switches.LateVariables, memory.Allocator])
-def test_a_title_that_was_written_over_the_environment(tmp_path, written_over, check):
+def test_an_environment_overwritten_by_a_process_title_is_not_known(tmp_path, written_over, check):
     (found,) = look(check, proc=environ_file(tmp_path, written_over), environ=STARTED)
     assert found.severity.code == 'info' and 'not known' in found.title
 

@@ -1,5 +1,5 @@
-"""Each check's bad case is made for real, in a process of its own, and found; its good case is
-fine.
+"""For each check, a real bad case is made in a child process and must be found; a good case must be
+`ok`.
 """
 
 import contextlib
@@ -25,12 +25,12 @@ from Products.StabilityMonitor.checks import software
 
 PROGRAM = PROGRAMS / 'check_worlds.py'
 pytestmark = pytest.mark.skipif(
-    not sys.platform.startswith('linux'), reason='these worlds are made by means of Linux'
+    not sys.platform.startswith('linux'), reason='these cases can be made on Linux only'
 )
 
 
 def findings(world, folder, *arguments, python=(), environ=(), stderr=None):
-    """What the check of a world says, as dicts."""
+    """Return the findings of the check in a world of `check_worlds.py`, as dicts."""
     env = {
         name: value
         for name, value in os.environ.items()
@@ -47,8 +47,7 @@ def findings(world, folder, *arguments, python=(), environ=(), stderr=None):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-#: world, id of the finding, severity, words of its title, words of its action ('' where all is
-#: well)
+#: world, id of the finding, severity, words of its title, words of its action ('' if it is `ok`)
 WORLDS = [
     ('small_stack', 'thread-stacks', 'critical', 'too small', 'thread-stack-size'),
     (
@@ -70,7 +69,7 @@ WORLDS = [
     ('gc_saves_all', 'garbage-collector', 'critical', 'DEBUG_SAVEALL', 'gc.set_debug'),
     ('gc_frozen', 'garbage-collector', 'info', 'objects are frozen', 'gc.freeze()'),
     ('plain_gc', 'garbage-collector', 'ok', 'runs', ''),
-    ('allocator', 'allocator', 'ok', 'defaults', ''),
+    ('allocator', 'allocator', 'ok', 'default settings', ''),
     (
         'little_address_space',
         'memory-limit:address-space',
@@ -91,7 +90,7 @@ WORLDS = [
         'core_files_for_nobody',
         'core-files',
         'info',
-        'that is not there',
+        'that does not exist',
         'sysctl -w kernel.core_pattern=',
     ),
     ('core_files_for_a_program', 'core-files', 'ok', 'given to a program', ''),
@@ -113,11 +112,11 @@ WORLDS = [
         'not_dumpable',
         'core-files',
         'info',
-        'The kernel makes no core file',
+        'The kernel writes no core file',
         'Let the supervisor change the user',
     ),
-    ('full_pipe', 'outputs:standard-error', 'critical', 'pipe that stands full', 'stdout.log'),
-    ('full_socket', 'outputs:standard-error', 'critical', 'socket that stands full', 'stdout.log'),
+    ('full_pipe', 'outputs:standard-error', 'critical', 'a full pipe that', 'stdout.log'),
+    ('full_socket', 'outputs:standard-error', 'critical', 'a full socket that', 'stdout.log'),
     ('busy_pipe', 'outputs', 'ok', 'never block', ''),
     ('pipe', 'outputs', 'ok', 'never block', ''),
     (
@@ -189,17 +188,17 @@ WORLDS = [
         'PYTHONMALLOC',
         '"export MALLOC_ARENA_MAX=2" and "export PYTHONMALLOC=malloc"',
     ),
-    ('no_late_variable', 'late-variables', 'ok', 'before it', ''),
-    ('clock_set_back', 'clock-jumps', 'warning', 'went back by 3600 s', 'systemd-timesyncd'),
-    ('clock_set_forward', 'clock-jumps', 'info', 'went forward by 3600 s', 'systemd-timesyncd'),
+    ('no_late_variable', 'late-variables', 'ok', 'before the start', ''),
+    ('clock_set_back', 'clock-jumps', 'warning', 'jumped back by 3600 s', 'systemd-timesyncd'),
+    ('clock_set_forward', 'clock-jumps', 'info', 'jumped forward by 3600 s', 'systemd-timesyncd'),
     (
         'unsafe_adapter',
         'dbapi:fakedb',
         'critical',
-        'may not share the database adapter fakedb',
+        'must not share the database adapter fakedb',
         'threads = 1',
     ),
-    ('adapter_of_level_1', 'dbapi', 'ok', 'may share', ''),
+    ('adapter_of_level_1', 'dbapi', 'ok', 'can safely share', ''),
     (
         'shared_adapter_of_level_1',
         'dbapi:fakedb',
@@ -221,7 +220,7 @@ WORLDS = [
         'shared by all',
         'of program.Product.connection,',
     ),
-    ('connection_of_each_thread', 'dbapi', 'ok', 'may share', ''),
+    ('connection_of_each_thread', 'dbapi', 'ok', 'can safely share', ''),
     ('lazy_stand_in', 'dbapi', 'ok', '', ''),
     (
         'strange_compiled_module',
@@ -244,7 +243,7 @@ WORLDS = [
 @pytest.mark.parametrize(
     'world, id, severity, title, action', WORLDS, ids=[row[0] for row in WORLDS]
 )
-def test_world(tmp_path, world, id, severity, title, action):
+def test_the_check_finds_the_case_that_was_made(tmp_path, world, id, severity, title, action):
     with (tmp_path / 'stderr').open('wb') as stderr:
         found = findings(world, tmp_path, stderr=stderr)
     assert [(f['id'], f['severity']) for f in found] == [(id, severity)], found
@@ -255,8 +254,8 @@ def test_world(tmp_path, world, id, severity, title, action):
 @pytest.mark.parametrize(
     'world, severity', [('near_the_end_of_select', 'warning'), ('beyond_the_end_of_select', 'ok')]
 )
-def test_the_end_of_select(tmp_path, world, severity):
-    """With the advice followed, there is no finding any more."""
+def test_descriptors_near_the_limit_of_select_are_a_warning(tmp_path, world, severity):
+    """After the advice is followed, there is no finding."""
     pytest.importorskip('waitress')
     if 0 <= resource.getrlimit(resource.RLIMIT_NOFILE)[1] < 4096:
         pytest.skip('the hard limit of descriptors is below 4096')
@@ -272,8 +271,8 @@ def test_the_end_of_select(tmp_path, world, severity):
         ('high_recursion_limit', 'STACK', 4 << 20),
     ],
 )
-def test_a_limit_is_raised_as_advised_by_whoever_may(tmp_path, world, limit, hard):
-    """Up to the hard limit, without the rights of root; beyond it root is told what to write."""
+def test_the_advised_ulimit_works_up_to_the_hard_limit(tmp_path, world, limit, hard):
+    """Without the rights of root; for more than the hard limit the advice is for root."""
     (found,) = findings(world, tmp_path)
     line = re.search(r'"(ulimit -S\w \d+)" before', found['action'])[1]
     number = getattr(resource, f'RLIMIT_{limit}')
@@ -293,13 +292,13 @@ def test_a_limit_is_raised_as_advised_by_whoever_may(tmp_path, world, limit, har
     assert 'limits.conf' in found['action'] and f'Limit{limit}=' in found['action']
 
 
-def test_what_no_shell_can_raise_is_not_advised_to_one(tmp_path):
+def test_ulimit_is_not_advised_above_the_hard_limit(tmp_path):
     action = findings('few_descriptors', tmp_path)[0]['action']
     assert 'ulimit' not in action and '"* - nofile 4096" into /etc/security/limits.conf' in action
 
 
-def test_a_library_that_is_missing(tmp_path):
-    """And those that are missing here anyway."""
+def test_a_missing_optional_library_is_found(tmp_path):
+    """Libraries that are not installed on this machine are found too."""
     found = {f['id']: f for f in findings('missing_library', tmp_path)}
     anyway = {name for name, *_ in software.OPTIONAL if importlib.util.find_spec(name) is None}
     assert set(found) == {f'optional-libraries:{name}' for name in anyway | {'pystack'}}
@@ -307,15 +306,18 @@ def test_a_library_that_is_missing(tmp_path):
     assert pystack['severity'] == 'info' and '[native]' in pystack['action']
 
 
-def test_a_culprit_is_named(tmp_path):
+def test_the_module_that_redirects_faulthandler_is_named(tmp_path):
     assert 'culprit' in findings('fault_log_redirected', tmp_path)[0]['detail']
 
 
-def test_a_full_pipe_is_measured(tmp_path):
-    assert '65,536 bytes wait in a pipe of 65,536' in findings('full_pipe', tmp_path)[0]['detail']
+def test_the_bytes_that_wait_in_a_full_pipe_are_shown(tmp_path):
+    assert (
+        '65,536 bytes wait in a pipe of 65,536 bytes'
+        in findings('full_pipe', tmp_path)[0]['detail']
+    )
 
 
-def test_two_full_pipes_are_looked_at_together(tmp_path):
+def test_two_full_pipes_are_watched_together(tmp_path):
     found = findings('two_full_pipes', tmp_path)
     assert {f['id'] for f in found if f['severity'] == 'critical'} == {
         'outputs:standard-output',
@@ -326,12 +328,20 @@ def test_two_full_pipes_are_looked_at_together(tmp_path):
 @pytest.mark.parametrize(
     'world, environ, title',
     [
-        ('allocator', {'PYTHONMALLOC': 'debug'}, 'A checking allocator is on: PYTHONMALLOC'),
-        ('allocator', {'MALLOC_PERTURB_': '165'}, 'A checking allocator is on: MALLOC_PERTURB_'),
+        (
+            'allocator',
+            {'PYTHONMALLOC': 'debug'},
+            'A debugging memory allocator is on: PYTHONMALLOC',
+        ),
+        (
+            'allocator',
+            {'MALLOC_PERTURB_': '165'},
+            'A debugging memory allocator is on: MALLOC_PERTURB_',
+        ),
         (
             'allocator',
             {'GLIBC_TUNABLES': 'glibc.malloc.check=3'},
-            'A checking allocator is on: GLIBC_TUNABLES',
+            'A debugging memory allocator is on: GLIBC_TUNABLES',
         ),
         (
             'allocator',
@@ -340,19 +350,19 @@ def test_two_full_pipes_are_looked_at_together(tmp_path):
         ),
     ],
 )
-def test_what_the_process_was_started_with(tmp_path, world, environ, title):
+def test_a_harmful_allocator_setting_is_a_warning(tmp_path, world, environ, title):
     (found,) = findings(world, tmp_path, environ=environ)
     assert found['severity'] == 'warning' and title in found['title']
 
 
-def test_a_preloaded_library(tmp_path):
+def test_a_preloaded_library_is_for_information(tmp_path):
     maps = Path('/proc/self/maps').read_text()
     library = re.search(r'/\S*/(?:libm|libc)[.-]\S*so\S*', maps)[0]
     (found,) = findings('allocator', tmp_path, environ={'LD_PRELOAD': library})
     assert found['severity'] == 'info' and library in found['title']
 
 
-def test_harmless_settings_of_the_allocator(tmp_path):
+def test_harmless_settings_of_the_allocator_are_ok(tmp_path):
     (found,) = findings(
         'allocator', tmp_path, environ={'MALLOC_ARENA_MAX': '2', 'PYTHONMALLOC': 'malloc'}
     )
@@ -370,12 +380,12 @@ def test_harmless_settings_of_the_allocator(tmp_path):
         ([], {'PYTHONTRACEMALLOC': '1'}, 'python-switches:tracemalloc'),
     ],
 )
-def test_switches_of_the_interpreter(tmp_path, switches, environ, id):
+def test_debugging_switches_of_python_are_found(tmp_path, switches, environ, id):
     found = findings('python_switches', tmp_path, python=switches, environ=environ)
     assert [f['id'] for f in found] == [id]
 
 
-def test_standard_error_to_null(tmp_path):
+def test_standard_error_to_dev_null_is_for_information(tmp_path):
     (found,) = findings('own_outputs', tmp_path, stderr=subprocess.DEVNULL)
     assert (found['id'], found['severity']) == ('outputs:standard-error', 'info')
 
@@ -419,7 +429,7 @@ def test_the_advice_for_an_event_log_can_be_followed(tmp_path):
 @pytest.mark.skipif(
     not Path('/proc/sys/kernel/core_pattern').exists(), reason='no core_pattern here'
 )
-def test_core_files(tmp_path):
+def test_the_core_pattern_of_this_machine_is_shown(tmp_path):
     pattern = Path('/proc/sys/kernel/core_pattern').read_text()
     (found,) = findings('core_files', tmp_path)
     assert found['severity'] == 'ok' or 'not writable' in found['detail'] or pattern.startswith('|')
@@ -429,8 +439,8 @@ def test_core_files(tmp_path):
 # -- supervision -----------------------------------------------------------------------------------
 
 
-def test_a_supervisor_that_dies_is_missed(tmp_path):
-    """zdaemon starts a process, and is killed: from then on nobody starts it again."""
+def test_a_supervisor_that_dies_is_noticed(tmp_path):
+    """zdaemon starts a process and is killed: from then on nothing restarts the process."""
     pytest.importorskip('zdaemon')
     zdaemon = [
         sys.executable,
@@ -454,7 +464,7 @@ def test_a_supervisor_that_dies_is_missed(tmp_path):
     before = json.loads(until((tmp_path / 'before').exists) and (tmp_path / 'before').read_text())
     os.kill(before['parent'], signal.SIGKILL)
     after = json.loads(until((tmp_path / 'after').exists) and (tmp_path / 'after').read_text())
-    assert before['severity'] == 'ok' and 'zdaemon starts this process again' in before['title']
+    assert before['severity'] == 'ok' and 'zdaemon restarts this process' in before['title']
     assert (
         after['severity'] == 'warning' and 'zdaemon is gone' in after['title'] and after['action']
     )
@@ -465,7 +475,7 @@ def test_a_supervisor_that_dies_is_missed(tmp_path):
 
 @pytest.fixture
 def mounted(tmp_path):
-    """A function that mounts something below the folder of this test, for its time."""
+    """A function that mounts a file system below the folder of this test, until the test ends."""
     made = []
 
     def mount(kind, options, name='volume'):
@@ -491,7 +501,7 @@ def memory_file_system():
     return kind
 
 
-def test_breadcrumbs_in_memory():
+def test_breadcrumbs_in_memory_are_a_warning():
     with tempfile.TemporaryDirectory(dir=memory_file_system()) as folder:
         (found,) = findings('place', folder)
     assert found['severity'] == 'warning' and 'in memory only (tmpfs)' in found['title']
@@ -499,7 +509,7 @@ def test_breadcrumbs_in_memory():
 
 
 @pytest.mark.root
-def test_breadcrumbs_in_a_layer(tmp_path, mounted):
+def test_breadcrumbs_in_a_container_layer_are_a_warning(tmp_path, mounted):
     base = mounted('tmpfs', 'size=1m', 'base')
     lower, upper, work = (base / name for name in ('lower', 'upper', 'work'))
     for folder in (lower, upper, work):
@@ -507,7 +517,9 @@ def test_breadcrumbs_in_a_layer(tmp_path, mounted):
     (found,) = findings(
         'place', mounted('overlay', f'lowerdir={lower},upperdir={upper},workdir={work}')
     )
-    assert found['severity'] == 'warning' and "container's own layer (overlay)" in found['title']
+    assert (
+        found['severity'] == 'warning' and "container's writable layer (overlay)" in found['title']
+    )
     assert f'-v /srv/stability:{tmp_path}/volume"' in found['action']
 
 
@@ -515,7 +527,7 @@ def test_breadcrumbs_in_a_layer(tmp_path, mounted):
 @pytest.mark.parametrize(
     'filled, severity', [(0, 'ok'), (3892 << 10, 'warning'), (4076 << 10, 'critical')]
 )
-def test_a_disk_that_fills(mounted, filled, severity):
+def test_a_disk_that_fills_up_is_found(mounted, filled, severity):
     folder = mounted('tmpfs', 'size=4m')
     (folder / 'rest').write_bytes(bytes(filled))
     (found,) = findings('room', folder)
@@ -524,17 +536,17 @@ def test_a_disk_that_fills(mounted, filled, severity):
 
 
 @pytest.mark.root
-def test_a_disk_without_inodes(mounted):
+def test_a_disk_without_inodes_is_a_warning(mounted):
     folder = mounted('tmpfs', 'size=4m,nr_inodes=20')
     with contextlib.suppress(OSError):
         for number in range(30):
             (folder / str(number)).touch()
     (found,) = findings('room', folder)
-    assert found['severity'] == 'warning' and '0 files can still be made' in found['detail']
+    assert found['severity'] == 'warning' and 'only 0 more files can be created' in found['detail']
 
 
 @pytest.mark.root
-def test_a_disk_that_is_read_only(mounted):
+def test_a_read_only_disk_is_critical(mounted):
     (found,) = findings('room', mounted('tmpfs', 'ro,size=1m'))
     assert (
         found['severity'] == 'critical'
@@ -550,7 +562,7 @@ def small_group(tmp_path):
 
     above = cgroups.find()
     if not above:
-        pytest.skip('there is no memory cgroup to be seen')
+        pytest.skip('no memory cgroup was found')
     folder = Path(above['directory']) / f'stability-test-{os.getpid()}'
     limit = {1: 'memory.limit_in_bytes', 2: 'memory.max'}[above['version']]
     try:
@@ -559,19 +571,19 @@ def small_group(tmp_path):
     except OSError as error:
         with contextlib.suppress(OSError):
             folder.rmdir()
-        pytest.skip(f'no memory cgroup can be made: {error}')
+        pytest.skip(f'a memory cgroup cannot be made: {error}')
     yield folder
     folder.rmdir()
 
 
 @pytest.mark.root
-def test_memory_near_its_limit(small_group):
+def test_memory_near_its_limit_is_found(small_group):
     found = [f for f in findings('little_cgroup', small_group) if f['id'] == 'memory-limit:cgroup']
     assert found and found[0]['severity'] in ('warning', 'critical'), found
     assert 'of 64 MiB' in found[0]['detail'] and str(64 << 20) in found[0]['action']
 
 
 @pytest.mark.root
-def test_page_cache_is_no_memory_in_use(small_group, tmp_path):
+def test_page_cache_does_not_count_as_memory_in_use(small_group, tmp_path):
     (found,) = findings('cached_cgroup', small_group, tmp_path / 'large')
     assert found['severity'] == 'ok' and 'of 64 MiB' in found['detail']

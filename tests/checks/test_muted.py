@@ -1,4 +1,4 @@
-"""Muted findings: shown again in time, never lost, and a damaged file mutes nothing."""
+"""Muted findings: they are shown again after the end date, and a damaged file mutes nothing."""
 
 import json
 import os
@@ -48,7 +48,7 @@ def ids(pair):
     return [f.id for f in shown], [f.id for f, _ in hidden]
 
 
-def test_mute_and_unmute(muted):
+def test_a_finding_can_be_muted_and_unmuted(muted):
     assert ids(muted.partition([finding(), finding('other')])) == (['terminal', 'other'], [])
     mute = muted.mute('terminal', ' a developer sits there ', '2026-12-24', 'admin', 'warning')
     assert (mute.reason, mute.until, mute.who, mute.since) == (
@@ -72,25 +72,25 @@ def test_the_file_is_private_and_whole(muted, tmp_path):
     assert json.loads((tmp_path / FILE).read_text())['muted'][0]['id'] == 'x'
 
 
-def test_it_ends_after_its_last_day(muted, clock):
+def test_a_mute_ends_after_its_last_day(muted, clock):
     muted.mute('terminal', 'r', date(2026, 11, 25), 'w')
     for days, counts in ((0, True), (1, True), (2, True), (3, False), (400, False)):
         clock.now = TODAY + timedelta(days=days)
         assert ids(muted.partition([finding()]))[1] == (['terminal'] if counts else [])
 
 
-def test_what_has_become_worse_is_shown(muted):
+def test_a_muted_finding_that_became_worse_is_shown(muted):
     muted.mute('terminal', 'r', '2026-12-01', 'w', 'warning')
     assert ids(muted.partition([finding(severity='critical')])) == (['terminal'], [])
     assert ids(muted.partition([finding(severity='info')])) == ([], ['terminal'])
 
 
-def test_what_is_fine_is_never_muted(muted):
+def test_an_ok_finding_is_never_muted(muted):
     muted.mute('terminal', 'r', '2026-12-01', 'w')
     assert ids(muted.partition([finding(severity='ok')])) == (['terminal'], [])
 
 
-def test_each_instance_has_its_own(muted, tmp_path, clock):
+def test_each_instance_has_its_own_mutes(muted, tmp_path, clock):
     other = MuteList(tmp_path, 'site two', clock=clock)
     muted.mute('terminal', 'r', '2026-12-01', 'w')
     assert ids(other.partition([finding()])) == (['terminal'], [])
@@ -101,7 +101,7 @@ def test_each_instance_has_its_own(muted, tmp_path, clock):
     assert ids(other.partition([finding('other')])) == ([], ['other'])
 
 
-def test_a_second_mute_takes_the_place_of_the_first(muted):
+def test_a_second_mute_replaces_the_first(muted):
     muted.mute('terminal', 'one', '2026-12-01', 'w')
     muted.mute('terminal', 'two', '2026-12-02', 'w')
     assert [h.reason for h in muted.rows()[0]] == ['two']
@@ -120,19 +120,19 @@ def test_a_second_mute_takes_the_place_of_the_first(muted):
         ('r', '2026-02-30'),
     ],
 )
-def test_refused(muted, tmp_path, reason, until):
+def test_a_mute_without_a_reason_or_a_valid_end_is_refused(muted, tmp_path, reason, until):
     with pytest.raises(MuteRefused) as caught:
         muted.mute('terminal', reason, until, 'w')
     assert 'reason, and an end date' in str(caught.value)
     assert not (tmp_path / FILE).exists()
 
 
-def test_dates_of_all_kinds(muted):
+def test_an_end_date_may_be_a_date_a_datetime_or_text(muted):
     for until in (date(2026, 12, 1), datetime(2026, 12, 1, 5), ' 2026-12-01 '):
         assert muted.mute('x', 'r', until, 'w').until == '2026-12-01'
 
 
-def test_long_words_are_cut(muted):
+def test_a_long_reason_is_cut(muted):
     assert len(muted.mute('x', 'r' * 100_000, '2026-12-01', 'w' * 100_000).reason) == 500
 
 
@@ -176,7 +176,7 @@ def test_a_damaged_file_is_a_finding(muted, tmp_path, content, kept):
         and str(tmp_path / FILE) in str(shown[0].action)
     )
     assert len(hidden) == kept
-    muted.mute('other', 'r', '2026-12-01', 'w')  # what was good stays, what was bad is put aside
+    muted.mute('other', 'r', '2026-12-01', 'w')  # good entries stay; the bad file is kept as a copy
     assert len(muted.rows()[0]) == kept + 1 and muted.rows()[1] is None
     assert (tmp_path / f'{FILE}.damaged').read_text(encoding='latin-1') == content
 
@@ -200,20 +200,20 @@ def test_fields_of_a_later_release_do_no_harm(muted, tmp_path):
         ),
     ).map(lambda value: json.dumps({'muted': value}).encode())
 )
-def test_no_content_raises(tmp_path_factory, content):
+def test_no_content_of_the_file_raises(tmp_path_factory, content):
     folder = tmp_path_factory.mktemp('fuzz')
     (folder / FILE).write_bytes(content)
     shown, hidden = MuteList(folder).partition([finding()])
     assert len([f for f in shown if f.id == 'terminal']) + len(hidden) == 1
 
 
-def test_a_directory_in_its_place(muted, tmp_path):
+def test_a_directory_instead_of_the_file_is_a_finding(muted, tmp_path):
     (tmp_path / FILE).mkdir()
     assert ids(muted.partition([finding()])) == (['muted', 'terminal'], [])
 
 
 def test_no_mute_is_lost_between_writers(tmp_path, clock):
-    """Threads and their own Muted objects, as of several processes on one directory."""
+    """Each thread makes its own MuteLists, like several processes on one directory."""
 
     def write(number):
         for step in range(5):
@@ -229,7 +229,7 @@ def test_no_mute_is_lost_between_writers(tmp_path, clock):
     assert len(MuteList(tmp_path, clock=clock).rows()[0]) == 30
 
 
-def test_another_process_that_keeps_the_lock(muted, tmp_path, monkeypatch):
+def test_a_lock_held_by_another_process_refuses_the_mute(muted, tmp_path, monkeypatch):
     import fcntl
 
     from Products.StabilityMonitor.checks import muted as module

@@ -48,7 +48,7 @@ class Raises(Fine):
 
 
 class Hangs(Fine):
-    """Hangs until it is let go."""
+    """Hangs until `go` is set."""
 
     id = 'hangs'
 
@@ -110,7 +110,7 @@ def test_a_check_that_raises_is_a_finding(error, caplog):
         ('fine', 'ok'),
     ]
     assert type(error).__name__ in results.findings[0].detail and results.findings[0].action
-    until(lambda: 'Traceback' in caplog.text)  # a thread of its own logs it
+    until(lambda: 'Traceback' in caplog.text)  # another thread logs it
 
 
 @pytest.mark.parametrize('answer', [None, 5])
@@ -120,16 +120,16 @@ def test_a_check_that_answers_nonsense_is_a_finding(answer):
             return answer
 
     (found,) = runner.run('site', (Nonsense(),)).findings
-    assert found.severity.code == 'warning' and 'could not be made' in found.title
+    assert found.severity.code == 'warning' and 'A check failed' in found.title
 
 
-def test_a_check_that_hangs_is_left_behind_and_not_started_again(hangs):
+def test_a_check_that_hangs_is_abandoned_and_not_started_again(hangs):
     results = runner.run('site', (hangs, Fine()), time_limit=0.5, longest=60)
     assert [(f.id, f.severity.code) for f in results.findings] == [
         ('hangs', 'warning'),
         ('fine', 'ok'),
     ]
-    assert 'has stood still for 0.5 s' in results.findings[0].detail
+    assert 'made no progress for 0.5 s' in results.findings[0].detail
     again = runner.run('site', (hangs, Fine()), time_limit=0.5, longest=60)
     assert (
         'still hangs' in again.findings[0].detail and again.findings[0].severity.code == 'warning'
@@ -145,7 +145,7 @@ def test_a_check_that_hangs_is_left_behind_and_not_started_again(hangs):
 
 
 class Computes(Fine):
-    """Needs CPU time until it is let go, or `seconds` of it."""
+    """Uses the CPU until `go` is set, or for `seconds` of CPU time."""
 
     id = 'computes'
 
@@ -161,7 +161,7 @@ class Computes(Fine):
 
 @pytest.fixture
 def busy_threads():
-    """Four that compute, as the workers of a busy site."""
+    """Four threads that compute, like the workers of a busy site."""
     over = threading.Event()
 
     def compute():
@@ -177,12 +177,12 @@ def busy_threads():
         thread.join()
 
 
-def test_a_check_that_goes_on_is_waited_for_on_a_busy_machine(busy_threads):
+def test_a_slow_check_that_makes_progress_gets_more_time(busy_threads):
     (found,) = runner.run('site', (Computes(seconds=0.2),), time_limit=0.1, longest=60).findings
     assert (found.severity.code, found.title) == ('ok', 'Late, but well.')
 
 
-def test_a_check_that_goes_on_for_too_long_does_not_hang():
+def test_a_check_that_is_too_slow_is_abandoned_but_does_not_hang():
     check = Computes()
     try:
         first, second = (
@@ -191,18 +191,19 @@ def test_a_check_that_goes_on_for_too_long_does_not_hang():
         )
         assert [(f.id, f.severity.code) for f in first] == [('computes', 'info'), ('fine', 'ok')]
         assert (
-            first[0].title == 'A check was not finished: Is all well?'
+            first[0].title == 'A check did not finish: Is all well?'
             and 'the machine is busy' in first[0].detail
         )
         assert (
-            second[0].severity.code == 'info' and 'goes on since an earlier run' in second[0].detail
+            second[0].severity.code == 'info'
+            and 'still running, started by an earlier run' in second[0].detail
         )
         assert check.calls == 1
     finally:
         check.go.set()
 
 
-def test_no_more_threads_is_a_finding(monkeypatch):
+def test_a_thread_that_cannot_be_started_is_a_finding(monkeypatch):
     def refuse(thread):
         raise RuntimeError("can't start new thread")
 
@@ -215,7 +216,7 @@ def test_no_more_threads_is_a_finding(monkeypatch):
 
 
 def test_one_run_at_a_time(hangs):
-    """The second waits for the first, and never runs beside it."""
+    """The second run waits for the first, and they never overlap."""
     order, checks = [], []
 
     class Notes(Fine):
@@ -237,7 +238,7 @@ def test_one_run_at_a_time(hangs):
     assert order == ['first', 'second'] and len(checks) == 2
 
 
-def test_progress():
+def test_progress_is_reported_before_each_check():
     seen = []
     runner.run('site', (Fine(), Several()), on_progress=seen.append)
     assert [(p.share, p.words) for p in seen] == [
@@ -247,14 +248,14 @@ def test_progress():
     ]
 
 
-def test_who_watches_cannot_end_the_run():
+def test_an_error_of_the_progress_observer_does_not_end_the_run():
     def broken(progress):
         raise ValueError(progress)
 
     assert len(runner.run('site', (Fine(),), on_progress=broken).findings) == 1
 
 
-def test_in_the_background(hangs):
+def test_the_checks_run_in_the_background_one_run_at_a_time(hangs):
     background = Background(lambda: 'site', (Fine(), hangs), time_limit=60)
     assert (background.running, background.progress, background.results) == (False, None, None)
     assert background.start()
@@ -271,7 +272,7 @@ def test_in_the_background(hangs):
     assert background.results is not first
 
 
-def test_a_site_that_cannot_be_made_is_said():
+def test_an_error_while_the_site_is_made_is_reported():
     def broken():
         raise OSError('no such disk')
 
@@ -281,19 +282,18 @@ def test_a_site_that_cannot_be_made_is_said():
     assert background.start() and background.wait(20)
 
 
-def test_facts_that_do_not_come_are_not_waited_for(hangs):
+def test_a_site_that_hangs_while_it_is_made_is_abandoned(hangs):
     background = Background(lambda: hangs.look(None), (Fine(),), time_limit=0.2)
-    for words in ('has stood still', 'still hangs since an earlier run'):
+    for words in ('made no progress', 'still hangs, started by an earlier run'):
         assert background.start() and background.wait(60)
         assert (
-            words in background.error
-            and 'What Zope tells of itself is not known' in background.error
+            words in background.error and 'The facts about Zope cannot be read' in background.error
         )
     assert hangs.calls == 1 and background.results is None
 
 
 @pytest.mark.parametrize('error', [SystemExit(3), KeyboardInterrupt(), GeneratorExit()])
-def test_whatever_ends_a_run_it_is_over(error, monkeypatch):
+def test_a_run_is_over_whatever_exception_ends_it(error, monkeypatch):
     def broken(*args):
         raise error
 
@@ -304,7 +304,7 @@ def test_whatever_ends_a_run_it_is_over(error, monkeypatch):
     assert background.start() and background.wait(20)
 
 
-def test_what_is_to_follow_a_run_follows_it(hangs):
+def test_the_callback_is_called_after_the_run(hangs):
     seen = threading.Event()
     background = Background(lambda: 'site', (hangs,), time_limit=60)
     assert background.start(lambda: background.results and not background.running and seen.set())
@@ -315,7 +315,7 @@ def test_what_is_to_follow_a_run_follows_it(hangs):
 
 @pytest.mark.skipif(not hasattr(os, 'fork'), reason='no fork here')
 @pytest.mark.filterwarnings('ignore:.*fork.*:DeprecationWarning')
-def test_a_child_that_is_forked_during_a_run_has_runs_of_its_own(hangs):
+def test_a_child_forked_during_a_run_can_run_its_own_checks(hangs):
     thread = threading.Thread(target=runner.run, args=('site', (hangs,), 60), daemon=True)
     thread.start()
     until(lambda: hangs.calls, 'the run')
@@ -343,11 +343,11 @@ def test_a_hanging_check_does_not_keep_the_process_from_ending():
     done = run_python('-c', code)
     assert (done.returncode, done.stdout) == (
         0,
-        'It gave no answer, and has stood still for 0.2 s.\n',
+        'It gave no answer, and made no progress for 0.2 s.\n',
     )
 
 
-def test_all_checks_of_this_process(tmp_path):
+def test_no_check_fails_in_this_process(tmp_path):
     done = run_python(PROGRAMS / 'check_worlds.py', 'everything', tmp_path)
     document = json.loads(done.stdout)
     assert {'thread-stacks', 'versions', 'clock-jumps'} <= {
@@ -360,14 +360,14 @@ def test_all_checks_of_this_process(tmp_path):
 
 
 def told_by(program, *words):
-    """The lines that a fresh process prints."""
+    """Return the lines that a fresh process prints."""
     done = run_python('-c', program, *words, timeout=120)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
 
-def test_arming_asks_no_check(tmp_path):
-    """Nothing at import but the check of the thread stacks, which is the recorder's own."""
+def test_arming_runs_no_check(tmp_path):
+    """Arming imports no check; the recorder itself checks the thread stacks."""
     (loaded,) = told_by(
         """if True:
         import sys
@@ -385,7 +385,7 @@ def test_arming_asks_no_check(tmp_path):
     assert loaded == '[]'
 
 
-def test_the_budget_of_the_checks_is_one_that_is_measured():
+def test_the_budget_of_the_checks_is_measured():
     benches = (
         (CHECKOUT / 'benchmarks/run.py').read_text().partition('BENCHES = (')[2].partition(')')[0]
     )
@@ -406,9 +406,9 @@ def standing_now(self):
 
 @pytest.mark.zope
 @pytest.mark.slow
-def test_a_real_server_asks_its_checks_after_it_serves_and_not_before(tmp_path):
-    """The heartbeat beats once at its start, and then not for an hour: the errand of
-    ProcessStarting waits for it.
+def test_a_real_server_runs_its_checks_only_after_it_serves(tmp_path):
+    """The slow server has one beat at its start and the next an hour later: the checks that
+    ProcessStarting asks for wait for that beat.
     """
     slow = ZopeInstance(tmp_path / 'slow', options={'sample-interval': '1h'}).publish(STANDING)
     with slow:

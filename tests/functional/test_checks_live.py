@@ -212,7 +212,7 @@ BADLY_STARTED = ('sh', '-c', 'ulimit -n 200; exec "$@" >var/pipe', 'sh')
 BAD = (
     ('breadcrumbs-place', 'warning', 'in memory only (tmpfs)', 'directory '),
     ('connection-pools:main', 'warning', '7 connections for 12 threads', 'pool-size 15'),
-    ('dbapi:fakedb', 'critical', 'may not share the database adapter fakedb', 'threads = 1'),
+    ('dbapi:fakedb', 'critical', 'must not share the database adapter fakedb', 'threads = 1'),
     ('descriptors', 'warning', 'of 200 descriptors', 'LimitNOFILE=4096'),
     ('event-log', 'warning', 'event.log was renamed', 'WatchedFileHandler'),
     ('garbage-collector', 'warning', 'is off', 'gc.disable()'),
@@ -225,7 +225,7 @@ BAD = (
         'zope-switches:security-policy-implementation',
         'info',
         'is PYTHON',
-        'Take "security-policy-implementation',
+        'Remove "security-policy-implementation',
     ),
     ('zope-switches:verbose-security', 'warning', 'verbose-security is on', 'verbose-security on'),
 )

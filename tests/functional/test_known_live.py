@@ -193,6 +193,6 @@ def test_the_spinning_waitress_is_met_and_known(site, old_libraries):
     known = {issue['id']: issue for issue in previous['known_issues']}
     assert 'waitress-half-open-socket' in known, [*known]
     issue = known['waitress-half-open-socket']
-    assert issue['strength'] == 'strong' and issue['action'] == 'waitress >= 3.0.1'
+    assert issue['strength'] == 'strong' and issue['action'] == 'Install waitress >= 3.0.1.'
     assert 'version: waitress 2.1.2 is < 3.0.1' in issue['matched']
     assert any('wasyncore.py:poll' in words for words in issue['matched'])

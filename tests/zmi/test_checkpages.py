@@ -353,7 +353,10 @@ def test_an_issue_that_prevents_the_start_does_not_affect_a_started_site(tmp_pat
         match.rule.id: (match.reasons, match.failed)
         for match in rulesinforce.known(tmp_path, has_started=True).unaffected
     }
-    assert missed['shop-9'] == (('not affected: it has started',), 'it has started')
+    assert missed['shop-9'] == (
+        ('not affected: the site has started',),
+        'the site has started',
+    )
 
 
 @pytest.mark.zope
@@ -668,10 +671,10 @@ class TestPage:
     @pytest.mark.parametrize(
         'form, words',
         [
-            ({'id': 'supervisor', 'reason': '', 'until': day(9)}, 'There is no reason.'),
+            ({'id': 'supervisor', 'reason': '', 'until': day(9)}, 'The reason is missing.'),
             ({'id': 'supervisor', 'reason': 'x', 'until': day(-1)}, 'is not between'),
             ({'id': 'supervisor', 'reason': 'x', 'until': day(900)}, 'is not between'),
-            ({'id': 'supervisor', 'reason': 'x', 'until': 'soon'}, 'is no date'),
+            ({'id': 'supervisor', 'reason': 'x', 'until': 'soon'}, 'is not a date'),
             (
                 {'id': 'nothing', 'reason': 'x', 'until': day(9)},
                 'This finding no longer exists.',
@@ -766,7 +769,8 @@ class TestPage:
         assert 'zope.interface &gt;= 7.1.1' in text
         text = site.get(f'{TAB}report?format=text&run={found.run}').text
         assert (
-            '[strong] zope.interface 7.0' in text and 'what to do: zope.interface >= 7.1.1' in text
+            '[strong] zope.interface 7.0' in text
+            and 'what to do: Install zope.interface >= 7.1.1.' in text
         )
 
 

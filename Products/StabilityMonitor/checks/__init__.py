@@ -1,1 +1,1 @@
-"""Questions asked of the living site, their runner, and what is muted."""
+"""The checks of the living site, their runner, and the muted findings."""

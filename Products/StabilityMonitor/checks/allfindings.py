@@ -1,10 +1,10 @@
-"""All findings about a living run: its own, those of the checks, and known issues.
+"""All findings about a living run: those of the run itself, of the checks, and known issues.
 
     of(life).start()        run all checks, in the background: after a start, and on demand
-    of(life).look()         what is known by now: for pages, reports, and questions from outside
+    of(life).look()         the results so far: for pages, reports and mailbox requests
 
-Reading never blocks: it returns the results of the last completed run.  They are also kept in the
-directory of the run, for the time after its end.
+Reading never blocks: it returns the results of the last completed run.  They are also written
+to the run directory, for the time after the run has ended.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ from .muted import MuteList
 from .runner import Background
 from .runner import Results
 
-#: The last results, in the directory of the run.
+#: The file with the last results, in the run directory.
 LAST_WORD = 'checks.json'
-#: The result of the recursion probe, in the data directory.
+#: The file with the result of the recursion probe, in the data directory.
 PROBE = 'recursion-probe.json'
-#: Results that are younger than this many seconds answer a question from outside.
+#: A mailbox request starts a new run of the checks if the results are older (seconds).
 FRESH = 10.0
-#: Results that are older than this many seconds are renewed: a reader without the right to ask has
-#: only the file.
+#: Results older than this many seconds are renewed: a reader that may not send a mailbox request
+#: has only the file.
 RENEWED = 3600.0
 #: The key of `muted` in JSON before 1.0.
 _OLD_MUTED = 'hushed'
-#: {finding of a process while it arms: the check that answers the same question later and better}
+#: {finding from arming: the check that answers the same question later and better}
 ANSWERED_BY = {'thread-stacks': 'thread-stacks', 'network-volume': 'breadcrumbs-place'}
 
 
@@ -58,9 +58,9 @@ ANSWERED_BY = {'thread-stacks': 'thread-stacks', 'network-volume': 'breadcrumbs-
 
 @dataclass(frozen=True)
 class Look:
-    """Findings, the worst first, also those that are `ok`; muted ones apart.
+    """All findings, also those that are `ok`.  `shown` and `muted` each begin with the worst.
 
-    `when` (seconds since the epoch) and `took` (seconds) are those of the last run of the checks.
+    `when` (seconds since the epoch) and `took` (seconds) belong to the last run of the checks.
     """
 
     shown: tuple[Finding, ...] = ()
@@ -69,9 +69,11 @@ class Look:
     took: float = 0.0
 
     def to_json(self) -> list[dict[str, Any]]:
-        """As in the report: {id, severity, title, detail, action, source}, where they are known
-        {check, issue}, and for muted ones {reason, until, who} as `muted` (and
-        under the key of releases before 1.0, for programs that read it).
+        """Return the findings as in the report: {id, severity, title, detail, action, source}, and
+        {check, issue} where they are known.
+
+        A muted finding also has {reason, until, who} as `muted`, and again under the key of
+        releases before 1.0, for programs that read that one.
         """
         rows = [finding.to_json() for finding in self.shown]
         for finding, mute in self.muted:
@@ -83,23 +85,23 @@ class Look:
 def sorted_out(
     findings: Iterable[Finding], mutes: MuteList, when: float | None = None, took: float = 0.0
 ) -> Look:
-    """A Look at findings: those that are muted and those that are not, each the worst first."""
-    shown, apart = mutes.partition(findings)
+    """Return a Look: the findings, split into shown and muted ones, each with the worst first."""
+    shown, muted = mutes.partition(findings)
     return Look(
         tuple(sorted(shown, key=lambda finding: -finding.severity.rank)),
-        tuple(sorted(apart, key=lambda pair: -pair[0].severity.rank)),
+        tuple(sorted(muted, key=lambda pair: -pair[0].severity.rank)),
         when,
         took,
     )
 
 
 def last_word(path: Path) -> dict[str, Any]:
-    """The last results that the run in that directory wrote, as `Standing.answer`; {} if none."""
+    """Return the last results in the run directory `path`, see `Standing.answer`; {} if none."""
     return read_json(path / LAST_WORD)
 
 
 class Standing:
-    """Runs the checks for one living run, and keeps what they found.
+    """Runs the checks for one living run, and keeps their results.
 
     Each run of the checks calls `make_site`, in the background.
     """
@@ -108,7 +110,7 @@ class Standing:
         self.life = life
         self.make_site: Callable[[], Site] = lambda: Site.of(life)
         self.checks = Background(self._site, (*CHECKS, KnownIssues()))
-        # The known issues of this process for the page, which shows more than the check tells.
+        # The known issues of this process, for the page, which shows more than the check finds.
         self.known_issues = BackgroundJob[Known, None](
             'known issues',
             self._look_up_known,
@@ -119,37 +121,41 @@ class Standing:
         self._known_for: Results | None = None
         self.probe = recursionprobe.Probe(lambda: stack_size(life), file=life.path / PROBE)
         self._probed: recursionresult.ProbeResult | None = None
-        self._asked = time.monotonic()
+        self._last_start = time.monotonic()
 
     def start(self) -> bool:
-        """Run all checks, in the background; False if a run is under way, or cannot be started
-        (see `checks.error`).
+        """Start all checks in the background.
+
+        False if a run is already in progress, or cannot be started (see `checks.error`).
         """
-        self._asked = time.monotonic()
-        return self.checks.start(self._leave_word)
+        self._last_start = time.monotonic()
+        return self.checks.start(self._write_results)
 
     def renew(self) -> None:
-        """At each round of the heartbeat: run the checks again if the last run is long ago."""
-        if time.monotonic() - self._asked > RENEWED:
+        """Run the checks again if the last run is older than RENEWED; called at each beat."""
+        if time.monotonic() - self._last_start > RENEWED:
             self.start()
 
     def start_probe(self) -> bool:
-        """Start the recursion probe; False if it is running, or cannot be started (see
-        `probe.error`).
+        """Start the recursion probe.
+
+        False if it is already running, or cannot be started (see `probe.error`).
         """
         return self.probe.start()
 
     @property
     def probed(self) -> recursionresult.ProbeResult | None:
-        """What the recursion probe found, in this run or earlier with the same Python and stack."""
+        """The result of the recursion probe: of this run, or of an earlier one with the same Python
+        and stack.
+        """
         return self.probe.result or self._probed
 
     def mute_list(self, file_mode: int = 0o600) -> MuteList:
-        """The muted findings of this instance; a file that is written gets `file_mode`."""
+        """Return the muted findings of this instance; a file that it writes gets `file_mode`."""
         return MuteList(self.life.path, self.life.instance.label, file_mode)
 
     def look(self) -> Look:
-        """What is known by now; reads one small file."""
+        """Return the findings so far; reads one small file, the mutes."""
         results = self.checks.results
         probed = self.probed
         found = list(results.findings) if results else []
@@ -161,9 +167,9 @@ class Standing:
         return replace(look, when=results.when, took=results.took) if results else look
 
     def answer(self) -> dict[str, Any]:
-        """The answer to the question "checks" from outside.
+        """Return the answer to the mailbox request "checks": the results so far.
 
-        It is what is known by now; results that are not fresh are renewed for the next question.
+        Results older than FRESH seconds are renewed for the next request.
         """
         results = self.checks.results
         if results is None or time.time() - results.when > FRESH:
@@ -171,9 +177,9 @@ class Standing:
         return self.to_json()
 
     def to_json(self) -> dict[str, Any]:
-        """What is known by now, and how far the current run of the checks is."""
-        # In this order: a run that ends in between is told as running, with its results, and not
-        # as over with those of the run before.
+        """Return the results so far, and the progress of the current run of the checks."""
+        # The order matters: a run that ends in between is reported as running, with its results,
+        # and not as finished, with the results of the run before.
         progress = self.checks.progress
         look = self.look()
         return {
@@ -190,7 +196,7 @@ class Standing:
         }
 
     def look_up_known(self) -> None:
-        """Start `known_issues`, once for each run of the checks: a request never waits for that."""
+        """Start `known_issues`, once for each run of the checks; a request never waits for it."""
         results = self.checks.results
         if results and results is not self._known_for and self.known_issues.start():
             self._known_for = results
@@ -203,12 +209,12 @@ class Standing:
             self._probed = self.probe.load()
         return self.make_site()
 
-    def _leave_word(self) -> None:
-        """Keep the results for the time after the end of this run."""
+    def _write_results(self) -> None:
+        """Write the results to the run directory, for the time after the run has ended."""
         if not self.life.directory:
             return
         with self.life.findings.guarded(
-            'checks-kept', 'What the checks found is not kept on disk.'
+            'checks-kept', 'The results of the checks are not written to disk.'
         ):
             write_whole(
                 self.life.directory.path / LAST_WORD,
@@ -217,18 +223,18 @@ class Standing:
             )
 
 
-#: {name and id of a living run: its Standing}; a forked child has a run of its own.
+#: {name and id of a living run: its Standing}; a forked child has another run.
 _STANDINGS: dict[tuple[str, int], Standing] = {}
 
 
 def of(life: ILivingRun) -> Standing:
-    """The Standing of a LivingRun."""
+    """Return the Standing of a LivingRun."""
     key = life.name, id(life)
     return _STANDINGS.get(key) or _STANDINGS.setdefault(key, Standing(life))
 
 
 def stack_size(life: ILivingRun) -> int:
-    """Bytes of the smallest stack that a thread of this run is known to have; 0: not known."""
+    """Return the smallest known stack size of the threads of this run, in bytes; 0: not known."""
     default = life.context.get('thread_stack') or stacksizes.default_stack()
     sizes: list[int] = [stack[0] for stack in (life.smallest_stack, default) if stack]
     return min(sizes, default=0)

@@ -1,4 +1,4 @@
-"""The places where this site writes: do they outlive the process, and is there room?"""
+"""Checks of the places where this site writes: do files survive a restart, is there free space?"""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from .livesite import Site
 
 _MEMORY = {'tmpfs', 'ramfs', 'devtmpfs'}
 _LAYERS = {'overlay', 'aufs'}
-#: The place to advise where the files of the site are on no local disk.
+#: The folder to suggest where the files of the site are not on a local disk.
 _ELSEWHERE = Path('/var/lib/stability')
-#: (severity, share of the disk, bytes): too little room is less than both.
+#: (severity, share of the disk, bytes): space is short if less than both is free.
 _ROOM = ((CRITICAL, 0.01, 64 << 20), (WARNING, 0.05, 1 << 30))
 
 
 class Place(Check):
     id = 'breadcrumbs-place'
-    question = 'Do the breadcrumbs outlive the process, the container and the machine?'
+    question = 'Do the breadcrumbs survive a restart of the process, the container and the machine?'
     source = '/proc/self/mountinfo'
 
     def look(self, site: Site) -> Finding:
@@ -40,10 +40,10 @@ class Place(Check):
         if kind in _LAYERS:
             return self.found(
                 WARNING,
-                f"The breadcrumbs are in the container's own layer ({kind}).",
-                f'{site.directory}: they are gone when the container is made anew.',
+                f"The breadcrumbs are in the container's writable layer ({kind}).",
+                f'{site.directory}: they are lost when the container is recreated.',
                 Action(
-                    'Start the container with a volume there: "docker run -v '
+                    'Mount a volume there when you start the container: "docker run -v '
                     '/srv/stability:{directory}".',
                     directory=site.directory,
                 ),
@@ -57,14 +57,16 @@ class Place(Check):
                 _move(site),
             )
         if not kind:
-            return self.unknown('On what kind of file system the breadcrumbs are is not known.')
-        return self.ok('The breadcrumbs outlive the machine.', f'{site.directory} is on {kind}.')
+            return self.unknown('The file system of the breadcrumbs is not known.')
+        return self.ok(
+            'The breadcrumbs survive a restart of the machine.', f'{site.directory} is on {kind}.'
+        )
 
 
 def _move(site: Site) -> Action:
-    """The advice to move the breadcrumbs: to a folder of the site, if that is on a local disk.
+    """Return the advice to move the breadcrumbs: to a folder of the site if it is on a local disk.
 
-    The next start makes that folder.
+    The next start creates that folder.
     """
     home = Path(site.zope.client_home or '/nonexistent')
     local = (
@@ -83,12 +85,12 @@ def _move(site: Site) -> Action:
 
 class Room(Check):
     id = 'disk-room'
-    question = 'Is there room on the disks that this site writes to?'
+    question = 'Is there enough free space on the disks that this site writes to?'
     source = 'statvfs'
 
     def look(self, site: Site) -> Finding | list[Finding]:
         if not hasattr(os, 'statvfs'):
-            return self.unknown('How much room the disks have is not known on this system.')
+            return self.unknown('The free disk space is not known on this system.')
         findings: list[Finding] = []
         facts: list[str] = []
         for about, what, folder in _places(site):
@@ -97,7 +99,7 @@ class Room(Check):
             finding = self._short(about, what, folder, room)
             if finding is not None:
                 findings.append(finding)
-        return findings or self.ok('There is room on the disks.', '; '.join(facts))
+        return findings or self.ok('There is enough free disk space.', '; '.join(facts))
 
     def _short(
         self, about: str, what: str, folder: Path, room: os.statvfs_result
@@ -108,7 +110,8 @@ class Room(Check):
                 f'The {what} cannot be written: the file system is read-only.',
                 f'{folder}.',
                 Action(
-                    'As root: "mount -o remount,rw {folder}"; look into "dmesg" for why it is so.',
+                    'As root, run "mount -o remount,rw {folder}"; "dmesg" may show why the file '
+                    'system is read-only.',
                     folder=folder,
                 ),
                 about,
@@ -121,7 +124,7 @@ class Room(Check):
             lack = f'{megabytes(free)} ({share:.1%}) are free.'
         elif room.f_files and room.f_favail / room.f_files < 0.01:
             severity = WARNING
-            lack = f'{room.f_favail} files can still be made.'
+            lack = f'only {room.f_favail} more files can be created.'
         else:
             return None
         return self.found(
@@ -129,8 +132,8 @@ class Room(Check):
             f'The disk of the {what} is nearly full.',
             f'{folder}: {lack}',
             Action(
-                'Make room there: "du -xh {folder} | sort -h | tail" shows what is large; take old '
-                'logs first, never *.sbr or Data.fs.',
+                'Free some space: "du -xh {folder} | sort -h | tail" shows the largest folders; '
+                'delete old logs first, never *.sbr or Data.fs.',
                 folder=folder,
             ),
             about,
@@ -138,8 +141,8 @@ class Room(Check):
 
 
 def _places(site: Site) -> Iterator[tuple[str, str, Path]]:
-    """(the end of the id of a finding, what is written, the folder that it is written to), for each
-    disk once.
+    """Yield (end of the id of a finding, what is written, the folder that it is written to), once
+    for each disk.
     """
     wanted = [('the-breadcrumbs', 'breadcrumbs', site.directory)]
     for database in site.zope.databases:
@@ -150,7 +153,7 @@ def _places(site: Site) -> Iterator[tuple[str, str, Path]]:
         wanted.append(('the-event-log', 'event log', Path(file).parent))
     seen: set[int] = set()
     for about, what, folder in wanted:
-        # A folder may not be there yet: then it will be made on the disk of its parent.
+        # A folder that does not exist yet will be created on the disk of its parent.
         there = next((f for f in (folder, *folder.parents) if f.exists()), Path('/'))
         device = there.stat().st_dev
         if device not in seen:

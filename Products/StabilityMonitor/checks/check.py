@@ -1,4 +1,4 @@
-"""What a check is: its contract, and the little that all checks share."""
+"""The contract of a check, and what all checks share."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class ICheck(Interface):
     """One question about the living site.  A check has no state and changes nothing in the site.
 
     It runs in a thread for checks, never in a request.  That thread is abandoned when a check takes
-    too long, so a check holds no lock while it waits for something outside.  What it needs is
-    imported before it is asked, in MainThread.  What a system does not tell is `ok` or `info`,
-    never an error.
+    too long, so a check holds no lock while it waits for something outside.  The modules that it
+    needs are imported in MainThread before it runs.  Where a system gives no data, the answer is
+    `ok` or `info`, never an error.
     """
 
     id = Attribute('Short, stable, unique: findings are muted by it.')
@@ -31,7 +31,7 @@ class ICheck(Interface):
     source = Attribute('Where the facts come from, such as a file of /proc.')
 
     def look(site: Site) -> Finding | list[Finding]:
-        """The answer: one Finding, perhaps `ok`, or several with ids `<id>:<about what>`."""
+        """Return the answer: one Finding, perhaps `ok`, or several with ids `<id>:<about>`."""
 
 
 @implementer(ICheck)
@@ -58,17 +58,17 @@ class Check:
         return self.found(OK, title, detail)
 
     def unknown(self, title: str) -> Finding:
-        """No answer: this system, or this process, does not tell."""
-        return self.found(INFO, title, 'Nothing can be said about it from here.')
+        """Return the finding of a check that gets no data from this system or process."""
+        return self.found(INFO, title, 'This system or process gives no data about it.')
 
 
 def megabytes(size: int) -> str:
-    """Such as "1,536 MiB"."""
+    """Return a size in bytes as text, for example "1,536 MiB"."""
     return f'{size / (1 << 20):,.0f} MiB'
 
 
 def several(words: Iterable[str], most: int = 8) -> str:
-    """The words with commas; after the first `most` of them it says "and 12 more"."""
+    """Return the words joined by commas; words beyond the first `most` become "and 12 more"."""
     every = list(words)
     rest = f' and {len(every) - most} more' if len(every) > most else ''
     return ', '.join(every[:most]) + rest

@@ -1,4 +1,4 @@
-"""Clocks: did the clock of this machine jump, and does the database live in the future?"""
+"""Checks of clocks: did the clock of this machine jump, and is a database ahead of it?"""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .livesite import Site
 
 #: A difference of more seconds than this between two samples is a jump.
 _JUMP = 2.0
-#: Clocks of machines may differ by this many seconds.
+#: The clocks of two machines may differ by this many seconds.
 _AHEAD = 60.0
 #: A time service may slow the clock down or speed it up by this share, twice what Linux allows.
 _SLEW = 0.001
@@ -23,7 +23,7 @@ _SLEW = 0.001
 
 class Jumps(Check):
     id = 'clock-jumps'
-    question = 'Has the clock gone on evenly since this run began?'
+    question = 'Has the clock run without jumps since this run began?'
     source = 'the samples of this run: wall clock against monotonic clock'
 
     def look(self, site: Site) -> Finding:
@@ -42,7 +42,7 @@ class Jumps(Check):
         if abs(drift) > _JUMP + _SLEW * passed:
             return self._jumped(None, drift, 1)
         return self.ok(
-            'The clock goes on evenly.', f'{abs(drift):.3f} s off in {duration(passed)}.'
+            'No clock jumps.', f'The difference is {abs(drift):.3f} s in {duration(passed)}.'
         )
 
     def _jumped(self, when: float | None, drift: float, count: int) -> Finding:
@@ -50,19 +50,19 @@ class Jumps(Check):
         at = f'at {isotime(when)}' if when is not None else 'since the start of this run'
         if back:
             detail = (
-                'Times in logs overlap, sessions and caches live longer, and ZODB keeps to its own '
-                'later time.'
+                'Times in logs overlap, sessions and caches live longer, and ZODB continues with '
+                'its own, later time.'
             )
         else:
-            detail = 'It was set, or the machine was suspended.'
+            detail = 'The clock was set, or the machine was suspended.'
         if count > 1:
-            detail = f'{count} jumps are seen; this is the largest. {detail}'
+            detail = f'{count} jumps were recorded; this is the largest. {detail}'
         return self.found(
             WARNING if back else INFO,
-            f'The clock went {"back" if back else "forward"} by {abs(drift):.0f} s {at}.',
+            f'The clock jumped {"back" if back else "forward"} by {abs(drift):.0f} s {at}.',
             detail,
             Action(
-                'Let a time service keep the clock: "systemctl enable --now systemd-timesyncd", or '
+                'Let a time service set the clock: "systemctl enable --now systemd-timesyncd", or '
                 'chrony.'
             ),
         )
@@ -79,8 +79,8 @@ class DatabaseAhead(Check):
         for database in site.zope.databases:
             try:
                 at = database.last_transaction()
-            except Exception as error:  # each storage has its own, as ClientDisconnected of ZEO
-                findings.append(self._silent(database.name, f'{type(error).__name__}: {error}'))
+            except Exception as error:  # each storage raises its own, as ClientDisconnected of ZEO
+                findings.append(self._unreadable(database.name, f'{type(error).__name__}: {error}'))
                 continue
             if at is not None:
                 known.append((database.name, at))
@@ -88,20 +88,19 @@ class DatabaseAhead(Check):
             if at > site.now + _AHEAD:
                 findings.append(self._ahead(name, at, at - site.now))
         if not known and not findings:
-            return self.unknown('The times of the databases are not known here.')
+            return self.unknown('The times of the newest transactions are not known.')
         return findings or self.ok(
             'The databases are not ahead of the clock.',
             '; '.join(f'{name}: {isotime(at)}' for name, at in known),
         )
 
-    def _silent(self, name: str, error: str) -> Finding:
+    def _unreadable(self, name: str, error: str) -> Finding:
         return self.found(
             WARNING,
-            f'The database {name} does not tell its newest transaction.',
+            f'The newest transaction of the database {name} cannot be read.',
             f'{error}.',
             Action(
-                'Look whether the server in `<zodb_db {name}>` of zope.conf runs and can be '
-                'reached.',
+                'Check that the server in `<zodb_db {name}>` of zope.conf runs and can be reached.',
                 name=name,
             ),
             name,
@@ -111,9 +110,9 @@ class DatabaseAhead(Check):
         return self.found(
             WARNING,
             f'The database {name} is {duration(seconds)} ahead of the clock.',
-            f'Its newest transaction is of {isotime(at)}: the clock is wrong now, or was then. New '
-            'transactions get times of that future, and packing and undo by time do not do what '
-            'they say.',
+            f'The time of its newest transaction is {isotime(at)}: the clock is wrong now, or was '
+            'wrong then. New transactions get times in the future too, and packing and undo by '
+            'time give wrong results.',
             Action(
                 'Compare "date -u" with the true time and set the clock right before anything else '
                 'is written.'

@@ -1,4 +1,4 @@
-"""Databases: adapters that threads may not share, and the pool of ZODB connections."""
+"""Checks of databases: adapters that threads must not share, pools of connections, storages."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _FLEETING = ('ZODB.MappingStorage.', 'ZODB.DemoStorage.', 'tempstorage.', 'ZODB.
 
 
 class Adapters(Check):
-    """The levels of threadsafety in PEP 249: 0, threads may not share the module; 1, they may not
-    share connections; 2 and 3, they may.
+    """The levels of threadsafety in PEP 249: at 0, threads must not share the module; at 1, they
+    must not share connections; at 2 and 3, they may share connections.
     """
 
     id = 'dbapi'
-    question = 'May threads share the database adapters that are loaded?'
+    question = 'Can threads safely share the loaded database adapters?'
     source = 'the attribute threadsafety of PEP 249'
 
     def look(self, site: Site) -> Finding | list[Finding]:
@@ -48,32 +48,32 @@ class Adapters(Check):
         if not adapters:
             return self.ok('No database adapter of PEP 249 is loaded.')
         known = several(f'{name} has threadsafety {level}' for name, level in adapters.items())
-        return self.ok('Threads may share the database adapters.', known)
+        return self.ok('Threads can safely share the database adapters.', known)
 
     def _adapter(self, name: str, level: int, zopes: str, threads: int | None) -> Finding | None:
         if level < 1:
             severity = INFO if threads == 1 else CRITICAL
             return self.found(
                 severity,
-                f'Threads may not share the database adapter {name}.',
+                f'Threads must not share the database adapter {name}.',
                 f'Its threadsafety is {level}: two requests that use it at once can crash or mix '
                 'up results.',
                 Action(
-                    'Write "threads = 1" into `[server:main]` of zope.ini and restart, until there '
-                    'is an adapter with threadsafety 1 or more.'
+                    'Write "threads = 1" into `[server:main]` of zope.ini and restart; keep it '
+                    'until you use an adapter with threadsafety 1 or more.'
                 ),
                 name,
             )
         if level < 2 and zopes:
             return self.found(
                 INFO,
-                f'Threads may not share a connection of {name} at the same time.',
+                f'Threads must not use a connection of {name} at the same time.',
                 f'Its threadsafety is {level}, and these Zope adapters are loaded: {zopes}. '
-                'Whether one of them hands a connection to two threads cannot be seen from here; '
-                'one that keeps it in a _v_ attribute does not.',
+                'This check cannot see whether one of them gives a connection to two threads; an '
+                'adapter that keeps it in a _v_ attribute does not.',
                 Action(
-                    'Look into {adapters} for connections in lists and dictionaries of all '
-                    'threads.',
+                    'Look in the code of {adapters} for connections in lists or dictionaries that '
+                    'all threads share.',
                     adapters=zopes,
                 ),
                 name,
@@ -87,7 +87,7 @@ class Adapters(Check):
             f'It is held by {several(places)}: two requests that use it at once can crash or mix '
             'up results.',
             Action(
-                'In the code of {place}, keep a connection for each thread, in a '
+                'In the code of {place}, keep one connection for each thread, in a '
                 'threading.local().',
                 place=places[0],
             ),
@@ -96,7 +96,7 @@ class Adapters(Check):
 
 
 def _dbapi(site: Site) -> dict[str, int]:
-    """{name: threadsafety} of the loaded modules that follow PEP 249, one for each package."""
+    """Return {name: threadsafety} of the loaded PEP 249 modules, one for each package."""
     found: dict[str, tuple[str, int]] = {}
     for name, its in sorted(site.program_modules().items()):
         level = its.get('threadsafety')
@@ -110,11 +110,12 @@ def _dbapi(site: Site) -> dict[str, int]:
 
 
 def _shared_connections(site: Site, packages: set[str]) -> dict[str, list[str]]:
-    """{package of an adapter: [module.attribute or module.Class.attribute that is a connection of
-    it]}; other packages than its own hold them.
+    """Return {package of an adapter: [places in other packages that hold a connection of it]}.
+
+    A place is a module.attribute or a module.Class.attribute.
     """
     modules = site.program_modules()
-    kinds: dict[int, str] = {}  # by their ids: not every class has a hash
+    kinds: dict[int, str] = {}  # keyed by id(): not every class is hashable
     for name, its in modules.items():
         package = name.partition('.')[0]
         if package in packages:
@@ -133,8 +134,8 @@ def _shared_connections(site: Site, packages: set[str]) -> dict[str, list[str]]:
 
 
 def _attributes(name: str, its: dict[str, Any]) -> Iterator[tuple[str, object]]:
-    """(name, value) of the attributes of a module and of its classes, read without running code of
-    theirs.
+    """Yield (name, value) of the attributes of a module and of its classes, without running any of
+    their code.
     """
     for attribute, value in list(its.items()):
         yield attribute, value
@@ -142,52 +143,53 @@ def _attributes(name: str, its: dict[str, Any]) -> Iterator[tuple[str, object]]:
             continue
         own = _own(value)
         if own.get('__module__') == name:
-            for inner, thing in list(own.items()):
-                yield f'{attribute}.{inner}', thing
+            for inner, inner_value in list(own.items()):
+                yield f'{attribute}.{inner}', inner_value
 
 
 def _is_class(value: object) -> TypeGuard[type]:
-    """As `isinstance(value, type)`, which would ask a proxy for its `__class__`."""
+    """Like `isinstance(value, type)`, but without asking a proxy for its `__class__`."""
     return issubclass(type(value), type)
 
 
 def _own(kind: type) -> Mapping[str, Any]:
-    """The attributes of the class itself.
+    """Return the attributes of the class itself, without those of its bases.
 
-    A metaclass may answer something else for `__dict__`, and C code may leave a class without one.
+    A metaclass may return something else for `__dict__`, and a class made in C may have none.
     """
     own: Mapping[str, Any] | None = type.__dict__['__dict__'].__get__(kind)
     return own or {}
 
 
 def _makes_connections(kind: type) -> bool:
-    """Whether the class has the methods that PEP 249 demands of connections."""
+    """Whether the class has the methods that PEP 249 requires of connections."""
     bases = type.__dict__['__mro__'].__get__(kind) or ()
     return all(any(name in _own(base) for base in bases) for name in ('cursor', 'commit'))
 
 
 class ConnectionPools(Check):
     id = 'connection-pools'
-    question = 'Has each worker thread a connection in the pools of the databases?'
+    question = 'Is the connection pool of each database large enough for all workers?'
     source = 'ZODB.DB.getPoolSize and the threads of the server'
 
     def look(self, site: Site) -> Finding | list[Finding]:
         threads = site.zope.threads
         databases = site.zope.databases
         if not threads or not databases:
-            return self.unknown('How many worker threads or databases there are is not known here.')
+            return self.unknown('The number of workers or of databases is not known here.')
         small = [database for database in databases if database.pool_size < threads]
         if not small:
             facts = '; '.join(f'{d.name}: {d.pool_size}' for d in databases)
             return self.ok(
-                'Each thread has its connection in the pools.', f'{threads} threads; pools: {facts}'
+                'The connection pools are large enough for all workers.',
+                f'{threads} threads; pools: {facts}',
             )
         return [
             self.found(
                 WARNING,
                 f'The pool of the database {database.name} is smaller than the number of threads.',
-                f'{database.pool_size} connections for {threads} threads: the others are made, '
-                'logged about and thrown away, with their caches.',
+                f'{database.pool_size} connections for {threads} threads: each further connection '
+                'is created, logged and thrown away, with its cache.',
                 Action(
                     'Write "pool-size {size}" into `<zodb_db {name}>` of zope.conf and restart.',
                     size=threads + 3,
@@ -201,7 +203,7 @@ class ConnectionPools(Check):
 
 class DurableStorage(Check):
     id = 'storage'
-    question = 'Is what is committed still there after a restart?'
+    question = 'Do the databases keep committed data over a restart?'
     source = 'the class of the storage'
 
     def look(self, site: Site) -> Finding | list[Finding]:
@@ -216,11 +218,11 @@ class DurableStorage(Check):
         return [
             self.found(
                 WARNING,
-                f'The database {database.name} forgets all at a restart.',
+                f'The database {database.name} loses all its data at a restart.',
                 f'Its storage is {database.storage}.',
                 Action(
                     'Write the lines "<filestorage>", "path $INSTANCE/var/{name}.fs" and '
-                    '"</filestorage>" into `<zodb_db {name}>` of zope.conf in place of its '
+                    '"</filestorage>" into `<zodb_db {name}>` of zope.conf instead of its '
                     'storage, and restart.',
                     name=database.name,
                 ),

@@ -1,8 +1,8 @@
-"""Signals: would a crash still be dumped into our fault log, and which signals would kill the site
-by mistake?
+"""Checks of signals: would a crash still be dumped into our fault log, and which signals would kill
+the site by mistake?
 
 Under `runwsgi`, Zope has no handler for SIGHUP, SIGUSR1 and SIGUSR2.  With ZServer they reopened
-the logs; now they kill.
+the logs; now they kill the process.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .check import several
 from .livesite import Site
 
 _REOPENING = ('SIGHUP', 'SIGUSR1', 'SIGUSR2')
-#: Modules that may name faulthandler and are no other user of it.
+#: Modules that may refer to faulthandler, but do not count as another user of it.
 _SELF = ('faulthandler', '__main__')
 
 
@@ -39,14 +39,14 @@ class FaultHandler(Check):
                 names.append(name)
         users = several(sorted(names))
         if not trouble:
-            detail = f'Others that know faulthandler: {users}.' if users else ''
+            detail = f'Other modules that import faulthandler: {users}.' if users else ''
             return self.ok('A crash is dumped into our fault log.', detail)
         if site.fault_log:
             action = Action(
-                'Take the call of faulthandler.enable or faulthandler.disable out of that code.'
+                'Remove the call of faulthandler.enable or faulthandler.disable from that code.'
             )
         else:
-            action = Action('Look on the overview for what is off, and why.')
+            action = Action('The overview of this product shows what is off, and why.')
         return self.found(
             WARNING,
             'A crash would not be dumped into our fault log.',
@@ -56,7 +56,7 @@ class FaultHandler(Check):
 
 
 def _interference(fault_log: FaultLog | None) -> str:
-    """What is wrong with the fault log right now; '' if nothing.  The heartbeat puts it right."""
+    """Return what is wrong with the fault log now; '' if nothing.  The heartbeat repairs it."""
     if fault_log is None:
         return 'There is no fault log in this run.'
     if not fault_log.file.is_intact():
@@ -69,7 +69,7 @@ def _interference(fault_log: FaultLog | None) -> str:
 
 
 class KillingSignals(Check):
-    """It is only `info`, as every Zope is so; `LogRotation` finds what would send such a signal."""
+    """Only `info`, because it is so in every Zope; `LogRotation` finds what sends such a signal."""
 
     id = 'killing-signals'
     question = 'Are SIGHUP, SIGUSR1 and SIGUSR2 harmless?'
@@ -82,7 +82,7 @@ class KillingSignals(Check):
         return self.found(
             INFO,
             f'These signals end Zope: {", ".join(deadly)}.',
-            'Nobody handles them: they do not reopen logs, as they did in the days of ZServer.',
+            'Zope has no handler for them: they do not reopen logs, as they did with ZServer.',
             Action(
                 'To reopen logs, write "class = handlers.WatchedFileHandler" into '
                 '`[handler_eventlog]` of zope.ini; to stop Zope, send SIGINT or SIGTERM.'
@@ -91,8 +91,8 @@ class KillingSignals(Check):
 
 
 def deadly_signals(site: Site, names: tuple[str, ...] = _REOPENING) -> list[str]:
-    """The signals that would end this process: neither ignored, nor handled by Python or by C code
-    of others.
+    """Return the signals that would end this process: not ignored, and without a handler in Python
+    or in the C code of another package.
     """
     foreign = foreign_handlers(site.proc / 'self/status')
     deadly = []

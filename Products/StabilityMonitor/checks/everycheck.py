@@ -1,4 +1,4 @@
-"""The table of checks.  Each theme is a module of this room, and `runner` asks the checks.
+"""The table of checks.  Each topic has a module in this room, and `runner` runs the checks.
 
 A check is a small class with a question and an answer, see `check.ICheck`.
 """
@@ -18,7 +18,7 @@ from . import software
 from . import supervision
 from . import switches
 
-#: Every check, in the order in which they are asked.
+#: Every check, in the order in which they run.
 CHECKS = tuple(
     check()
     for check in (

@@ -1,4 +1,4 @@
-"""What is installed on a path, read quickly: only the headers of the metadata files.
+"""The distributions installed on a path, read quickly: only the headers of the metadata files.
 
 `importlib.metadata` parses each file as an e-mail, which takes too long for hundreds of
 distributions.
@@ -24,13 +24,13 @@ class Distribution:
 
 
 def installed(path: tuple[str, ...]) -> tuple[Distribution, ...]:
-    """All distributions on a path in its order, also those that an earlier one hides."""
+    """Return all distributions on a path, in its order, also those hidden by an earlier one."""
     found = map(_read, metadata.distributions(path=list(path)))
     return tuple(distribution for distribution in found if distribution is not None)
 
 
 def first_of_each(found: tuple[Distribution, ...]) -> dict[str, Distribution]:
-    """{normalized name: the distribution that is imported}"""
+    """Return {normalized name: the distribution that is imported}."""
     return {normalized(d.name): d for d in reversed(found)}
 
 
@@ -48,6 +48,6 @@ def _read(distribution: metadata.Distribution) -> Distribution | None:
     if not name:
         return None
     requires = tuple(fields['Requires-Dist'])
-    if is_egg:  # it has its requirements in a file of their own
+    if is_egg:  # an egg has its requirements in a separate file
         requires = tuple(distribution.requires or ())
     return Distribution(name, version, requires, str(distribution.locate_file('')))

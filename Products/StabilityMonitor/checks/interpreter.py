@@ -1,4 +1,4 @@
-"""The Python that runs: its stacks, its recursion limit, its support and its build."""
+"""Checks of the running Python: its stacks, its recursion limit, its support and its build."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class ThreadStacks(Check):
     """Threads on the HOWTO's FreeBSD had stacks of 64 KiB; with musl they have 128 KiB today."""
 
     id = 'thread-stacks'
-    question = 'Does deep recursion fit into the stacks of threads?'
+    question = 'Are the stacks of threads large enough for a deep recursion?'
     source = 'pthread attributes'
 
     def look(self, site: Site) -> Finding:
@@ -55,7 +55,7 @@ class ThreadStacks(Check):
 
 class RecursionLimit(Check):
     id = 'recursion-limit'
-    question = 'Is a recursion stopped by Python before it runs out of stack?'
+    question = 'Does Python stop a recursion before the stack is full?'
     source = 'sys.getrecursionlimit and RLIMIT_STACK'
 
     def look(self, site: Site) -> Finding:
@@ -75,9 +75,9 @@ class RecursionLimit(Check):
             return self.found(
                 INFO,
                 f'The recursion limit was raised to {limit}.',
-                f'{fact} An endless recursion takes that much longer to stop, and more stack.',
+                f'{fact} An endless recursion takes longer to stop, and needs more stack.',
                 Action(
-                    'Look for sys.setrecursionlimit in your own code and take it out, unless it is '
+                    'Look for sys.setrecursionlimit in your own code, and remove it unless it is '
                     'needed.'
                 ),
             )
@@ -85,7 +85,7 @@ class RecursionLimit(Check):
 
 
 def _main_stack() -> int:
-    """Bytes to which the stack of the main thread may grow; 0: no limit, or not known."""
+    """Return the most bytes that the main thread's stack may use; 0: no limit, or not known."""
     if resource is None:
         return 0
     soft: int = resource.getrlimit(resource.RLIMIT_STACK)[0]
@@ -107,19 +107,19 @@ class EndOfLife(Check):
                 self._action(site),
             )
         if end is None:
-            return self.ok(f'{site.python.name} is newer than what is known here.')
+            return self.ok(f'{site.python.name} is newer than the versions that this check knows.')
         left = (end - datetime.fromtimestamp(site.now, UTC).date()).days
         if left < 0:
             return self.found(
                 WARNING,
-                f'{site.python.name} gets no fixes any more.',
-                f'Support ended on {end}; known crashes stay.',
+                f'{site.python.name} no longer gets security fixes.',
+                f'Support ended on {end}; known crashes are no longer fixed.',
                 self._action(site),
             )
         if left < _WARN_DAYS:
             return self.found(
                 INFO,
-                f'{site.python.name} gets fixes for {left} more days only.',
+                f'{site.python.name} gets security fixes for only {left} more days.',
                 f'Support ends on {end}.',
                 self._action(site),
             )
@@ -131,8 +131,8 @@ class EndOfLife(Check):
         lasting = [v for v, end in END_OF_LIFE.items() if (end - today).days > 2 * 365]
         major, minor = lasting[0] if lasting else max(END_OF_LIFE)
         return Action(
-            'Make a new environment and install the same set there: "python{version} -m venv NEW", '
-            'then "NEW/bin/pip install -r requirements.txt".',
+            'Create a new environment and install the same packages there: "python{version} -m '
+            'venv NEW", then "NEW/bin/pip install -r requirements.txt".',
             version=f'{major}.{minor}',
         )
 
@@ -149,7 +149,7 @@ class Build(Check):
                 WARNING,
                 'This is a free-threaded build of Python.',
                 f'The GIL is {state}. Few C modules that Zope uses are safe without it: races in '
-                'them end in crashes.',
+                'them crash the process.',
                 Action(
                     'Run Zope with the ordinary build of the same version; until then set '
                     '`PYTHON_GIL=1` before it starts.'
@@ -159,7 +159,7 @@ class Build(Check):
             return self.found(
                 WARNING,
                 'This is a debug build of Python.',
-                'It is slow, and aborts the process where an ordinary build goes on.',
+                'It is slow, and aborts the process where an ordinary build continues.',
                 Action('Run Zope with the ordinary build of the same version.'),
             )
         return self.ok(f'This is an ordinary build of {site.python.name}.')

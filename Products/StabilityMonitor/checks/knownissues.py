@@ -1,7 +1,7 @@
-"""Known issues as a check: which of them affect this installation, and what is wrong with the
+"""The check for known issues: which of them affect this installation, and what is wrong with the
 site's own rules?
 
-`knowledge.rulesinforce` has the answer.
+`knowledge.rulesinforce` gives the answers.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from .livesite import Site
 
 
 class KnownIssues(Check):
-    """Each known issue is a finding `known-issues:<id of the rule>`, each problem with a file of
-    rules is one, too.
+    """Each known issue that applies is a finding `known-issues:<id of the rule>`; each problem with
+    a file of rules is a finding, too.
     """
 
     id = 'known-issues'
-    question = 'Is what is installed here free of known causes of crashes?'
+    question = 'Is this installation free of known issues?'
     source = 'known_issues.toml and importlib.metadata'
 
     def look(self, site: Site) -> Finding | list[Finding]:
@@ -51,8 +51,9 @@ class KnownIssues(Check):
 
 
 def with_own_pip(action: Action, executable: str = sys.executable) -> Action:
-    """The action of a rule with the pip of this very process in its commands, where `executable`
-    is a Python.
+    """Return the action of a rule, with the pip of this process in its commands.
+
+    The commands stay as they are if `executable` is not a Python.
     """
     pip = own_pip(executable)
     pieces = []
@@ -64,7 +65,7 @@ def with_own_pip(action: Action, executable: str = sys.executable) -> Action:
 
 
 def own_pip(executable: str = sys.executable) -> str:
-    """The command for the pip of this very process, where `executable` is a Python."""
+    """Return the command for the pip of this process; "pip" if `executable` is not a Python."""
     if not Path(executable or '').name.startswith('python'):
         return 'pip'
     return f'{shlex.quote(executable)} -m pip'

@@ -1,4 +1,4 @@
-"""Limits of the process: how many descriptors are left, and whether a crash leaves a core file."""
+"""Checks of process limits: how many descriptors are left, and does a crash leave a core file?"""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ try:
 except ImportError:
     resource = None
 
-#: select() cannot handle descriptors from here on.
+#: select() cannot handle descriptors from this number on.
 _SELECT = 1024
 _PR_GET_DUMPABLE = 3
 #: Programs in core_pattern that keep no core file.
@@ -33,7 +33,7 @@ _TO_FILES = Action('To have one, run "sysctl -w kernel.core_pattern=/var/tmp/cor
 
 class Descriptors(Check):
     id = 'descriptors'
-    question = 'Are there descriptors left for files and connections?'
+    question = 'Are enough file descriptors left for files and connections?'
     source = '/proc/self/fd and RLIMIT_NOFILE'
 
     def look(self, site: Site) -> Finding:
@@ -42,25 +42,25 @@ class Descriptors(Check):
         except (OSError, ValueError):
             used = []
         if resource is None or not used:
-            return self.unknown('How many descriptors are open is not known on this system.')
+            return self.unknown('The number of open descriptors is not known on this system.')
         soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         fact = f'{len(used)} of {soft} descriptors are open.'
         if len(used) >= 0.8 * soft:
             more = max(4096, 4 * soft)
             look_for_leaks = Action(
-                '; then find out who does not close what: "ls -l /proc/{pid}/fd".',
+                '; then look with "ls -l /proc/{pid}/fd" for files and sockets that stay open.',
                 pid=os.getpid(),
             )
             return self.found(
                 CRITICAL if len(used) >= 0.95 * soft else WARNING,
-                'Descriptors are running out.',
-                f'{fact} Without one, no connection is accepted and no file opened.',
+                'File descriptors are running out.',
+                f'{fact} When none is left, no connection is accepted and no file can be opened.',
                 to_raise('NOFILE', 'n', more) + look_for_leaks,
             )
         if max(used) >= _SELECT * 0.9 and _waitress_selects():
             return self.found(
                 WARNING,
-                f'Descriptors come near to {_SELECT}, where select() ends.',
+                f'Descriptor numbers come near to {_SELECT}, the limit of select().',
                 f'{fact} The highest one is {max(used)}; waitress uses select() here, as '
                 'asyncore_use_poll is off.',
                 Action(
@@ -71,9 +71,9 @@ class Descriptors(Check):
 
 
 def to_raise(name: str, option: str, wanted: int, unit: str = '') -> Action:
-    """What to write for a higher limit; `wanted` is in KiB where the unit is "K".
+    """Return what to write for a higher limit; `wanted` is in KiB where the unit is "K".
 
-    A shell can raise the limit no further than to the hard limit.
+    A shell can raise a limit only up to the hard limit.
     """
     assert resource is not None  # every caller has read a limit before
     soft, hard = resource.getrlimit(getattr(resource, f'RLIMIT_{name}'))
@@ -87,7 +87,7 @@ def to_raise(name: str, option: str, wanted: int, unit: str = '') -> Action:
         ways.append('"ulimit -S{option} {most}" before the line that starts Zope')
     if most < wanted:
         ways.append(
-            '"* - {item} {wanted}" into /etc/security/limits.conf as root and log in anew '
+            '"* - {item} {wanted}" into /etc/security/limits.conf as root and log in again '
             '(the hard limit is {hard}{unit})'
         )
     return Action(
@@ -105,8 +105,8 @@ def to_raise(name: str, option: str, wanted: int, unit: str = '') -> Action:
 def _waitress_selects() -> bool:
     """Whether the server loop of waitress uses select().
 
-    Then it stands in the function `poll` of waitress.wasyncore; with asyncore_use_poll it stands in
-    `poll2`.
+    With select() it waits in the function `poll` of waitress.wasyncore; with asyncore_use_poll it
+    waits in `poll2`.
     """
     for innermost in current_frames().values():
         frame: FrameType | None = innermost
@@ -120,7 +120,7 @@ def _waitress_selects() -> bool:
 
 
 class CoreFiles(Check):
-    """It is only `info` when there would be none: the fault log does not need one."""
+    """Only `info` when a crash leaves no core file: the fault log does not need one."""
 
     id = 'core-files'
     question = 'Would a crash leave a core file?'
@@ -134,11 +134,9 @@ class CoreFiles(Check):
         if _is_not_dumpable():
             return self.found(
                 INFO,
-                'The kernel makes no core file of this process.',
+                'The kernel writes no core file of this process.',
                 'It is not dumpable: it changed its user after its start.',
-                Action(
-                    'Let the supervisor change the user before it starts Python, not Python itself.'
-                ),
+                Action('Let the supervisor change the user before it starts Python.'),
             )
         if pattern.startswith('|'):
             return self._given_to(pattern, soft, hard)
@@ -146,8 +144,8 @@ class CoreFiles(Check):
             return self.found(
                 INFO,
                 'A crash leaves no core file.',
-                'RLIMIT_CORE is 0. The fault log has the Python frames all the same; a core file '
-                'adds those of C code.',
+                'RLIMIT_CORE is 0. The fault log still has the Python frames; a core file adds the '
+                'frames of C code.',
                 self._allow(hard),
             )
         folder = Path(pattern if pattern.startswith('/') else Path.cwd() / pattern).parent
@@ -158,10 +156,10 @@ class CoreFiles(Check):
                 f'core_pattern is "{pattern}", and {folder} is not writable for this process.',
                 Action('Make {folder} writable. ', folder=folder) + _TO_FILES,
             )
-        size = 'none' if soft == resource.RLIM_INFINITY else f'{soft} bytes'
-        return self.ok(
-            'A crash leaves a core file.', f'core_pattern is "{pattern}"; the limit is {size}.'
-        )
+        limit = 'there is no limit'
+        if soft != resource.RLIM_INFINITY:
+            limit = f'the limit is {soft} bytes'
+        return self.ok('A crash leaves a core file.', f'core_pattern is "{pattern}"; {limit}.')
 
     def _given_to(self, pattern: str, soft: int, hard: int) -> Finding:
         program = pattern[1:].split(' ')[0]
@@ -170,13 +168,13 @@ class CoreFiles(Check):
             return self.found(
                 INFO,
                 'A crash leaves no core file.',
-                f'{detail} That program keeps none.',
+                f'{detail} That program keeps no core file.',
                 _TO_FILES,
             )
         if not os.path.exists(program):
             return self.found(
                 INFO,
-                'Core files are given to a program that is not there.',
+                'Core files are given to a program that does not exist.',
                 f'{detail} (In a container: it may be on the host.)',
                 _TO_FILES,
             )
@@ -184,7 +182,7 @@ class CoreFiles(Check):
             return self.found(
                 INFO,
                 'Core files are given to a program, which may keep none.',
-                f'{detail} RLIMIT_CORE is 0: systemd-coredump and others only log the crash then.',
+                f'{detail} RLIMIT_CORE is 0: then systemd-coredump and others only log the crash.',
                 self._allow(hard),
             )
         return self.ok('Core files are given to a program.', detail)

@@ -1,9 +1,9 @@
-"""What the checks look at: one frozen value, whose fields a test can replace one by one.
+"""The data that the checks read: one frozen value, whose fields a test can replace one by one.
 
     Site.of(life)                                       this process
-    Site(directory, python=Interpreter((3, 8, 0)))      another world
+    Site(directory, python=Interpreter((3, 8, 0)))      a made-up site, for a test
 
-`zmi.zopesite` makes the `ZopeFacts`, which only Zope can tell.  Times are seconds since the epoch.
+`zmi.zopesite` makes the `ZopeFacts`, which only Zope knows.  Times are seconds since the epoch.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from ..store.regularfiles import open_regular
 from ..system import runcontext
 from ..system import stacksizes
 
-#: A file is read in pieces of this size.  A read of a megabyte would allocate that much, however
-#: small the file is, and the process would not give it back.
+#: Files are read in pieces of this many bytes.  One read of a megabyte would allocate a megabyte,
+#: however small the file is, and the process would not give that memory back.
 _PIECE = 1 << 14
 
 
@@ -44,19 +44,19 @@ class Database:
     storage: str  # dotted name of the storage's class
     pool_size: int
     mounted: tuple[str, ...] = ()
-    file: str = ''  # of a FileStorage
-    #: The time of its newest transaction; None: not known.  Only a check calls it, under its time
-    #: limit: a storage may have to ask a server.
+    file: str = ''  # the path of a FileStorage
+    #: Returns the time of the newest transaction; None: not known.  Only a check calls it, because
+    #: a check has a time limit and a storage may have to ask a server.
     last_transaction: Callable[[], float | None] = lambda: None
 
 
 @dataclass(frozen=True)
 class ZopeFacts:
-    """What only Zope can tell.  The defaults stand for "not known"."""
+    """Facts that only Zope knows.  The defaults mean "not known"."""
 
     threads: int | None = None  # worker threads of the server
     databases: tuple[Database, ...] = ()
-    #: Directives of zope.conf and their values in force, such as {'debug-mode': False}.
+    #: Directives of zope.conf and their values in force, for example {'debug-mode': False}.
     switches: Mapping[str, object] = field(default_factory=dict)
     instance_home: str = ''
     client_home: str = ''
@@ -65,7 +65,7 @@ class ZopeFacts:
 
 @dataclass(frozen=True)
 class Interpreter:
-    """The Python that runs."""
+    """The running Python."""
 
     version: tuple[int, int, int] = sys.version_info[:3]
     level: str = sys.version_info.releaselevel
@@ -82,8 +82,8 @@ class Interpreter:
 
 @dataclass(frozen=True)
 class Site:
-    """See the module.  `context` is that of `runcontext.collect`; `stack` is the smallest known
-    stack of a thread, as (size, guard) in bytes.
+    """See the module.  `context` is the result of `runcontext.collect`; `stack` is the smallest
+    known stack of a thread, as (size, guard) in bytes.
     """
 
     directory: Path
@@ -117,7 +117,7 @@ class Site:
 
     @classmethod
     def of(cls, life: ILivingRun, zope: ZopeFacts | None = None) -> Site:
-        """The site of a living run (ILivingRun), also of one that records nothing."""
+        """Return the Site of a living run (ILivingRun), also of a run that records nothing."""
         context = life.context or runcontext.collect(life.software, life.instance, life.role)
         known = filter(None, (life.smallest_stack, context.get('thread_stack')))
         stacks = [(size, guard) for size, guard in known]
@@ -134,13 +134,13 @@ class Site:
         )
 
     def text(self, name: str) -> str:
-        """A file below /proc; '' where it cannot be read."""
+        """Return the text of a file below /proc; '' if it cannot be read."""
         return text(self.proc / name)
 
     def lines(self, name: str) -> Iterator[str]:
-        """The lines of a file below /proc that may be long, one after the other.
+        """Yield the lines of a file below /proc, which may be long.
 
-        The process would never give back the memory for all of it at once.
+        Reading it all at once would take memory that the process never gives back.
         """
         with (
             contextlib.suppress(OSError),
@@ -150,14 +150,14 @@ class Site:
 
     @property
     def log_files(self) -> list[str]:
-        """The files that handlers of the root logger write to, by their paths."""
+        """The paths of the files that handlers of the root logger write to."""
         files = (getattr(handler, 'baseFilename', '') for handler in self.root_logger.handlers)
         return [file for file in files if file]
 
     def program_modules(self) -> dict[str, dict[str, Any]]:
-        """{name of a loaded module: its globals}.
+        """Return {name of a loaded module: its globals}.
 
-        Objects that stand in for deprecated or deferred modules are left out: reading their
+        Placeholder objects for deprecated or deferred modules are left out: reading their
         attributes would import something.
         """
         return {
@@ -168,9 +168,9 @@ class Site:
 
 
 def text(path: Path, most: int = 1 << 20) -> str:
-    """The beginning of a file, at most `most` bytes; '' where it cannot be read."""
+    """Return the beginning of a file, at most `most` bytes; '' if it cannot be read."""
     try:
-        # Without a given size, Python 3.14 makes a buffer of 128 KiB.
+        # Without an explicit size, Python 3.14 makes a buffer of 128 KiB.
         with open(open_regular(path, follow=True), 'rb', buffering=_PIECE) as file:
             pieces = iter(lambda: file.read(_PIECE), b'')
             return b''.join(islice(pieces, -(-most // _PIECE)))[:most].decode('utf-8', 'replace')

@@ -1,5 +1,5 @@
-"""Memory: how near it is to its limit, whether it is given back, and whether the OOM killer's work
-would be recognised.
+"""Checks of memory: is it near its limit, is it given back, and would a kill by the OOM killer be
+recognised?
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ except ImportError:
 
 #: (severity, share of a limit): memory is short from this share on, the worst first.
 _SHARES = ((CRITICAL, 0.95), (WARNING, 0.8))
-#: The memory of the whole machine is short from this share on, and that is only a warning: caches
-#: of ZFS count as used.
+#: The memory of the whole machine is short from this share on.  That is only a warning, because the
+#: caches of ZFS count as used.
 _HOST = 0.95
-#: A fresh interpreter may have a few hundred frozen objects of its own (Python 3.12: 375); after
+#: A fresh interpreter may already have a few hundred frozen objects (Python 3.12: 375); after
 #: gc.freeze() there are far more.
 _FROZEN = 2000
-#: {version of cgroups: lines of memory.stat}: the page cache, and the part of it that must be
-#: written to disk before the kernel can drop it.
+#: {version of cgroups: lines of memory.stat}: first the page cache, then the part of it that must
+#: be written to disk before the kernel can drop it.
 _CACHE = {
     1: ((b'total_inactive_file', b'total_active_file'), (b'total_dirty', b'total_writeback')),
     2: ((b'inactive_file', b'active_file'), (b'file_dirty', b'file_writeback')),
@@ -52,7 +52,7 @@ _CACHE = {
 
 class Limit(Check):
     id = 'memory-limit'
-    question = 'Is there room between the memory in use and its limit?'
+    question = 'Is the memory in use well below its limit?'
     source = '/proc/self/status, /proc/meminfo, the memory cgroup and RLIMIT_AS'
 
     def look(self, site: Site) -> Finding | list[Finding]:
@@ -73,13 +73,14 @@ class Limit(Check):
             )
             findings.append(finding)
         own = _kibibytes(site.text('self/status'))
-        mine = f'This process has {megabytes(own["VmRSS"])} in use. ' if 'VmRSS' in own else ''
-        return findings or self.ok('There is room for more memory.', mine + '; '.join(facts))
+        if 'VmRSS' in own:
+            facts.insert(0, f'This process uses {megabytes(own["VmRSS"])}')
+        return findings or self.ok('There is enough free memory.', '; '.join(facts))
 
 
 @dataclass(frozen=True)
 class _Usage:
-    """How much of a limit is in use, in bytes.
+    """How much of a memory limit is in use: `used` of `most`, in bytes.
 
     `about` is the end of the id of a finding, `what` names the limit, `action` says what to do.
     """
@@ -92,7 +93,7 @@ class _Usage:
 
     @property
     def severity(self) -> Severity | None:
-        """How short memory is; None where it is not."""
+        """How severe the shortage of memory is; None if there is enough."""
         if self.about == 'host':
             return WARNING if self.used >= _HOST * self.most else None
         for severity, share in _SHARES:
@@ -102,7 +103,7 @@ class _Usage:
 
 
 def _usages(site: Site) -> Iterator[_Usage]:
-    """One for each limit that there is."""
+    """Yield a _Usage for each memory limit of this process."""
     own = _kibibytes(site.text('self/status'))
     host = _kibibytes(site.text('meminfo'))
     yield from _groups(site.context.get('cgroup') or {})
@@ -122,15 +123,15 @@ def _usages(site: Site) -> Iterator[_Usage]:
             host['MemTotal'] - host['MemAvailable'],
             host['MemTotal'],
             Action(
-                'Look with "ps aux --sort=-rss" for who uses it; write a smaller "cache-size" '
-                '(objects of each connection) or "cache-size-bytes 200MB" into `<zodb_db>` of '
-                'zope.conf and restart.'
+                'Look with "ps aux --sort=-rss" which process uses the memory; if it is Zope, '
+                'write a smaller "cache-size" (objects of each connection) or "cache-size-bytes '
+                '200MB" into `<zodb_db>` of zope.conf and restart.'
             ),
         )
 
 
 def _groups(group: dict[str, Any]) -> Iterator[_Usage]:
-    """The same for each memory cgroup with a limit, from our own upwards.
+    """Yield a _Usage for each memory cgroup that has a limit, from the cgroup of this process up.
 
     Memory that the kernel can drop at once does not count as used.
     """
@@ -159,7 +160,7 @@ def _groups(group: dict[str, Any]) -> Iterator[_Usage]:
 
 
 def _droppable(statistics: bytes, version: int) -> int:
-    """Bytes of page cache that need not be written to disk first.  Locked pages are not in it."""
+    """Return the bytes of page cache that the kernel can drop at once, without locked pages."""
     cached, dirty = _CACHE[version]
     droppable = sum(max(0, counter(statistics, name)) for name in cached)
     droppable -= sum(max(0, counter(statistics, name)) for name in dirty)
@@ -171,13 +172,13 @@ def _number(words: str) -> int:
 
 
 def _kibibytes(words: str) -> dict[str, int]:
-    """{name: bytes} of lines such as "VmRSS:   123 kB"."""
+    """Return {name: bytes} for lines such as "VmRSS:   123 kB"."""
     return {name: int(size) << 10 for name, size in re.findall(r'^(\w+):\s+(\d+) kB$', words, re.M)}
 
 
 class Collector(Check):
     id = 'garbage-collector'
-    question = 'Does the garbage collector run, on all objects?'
+    question = 'Is the garbage collector on, and does it see all objects?'
     source = 'the module gc'
 
     def look(self, site: Site) -> Finding:
@@ -187,17 +188,17 @@ class Collector(Check):
         if flags & gc.DEBUG_SAVEALL:
             return self.found(
                 CRITICAL,
-                'The garbage collector keeps all that it finds (gc.DEBUG_SAVEALL).',
+                'The garbage collector keeps all the garbage that it finds (gc.DEBUG_SAVEALL).',
                 'Memory grows without end.',
-                Action('Take the call of gc.set_debug out of your code.'),
+                Action('Remove the call of gc.set_debug from your code.'),
             )
         if not gc.isenabled() or not thresholds[0]:
             return self.found(
                 WARNING,
                 'The garbage collector is off.',
-                'Objects that refer to each other are never given back: memory grows.',
+                'Objects that refer to each other are never freed: memory grows.',
                 Action(
-                    'Take gc.disable() or gc.set_threshold(0) out of your code when the experiment '
+                    'Remove gc.disable() or gc.set_threshold(0) from your code when the experiment '
                     'is over.'
                 ),
             )
@@ -206,26 +207,26 @@ class Collector(Check):
                 INFO,
                 f'{frozen:,} objects are frozen: the garbage collector never looks at them.',
                 'A preforking server does this on purpose, once, before it forks.',
-                Action('If yours does not fork, take gc.freeze() out of your code.'),
+                Action('If your server does not fork, remove gc.freeze() from your code.'),
             )
         if flags:
             return self.found(
                 INFO,
-                f'The garbage collector reports on itself (gc.set_debug({flags})).',
+                f'The garbage collector writes debug output (gc.set_debug({flags})).',
                 'It writes to standard error and is slow.',
-                Action('Take gc.set_debug out of your code.'),
+                Action('Remove gc.set_debug from your code.'),
             )
         return self.ok('The garbage collector runs.', f'Thresholds {thresholds}.')
 
 
 class Allocator(Check):
-    """Looks at the environment that the process was started with.
+    """Reads the environment that the process was started with.
 
-    What zope.conf sets comes too late for an allocator, see `switches.LateVariables`.
+    Variables set in zope.conf come too late for an allocator, see `switches.LateVariables`.
     """
 
     id = 'allocator'
-    question = 'Is memory allocated by what is meant to?'
+    question = 'Is the memory allocator the intended one?'
     source = '/proc/self/environ and /proc/self/maps'
 
     _DEBUGGING = {'PYTHONMALLOC': ('debug', 'malloc_debug', 'pymalloc_debug', 'mimalloc_debug')}
@@ -234,7 +235,7 @@ class Allocator(Check):
     def look(self, site: Site) -> Finding | list[Finding]:
         given = started_with(site)
         if not given:
-            return self.unknown('What this process was started with is not known here.')
+            return self.unknown('The environment that this process was started with is not known.')
         findings = [*self._slow(given), *self._preloaded(site, given)]
         facts = [
             f'{name}={given[name]}'
@@ -244,8 +245,8 @@ class Allocator(Check):
         if findings:
             return findings
         if not facts:
-            return self.ok('The allocator has its defaults.')
-        return self.ok('The allocator is set.', '; '.join(facts))
+            return self.ok('The memory allocator has its default settings.')
+        return self.ok('The memory allocator has settings that do no harm.', '; '.join(facts))
 
     def _slow(self, given: dict[str, str]) -> Iterator[Finding]:
         wrong = [name for name, values in self._DEBUGGING.items() if given.get(name) in values]
@@ -256,11 +257,11 @@ class Allocator(Check):
         for name, setting in settings.items():
             yield self.found(
                 WARNING,
-                f'A checking allocator is on: {name}{setting}.',
-                'It finds damaged memory, and costs much speed and memory.',
+                f'A debugging memory allocator is on: {name}{setting}.',
+                'It finds damaged memory, but makes the process slow and large.',
                 Action(
-                    'Write "unset {name}" before the line that starts Zope, when the experiment is '
-                    'over.',
+                    'When the experiment is over, write "unset {name}" before the line that starts '
+                    'Zope, and restart.',
                     name=name,
                 ),
                 name,
@@ -277,7 +278,7 @@ class Allocator(Check):
                     f'A library that should be preloaded is not loaded: {library}.',
                     'The loader skips what it cannot open, with one line on standard error.',
                     Action(
-                        'Correct LD_PRELOAD: is there a file "{library}" for this machine?',
+                        'Correct LD_PRELOAD: check that "{library}" exists and fits this machine.',
                         library=library,
                     ),
                     f'missing-{os.path.basename(library)}',
@@ -286,18 +287,18 @@ class Allocator(Check):
                 yield self.found(
                     INFO,
                     f'A library is preloaded into Python: {library}.',
-                    'It replaces functions of the C library; a crash in malloc or free may be its '
-                    'own.',
+                    'It replaces functions of the C library; it may be the cause of a crash in '
+                    'malloc or free.',
                     Action('To rule it out, start Zope once with "env -u LD_PRELOAD".'),
                     f'preloaded-{os.path.basename(library)}',
                 )
 
 
 def started_with(site: Site) -> dict[str, str]:
-    """The environment that this process was started with; {} where the system does not tell.
+    """Return the environment that this process was started with; {} if it is not known.
 
-    A program that changes the title of its process may overwrite it.  Then fewer than half of the
-    present variables are in it, and it tells nothing.
+    A program that changes the title of its process may overwrite that memory.  So the environment
+    counts as not known if fewer than half of the present variables are in it.
     """
     pairs = (line.partition('=') for line in site.text('self/environ').split('\0'))
     given = {name: value for name, found, value in pairs if found}
@@ -328,8 +329,8 @@ class OomReporting(Check):
         if on_host:
             return self.found(
                 INFO,
-                'A kill by the OOM killer would be recognised as likely only.',
-                f'Known from: {facts}; no memory cgroup with a counter is to be seen.',
+                'A kill by the OOM killer would be recognised, but only as "likely".',
+                f'Known from: {facts}; no memory cgroup with a counter was found.',
                 Action(
                     'Run Zope as a service of systemd, with "MemoryAccounting=yes" in its '
                     '`[Service]` section.'
@@ -338,9 +339,9 @@ class OomReporting(Check):
         return self.found(
             INFO,
             'A kill by the OOM killer would not be recognised.',
-            'Neither a memory cgroup nor the kernel tells of such kills here.',
+            'Neither a memory cgroup nor the kernel counts such kills here.',
             Action(
-                'After a death without trace, ask the system: "journalctl -k | grep -i oom", or '
-                'the container: "docker inspect" tells OOMKilled.'
+                'After a death without a trace, run "journalctl -k | grep -i oom" on the machine, '
+                'or look for OOMKilled in the output of "docker inspect".'
             ),
         )

@@ -1,8 +1,9 @@
-"""Findings that a person has muted, with a reason and until a day, in `muted.json` of the data
-directory.
+"""The findings that a person has muted, each with a reason and an end date: `muted.json` of the
+data directory.
 
-A finding is muted for one instance or for all, through the last day (UTC), and only as long as it
-is no worse than it was.  A file that cannot be read mutes nothing, and is itself a finding.
+A finding is muted for one instance or for all, up to and including its last day (UTC), and only as
+long as its severity is not worse than when it was muted.  A file that cannot be read mutes nothing,
+and is itself a finding.
 """
 
 import contextlib
@@ -50,11 +51,11 @@ _OLD_FILE, _OLD_ROWS = 'hushed.json', 'hushed'
 #: {id of a finding in releases before 1.0: its id now}
 _RENAMED = {'dead-man': 'watchdog', 'dead-man-threads': 'watchdog-threads', 'hushed': 'muted'}
 _LONGEST = timedelta(days=366)
-#: Characters of a reason or a name; what is longer is cut.
+#: The most characters of a reason or a name; a longer one is cut.
 _MOST_TEXT = 500
-#: Bytes of the file; a larger one is not read.
+#: The most bytes of the file; a larger one is not read.
 _MOST_BYTES = 1 << 20
-#: Seconds to wait for another process that writes the file.
+#: At most this many seconds are waited for another process that writes the file.
 _PATIENCE = 1.0
 #: Threads of this process take turns with this lock; processes take turns with a lock file.
 _WRITING = threading.Lock()
@@ -74,8 +75,8 @@ class ListIsBusy(MuteRefused):
 class Mute:
     """One muted finding, by its id.
 
-    `until` is the last day (ISO, UTC) on which it is muted; `severity` is the code of that of the
-    finding when it was muted; an empty `instance` means all instances.
+    `until` is the last day (ISO, UTC) on which it is muted; `severity` is the code of the severity
+    that the finding had when it was muted; an empty `instance` means all instances.
     """
 
     id: str
@@ -88,7 +89,7 @@ class Mute:
 
     @property
     def worst(self) -> Severity:
-        """The worst severity with which the finding is muted."""
+        """The worst severity with which the finding stays muted."""
         return severity_of(self.severity) if self.severity else CRITICAL
 
     def counts(self, finding: Finding, instance: str, today: date) -> bool:
@@ -116,7 +117,7 @@ class MuteList:
         self._clock = clock
 
     def mute(self, id: str, reason: str, until: str | date, who: str, severity: str = '') -> Mute:
-        """Mute a finding through the day `until`.
+        """Mute a finding up to and including the day `until`.
 
         Raises MuteRefused, and OSError when the file cannot be written.
         """
@@ -125,10 +126,10 @@ class MuteList:
         try:
             last = date.fromisoformat(str(until).strip())
         except ValueError:
-            raise MuteRefused(f'{until!r} is no date like 2027-01-31.') from None
+            raise MuteRefused(f'{until!r} is not a date such as 2027-01-31.') from None
         today = self._today()
         if not id or not str(reason).strip():
-            raise MuteRefused('There is no reason.')
+            raise MuteRefused('The reason is missing.')
         if not today <= last <= today + _LONGEST:
             raise MuteRefused(f'The end date {last} is not between today and {today + _LONGEST}.')
         new = Mute(
@@ -159,7 +160,7 @@ class MuteList:
     def partition(
         self, findings: Iterable[Finding]
     ) -> tuple[list[Finding], list[tuple[Finding, Mute]]]:
-        """(findings to show, muted ones with their Mute).  One that is `ok` is always shown."""
+        """Return (findings to show, muted findings with their Mute).  `ok` is always shown."""
         kept, problem = self.rows()
         shown = [problem] if problem else []
         muted: list[tuple[Finding, Mute]] = []
@@ -173,22 +174,22 @@ class MuteList:
         return shown, muted
 
     def rows(self) -> tuple[list[Mute], Finding | None]:
-        """(all entries of the file, also expired ones and those of other instances; a finding if
-        something is wrong with the file).
+        """Return (entries, problem): all entries of the file, also expired ones and those of other
+        instances; and a finding if something is wrong with the file, else None.
         """
         try:
             rows = self._read()
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             return [], self._damaged(f'{type(error).__name__}: {error}')
         if not isinstance(rows, list):
-            return [], self._damaged('1 of its entries are none.')
+            return [], self._damaged('It does not hold a list of entries.')
         kept = [mute for mute in map(_mute, rows) if mute is not None]
         if len(kept) < len(rows):
-            return kept, self._damaged(f'{len(rows) - len(kept)} of its entries are none.')
+            return kept, self._damaged(f'Entries that are not valid: {len(rows) - len(kept)}.')
         return kept, None
 
     def _read(self) -> Any:
-        """What the file holds under `muted`; an empty list where there is no file."""
+        """Return what the file holds under `muted`; an empty list if there is no file."""
         for file, key in ((FILE, 'muted'), (_OLD_FILE, _OLD_ROWS)):
             with contextlib.suppress(FileNotFoundError):
                 return json.loads(read_whole(self.path.with_name(file), _MOST_BYTES))[key]
@@ -198,7 +199,7 @@ class MuteList:
         return Finding(
             'muted',
             WARNING,
-            'The list of muted findings is damaged; what cannot be read is shown.',
+            'The list of muted findings is damaged; findings whose entry is unreadable are shown.',
             f'{self.path}: {detail}',
             Action('Delete the file {path}, and mute the findings again.', path=self.path),
             FILE,
@@ -208,16 +209,17 @@ class MuteList:
         return datetime.fromtimestamp(self._clock(), UTC).date()
 
     def _change(self, change: Callable[[list[Mute]], list[Mute]]) -> bool:
-        """Read, change and write the file while no other thread or process does; False if nothing
-        has changed.
+        """Read, change and write the file, under a lock against other threads and processes.
+
+        Returns False if nothing has changed.
         """
-        with _WRITING, self._alone():
+        with _WRITING, self._locked():
             before, problem = self.rows()
             after = change(before)
             if after == before and not problem:
                 return False
             if problem:
-                with contextlib.suppress(OSError):  # a person may want to mend it
+                with contextlib.suppress(OSError):  # a person may want to repair it
                     self.path.replace(self.path.with_name(f'{FILE}.damaged'))
             oldest = self._today() - _LONGEST
             rows = [to_json(h) for h in after if date.fromisoformat(h.until) >= oldest]
@@ -225,7 +227,7 @@ class MuteList:
             return after != before
 
     @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _locked(self) -> Iterator[None]:
         if fcntl is None:
             yield
             return
@@ -240,8 +242,11 @@ class MuteList:
 
 
 def _lock(descriptor: int) -> None:
-    """Wait a moment for another process.  On a volume without locks, go on without one."""
-    assert fcntl is not None  # its caller has looked
+    """Take the lock; wait for another process for at most _PATIENCE seconds.
+
+    On a volume without locks, continue without one.
+    """
+    assert fcntl is not None  # the caller has checked that
     end = time.monotonic() + _PATIENCE
     while True:
         try:
@@ -256,7 +261,7 @@ def _lock(descriptor: int) -> None:
 
 
 def _mute(row: object) -> Mute | None:
-    """A row of the file as a Mute; None if it is no valid one."""
+    """Return a row of the file as a Mute; None if it is not valid."""
     try:
         mute = from_json(Mute, row, strict=True)
         date.fromisoformat(mute.until)

@@ -1,6 +1,6 @@
-"""Where output goes: standard output and standard error, and the event log.
+"""Checks of output: where do standard output, standard error and the event log go?
 
-The HOWTO tells of a frozen terminal: a thread that writes to a stopped terminal, or into a full
+The HOWTO describes a frozen terminal: a thread that writes to a stopped terminal, or into a full
 pipe that nothing reads, waits for ever.
 """
 
@@ -30,16 +30,16 @@ from .livesite import Site
 fcntl: ModuleType | None
 try:
     import fcntl
-except ImportError:  # on Windows, pipes are not looked at
+except ImportError:  # on Windows, pipes are not checked
     fcntl = None
 
-#: A full pipe is watched for this many seconds, in this many steps.  A reader that lives reads
-#: something in that time.
-_PATIENCE, _LOOKS = 0.5, 10
+#: A full pipe is watched for this many seconds, in this many steps.  A living reader reads
+#: something in this time.
+_PATIENCE, _STEPS = 0.5, 10
 _FOLLOW = Action(
-    'See that the file can be written, write "class = handlers.WatchedFileHandler" in place of '
-    '"class = FileHandler" into its handler, such as `[handler_eventlog]`, in zope.ini, and '
-    'restart.'
+    'Make sure that the file can be written; in zope.ini, in the section of its handler, for '
+    'example `[handler_eventlog]`, replace "class = FileHandler" by "class = '
+    'handlers.WatchedFileHandler"; and restart.'
 )
 
 
@@ -50,7 +50,7 @@ class StandardOutputs(Check):
 
     def look(self, site: Site) -> Finding | list[Finding]:
         action = Action(
-            'Write ">>{log}/stdout.log 2>&1 </dev/null" behind the line that starts Zope, or let a '
+            'Append ">>{log}/stdout.log 2>&1 </dev/null" to the line that starts Zope, or let a '
             'supervisor start it.',
             log=os.path.join(site.zope.client_home or '.', 'log'),
         )
@@ -62,7 +62,7 @@ class StandardOutputs(Check):
             'file': self._file,
             'device': self._device,
         }
-        stuck = _standing_full(site)
+        stuck = _full_and_not_read(site)
         findings = []
         facts = []
         for name, descriptor in site.outputs.items():
@@ -86,8 +86,8 @@ class StandardOutputs(Check):
         return self.found(
             WARNING,
             f'{name.capitalize()} is closed.',
-            f'The next file that is opened may get its number, {descriptor}: what is meant for '
-            f'{name} is then written into that file.',
+            f'The next file that is opened may get its descriptor, {descriptor}: output for {name} '
+            'is then written into that file.',
             action,
             about,
         )
@@ -98,25 +98,25 @@ class StandardOutputs(Check):
         return self.found(
             WARNING,
             f'{name.capitalize()} is a terminal ({goes["path"]}).',
-            'When it is stopped (Ctrl-S), whoever writes there waits; when it is closed, that '
-            'fails.',
+            'When the terminal is stopped (Ctrl-S), each thread that writes to it waits; when it '
+            'is closed, writing to it fails.',
             action,
             about,
         )
 
     def _controlling(self, site: Site) -> list[Finding]:
-        """A terminal that can end Zope when it is closed, wherever output goes."""
+        """Find a terminal that ends Zope when it is closed, wherever the output goes."""
         if not _terminal_number(site.text('self/stat')) or not deadly_signals(site, ('SIGHUP',)):
             return []
         return [
             self.found(
                 WARNING,
                 'Zope ends when its terminal is closed.',
-                'It has a controlling terminal, which sends SIGHUP then, and nobody handles that '
-                'here.',
+                'Zope has a controlling terminal, which sends SIGHUP when it is closed, and Zope '
+                'has no handler for SIGHUP.',
                 Action(
-                    'Write "nohup" in front of the command that starts Zope and "&" behind it, or '
-                    '"setsid" in front of it; better, let a supervisor start it.'
+                    'Write "nohup" before the command that starts Zope and "&" after it, or '
+                    '"setsid" before it; or better, let a supervisor start Zope.'
                 ),
                 'controlling-terminal',
             )
@@ -129,7 +129,7 @@ class StandardOutputs(Check):
             return self.found(
                 INFO,
                 'Standard error goes to /dev/null.',
-                'What Python says when it aborts, and what the C library says, is lost.',
+                'Messages of Python when it aborts, and of the C library, are lost.',
                 action,
                 about,
             )
@@ -142,8 +142,8 @@ class StandardOutputs(Check):
             return self.found(
                 WARNING,
                 f'{name.capitalize()} goes into a file that was deleted.',
-                f'{goes["path"]}: its {goes["size"]:,} bytes still take room, and nobody can read '
-                'them.',
+                f'{goes["path"]}: its {goes["size"]:,} bytes still take disk space, and the file '
+                'can no longer be opened.',
                 Action(
                     'Restart Zope, and write "copytruncate" into the logrotate recipe of that file.'
                 ),
@@ -160,7 +160,7 @@ class StandardOutputs(Check):
             return self.found(
                 WARNING,
                 f'{name.capitalize()} is a {goes["kind"]} whose reader is gone.',
-                'Whoever prints gets an error (BrokenPipeError).',
+                'Code that prints there gets an error (BrokenPipeError).',
                 action,
                 about,
             )
@@ -168,22 +168,22 @@ class StandardOutputs(Check):
             return None
         waiting = _waiting(descriptor, goes['kind'])
         place = ''
-        with contextlib.suppress(OSError, AttributeError):  # a socket; Linux alone tells of a pipe
+        with contextlib.suppress(OSError, AttributeError):  # not a pipe, or not Linux
             size = fcntl.fcntl(descriptor, fcntl.F_GETPIPE_SZ)
-            place = f' in a pipe of {size:,}'
+            place = f' in a pipe of {size:,} bytes'
         return self.found(
             CRITICAL,
-            f'{name.capitalize()} is a {goes["kind"]} that stands full.',
+            f'{name.capitalize()} is a full {goes["kind"]} that nothing reads.',
             f'{waiting:,} bytes wait{place}, and none was read for {_PATIENCE:g} s; the next '
-            'thread that prints or logs there waits until they are: the site freezes.',
+            'thread that prints or logs there waits until they are read: the site freezes.',
             action,
             about,
         )
 
 
 def _terminal_number(status: str) -> int:
-    """The number of the controlling terminal in the text of /proc/self/stat; 0 if there is none."""
-    fields = status.rpartition(')')[2].split()  # the name before it may hold blanks
+    """Return the number of the controlling terminal from the text of /proc/self/stat; 0: none."""
+    fields = status.rpartition(')')[2].split()  # the name before it may contain blanks
     if len(fields) > 4 and fields[4].isdigit():
         return int(fields[4])
     return 0
@@ -194,7 +194,7 @@ def _described(goes: dict[str, Any]) -> str:
 
 
 def _state(descriptor: int) -> str:
-    """'full', 'unread' (the reader is gone) or ''."""
+    """Return 'full', 'unread' (the reader is gone) or ''."""
     poll = select.poll()
     poll.register(descriptor, select.POLLOUT)
     events = dict(poll.poll(0)).get(descriptor, 0)
@@ -203,8 +203,8 @@ def _state(descriptor: int) -> str:
     return '' if events & select.POLLOUT else 'full'
 
 
-def _standing_full(site: Site) -> dict[int, int]:
-    """{descriptor: bytes that wait} of the full pipes and sockets from which nothing is read.
+def _full_and_not_read(site: Site) -> dict[int, int]:
+    """Return {descriptor: waiting bytes} of the full pipes and sockets that nothing reads.
 
     All of them are watched at the same time, for _PATIENCE seconds.
     """
@@ -216,10 +216,10 @@ def _standing_full(site: Site) -> dict[int, int]:
         kinds[descriptor] = output(descriptor, site.proc)['kind']
         if kinds[descriptor] in ('pipe', 'socket') and _state(descriptor) == 'full':
             full[descriptor] = _waiting(descriptor, kinds[descriptor])
-    for _ in range(_LOOKS):
+    for _ in range(_STEPS):
         if not full:
             break
-        time.sleep(_PATIENCE / _LOOKS)
+        time.sleep(_PATIENCE / _STEPS)
         for descriptor, waiting in list(full.items()):
             is_full = _state(descriptor) == 'full'
             if not is_full or _waiting(descriptor, kinds[descriptor]) != waiting:
@@ -228,7 +228,7 @@ def _standing_full(site: Site) -> dict[int, int]:
 
 
 def _waiting(descriptor: int, kind: str) -> int:
-    """The bytes that were written and not yet read."""
+    """Return the number of bytes that were written and not yet read."""
     if fcntl is None:
         return 0
     import termios  # seldom needed, and it loads a shared library
@@ -241,7 +241,7 @@ def _waiting(descriptor: int, kind: str) -> int:
 
 class EventLog(Check):
     id = 'event-log'
-    question = 'Is there an event log that somebody can read tomorrow?'
+    question = 'Is there an event log, and can it still be read tomorrow?'
     source = 'the handlers of the root logger'
 
     def look(self, site: Site) -> Finding:
@@ -282,7 +282,7 @@ class EventLog(Check):
         if troubles:
             return self.found(
                 WARNING,
-                'An event log is written where nobody finds it.',
+                'An event log does not reach its file.',
                 ' '.join(troubles),
                 _FOLLOW,
             )
@@ -292,7 +292,7 @@ class EventLog(Check):
     def _to_have_one(site: Site) -> Action:
         return Action(
             'In zope.ini, add ", eventlog" to "keys" of `[handlers]`, to "keys" of `[formatters]` '
-            'and to "handlers" of `[logger_root]`, unless it is there; write the lines '
+            'and to "handlers" of `[logger_root]`, unless it is already there; write the lines '
             '"[handler_eventlog]", "class = handlers.WatchedFileHandler", '
             '"args = (r\'{file}\', \'a\')", "level = INFO", "formatter = eventlog", '
             '"[formatter_eventlog]", '
@@ -302,10 +302,10 @@ class EventLog(Check):
 
 
 def _file_trouble(handler: logging.FileHandler) -> str:
-    """Why nobody will find what this handler writes, in one sentence; '' where all is well."""
+    """Return a sentence on why the output of a handler does not reach its file; '' if it does."""
     file = handler.baseFilename
     stream = getattr(handler, 'stream', None)
-    if stream is None:  # with `delay`, the first line opens it
+    if stream is None:  # with `delay`, the first record opens the file
         place = file if os.path.exists(file) else os.path.dirname(file)
         return '' if os.access(place, os.W_OK) else f'{file} cannot be written.'
     try:
@@ -314,14 +314,14 @@ def _file_trouble(handler: logging.FileHandler) -> str:
     except ValueError:
         return f'{file} is closed.'
     except OSError:
-        pass  # there is no file with that name any more
+        pass  # there is no longer a file with that name
     if isinstance(handler, handlers.WatchedFileHandler):
-        return ''  # it opens a new file with the next line
+        return ''  # it opens a new file at the next record
     return f'{file} was renamed or deleted, and the log still goes into the old file.'
 
 
 def _stream_trouble(handler: logging.Handler, site: Site) -> str:
-    """The same for a handler that may write to something else than a file."""
+    """Return why the output of this handler, which may not write to a file, is lost; '' if not."""
     stream: Any = getattr(handler, 'stream', None)
     try:
         descriptor = stream.fileno()

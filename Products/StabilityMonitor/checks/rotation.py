@@ -1,5 +1,5 @@
-"""The recipes of logrotate: does one kill this site with a signal as in the days of ZServer, or
-rename a log that Zope keeps open?
+"""Check of the logrotate recipes: does one kill this site with a signal that was harmless with
+ZServer, or rename a log that Zope keeps open?
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .livesite import Site
 from .livesite import text
 from .supervision import unit
 
-#: Signals that ask for something else than a stop, and kill a process that does not handle them.
+#: Signals that do not mean "stop", and kill a process that has no handler for them.
 _KILLING = ('SIGHUP', 'SIGUSR1', 'SIGUSR2', 'SIGQUIT', 'SIGALRM', 'SIGXCPU')
 #: A command that can send a signal, and its arguments.
 _COMMAND = re.compile(r'\b(kill|pkill|killall|supervisorctl)\b([^\n;|&<>]*)')
@@ -38,7 +38,7 @@ _RECIPES = 300
 
 class LogRotation(Check):
     id = 'log-rotation'
-    question = 'Do the recipes of logrotate leave this site alive, and its log in one piece?'
+    question = 'Are the recipes of logrotate harmless for this site and its log?'
     source = '/etc/logrotate.d'
 
     def look(self, site: Site) -> Finding | list[Finding]:
@@ -58,7 +58,7 @@ class LogRotation(Check):
         if findings:
             return findings
         if not seen:
-            return self.ok('No recipe of logrotate that can be read names this site.')
+            return self.ok('No readable recipe of logrotate names this site.')
         return self.ok('No recipe of logrotate harms this site.', several(seen))
 
     def _kills(
@@ -74,11 +74,11 @@ class LogRotation(Check):
         return self.found(
             CRITICAL,
             f'{recipe} would end Zope with {killing[0]}.',
-            f'It names {mine}, and sends a signal that nobody handles here: Zope dies at the next '
-            'rotation.',
+            f'It names {mine}, and sends a signal that Zope has no handler for: Zope dies at the '
+            'next rotation.',
             Action(
-                'In {recipe}, take the command that sends the signal out and write "copytruncate" '
-                'in its place.',
+                'In {recipe}, remove the command that sends the signal and write "copytruncate" '
+                'instead.',
                 recipe=recipe,
             ),
             recipe.name,
@@ -99,9 +99,9 @@ class LogRotation(Check):
             return None
         return self.found(
             WARNING,
-            f'{recipe} renames an event log that Zope goes on writing to.',
-            f'{several(moved)}: after a rotation the log goes into the renamed file, and is '
-            'deleted with it.',
+            f'{recipe} renames an event log that Zope keeps open.',
+            f'{several(moved)}: after a rotation Zope still writes into the renamed file, and the '
+            'log is deleted with it.',
             Action(
                 'Write "copytruncate" into {recipe}, or "class = handlers.WatchedFileHandler" into '
                 'the handler of zope.ini.',
@@ -112,7 +112,7 @@ class LogRotation(Check):
 
 
 def _sent(command: str) -> set[str]:
-    """The names of the signals among the arguments of a command."""
+    """Return the names of the signals among the arguments of a command."""
     numbers = {str(int(getattr(signal, name))): name for name in _KILLING if hasattr(signal, name)}
     return {numbers.get(word, f'SIG{word.upper()}') for word in _SIGNAL.findall(command)}
 
@@ -120,8 +120,8 @@ def _sent(command: str) -> set[str]:
 def _aims_at_us(site: Site, program: str, command: str, body: str) -> bool:
     """Whether a command sends its signal to this process.
 
-    Other servers, such as nginx, may keep their logs in our folders: a rotation of these sends a
-    signal to that server.
+    Other servers, for example nginx, may keep their logs in the folders of this site: the recipe
+    for those logs sends its signal to that server.
     """
     homes = [home for home in (site.zope.instance_home, site.zope.client_home) if len(home) > 1]
     if any(home in command for home in homes):
@@ -131,7 +131,7 @@ def _aims_at_us(site: Site, program: str, command: str, body: str) -> bool:
     arguments = _SIGNAL.sub(' ', command).split()
     words = [word.strip('\'"`$()') for word in arguments if not word.startswith('-')]
     if program == 'pkill' or 'pgrep' in command:
-        # They take a part of the name or, with -f, of the command line.
+        # Both match a part of the process name or, with -f, of the command line.
         ours = site.text('self/cmdline' if _WHOLE.search(command) else 'self/comm')
         ours = ours.replace('\0', ' ')
         return any(word and word in ours for word in words)
@@ -139,7 +139,7 @@ def _aims_at_us(site: Site, program: str, command: str, body: str) -> bool:
 
 
 def _names(site: Site) -> set[str]:
-    """The names of this process: for the kernel, for systemd, and for supervisord."""
+    """Return the names that the kernel, systemd and supervisord have for this process."""
     service = unit(site.text('self/cgroup'))
     names = {site.text('self/comm').strip(), service, service.removesuffix('.service')}
     program = site.environ.get('SUPERVISOR_PROCESS_NAME')
@@ -150,7 +150,7 @@ def _names(site: Site) -> set[str]:
 
 
 def _stanzas(site: Site) -> Iterator[tuple[Path, list[str], str]]:
-    """(recipe, names of logs, body) of each stanza in the recipes that this process may read."""
+    """Yield (recipe, names of logs, body) of each stanza in the recipes that can be read."""
     folder = site.etc / 'logrotate.d'
     recipes = [
         site.etc / 'logrotate.conf',
@@ -163,8 +163,8 @@ def _stanzas(site: Site) -> Iterator[tuple[Path, list[str], str]]:
 
 
 def _mine(site: Site, names: list[str], body: str) -> str:
-    """What ties a stanza to this site: its pid file, or a file of it or in its home; '' if nothing
-    does.
+    """Return what connects a stanza with this site: its pid file, one of its logs, or a file in its
+    home; '' if nothing does.
     """
     if site.zope.pid_file and site.zope.pid_file in body:
         return site.zope.pid_file

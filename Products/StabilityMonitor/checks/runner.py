@@ -1,10 +1,9 @@
-"""Runs the checks: one run at a time in a process, each check under a time limit, in a thread of
-the run.
+"""Runs the checks: one run at a time in a process, in one thread, each check with a time limit.
 
-A check that raises, or does not answer in time, is itself a finding.  One that still makes progress
-then, as on a busy machine, gets more time.  One that makes none is abandoned together with its
-daemon thread, and is not asked again while that thread lives; the run goes on in another thread.
-Not each check gets its own thread: a crash while a thread starts leaves a damaged dump.
+A check that raises, or does not answer in time, becomes a finding.  A check that still makes
+progress, as on a busy machine, gets more time.  A check without progress is abandoned together with
+its daemon thread, and is not run again while that thread lives; the run continues in a new thread.
+The checks share a thread because a crash while a thread starts leaves a damaged dump.
 """
 
 from __future__ import annotations
@@ -40,14 +39,14 @@ TIME_LIMIT = 1.0
 #: A check is abandoned after this many seconds, even if it makes progress.
 LONGEST = 10.0
 _T = TypeVar('_T')
-#: A thread that was abandoned, and where it stood then.
-_Held = tuple[threading.Thread, object]
+#: A thread that was abandoned, and its progress value at that time, see `_progress`.
+_Abandoned = tuple[threading.Thread, object]
 
 
 @dataclass(frozen=True)
 class Results:
     """What all checks found, the worst first.  `when` is in seconds since the epoch, `took` and
-    `seconds` are durations.
+    `seconds` are durations in seconds.
     """
 
     findings: tuple[Finding, ...]
@@ -65,7 +64,7 @@ class Results:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is: `share` from 0 to 1, and the question of the current check."""
+    """The progress of a run: `share` from 0 to 1; `words` is the question of the current check."""
 
     share: float
     words: str
@@ -75,10 +74,10 @@ class Progress:
 
 
 @functools.lru_cache(maxsize=1)
-def _turn(pid: int) -> tuple[threading.Lock, dict[str, _Held]]:
-    """The lock for runs in this process, and its abandoned threads.
+def _run_state(pid: int) -> tuple[threading.Lock, dict[str, _Abandoned]]:
+    """Return the lock for runs in this process, and its abandoned threads.
 
-    A forked child has another pid, so it begins with its own.
+    A forked child has another pid, so it gets another lock.
     """
     return threading.Lock(), {}
 
@@ -91,51 +90,51 @@ def run(
     clock: Callable[[], float] = time.time,
     longest: float = LONGEST,
 ) -> Results:
-    """Ask one check after the other about `site`, which is a Site or a function that makes one.
+    """Run one check after the other on `site`, which is a Site or a function that makes one.
 
     Waits until a run in another thread is over.  Raises what that function raises, and TimeoutError
-    where it takes too long.
+    if it takes too long.
     """
     if checks is None:
         from .everycheck import CHECKS
 
         checks = CHECKS
-    lock, behind = _turn(os.getpid())
-    with lock, _Asker(time_limit, longest, behind) as asker:
+    lock, abandoned = _run_state(os.getpid())
+    with lock, _JobRunner(time_limit, longest, abandoned) as runner:
         when = clock()
         began = time.perf_counter()
         findings: list[Finding] = []
         seconds: list[tuple[str, float]] = []
-        asked = asker.made(site) if callable(site) else site
+        asked = runner.make(site) if callable(site) else site
         for number, check in enumerate(checks):
-            _tell(on_progress, Progress(number / len(checks), check.question))
+            _report_progress(on_progress, Progress(number / len(checks), check.question))
             at = time.perf_counter()
-            findings += asker.ask(check, asked)
+            findings += runner.ask(check, asked)
             seconds.append((check.id, time.perf_counter() - at))
-        _tell(on_progress, Progress(1.0, ''))
+        _report_progress(on_progress, Progress(1.0, ''))
     findings.sort(key=lambda finding: -finding.severity.rank)
     return Results(tuple(findings), time.perf_counter() - began, when, tuple(seconds))
 
 
-def _tell(on_progress: Callable[[Progress], None] | None, progress: Progress) -> None:
+def _report_progress(on_progress: Callable[[Progress], None] | None, progress: Progress) -> None:
     if on_progress is not None:
         with contextlib.suppress(Exception):  # an observer must not end the run
             on_progress(progress)
 
 
-class _Left(Exception):
-    """A job timed out and was abandoned.  `hangs`: it makes no progress, rather than being slow."""
+class _TimedOut(Exception):
+    """A job timed out and was abandoned.  `hangs`: it made no progress; else it was only slow."""
 
     def __init__(self, hangs: bool, words: str):
         super().__init__(words)
         self.hangs = hangs
 
 
-class _Worker:
+class _CheckThread:
     """A thread that does one job after the other, until a job is None.
 
-    It is no `BackgroundJob`: the run of the checks waits for each answer, and may abandon the
-    thread.  That run is one, see `Background`.
+    It is not a `BackgroundJob`: the run of the checks waits for each answer, and may abandon the
+    thread.  The run itself is a `BackgroundJob`, see `Background`.
 
     Raises RuntimeError when no thread can be started.
     """
@@ -152,30 +151,30 @@ class _Worker:
         signalmask.start(self.thread)
 
 
-class _Asker:
-    """Has jobs done in a thread, and in a new one when that thread does not come back.
+class _JobRunner:
+    """Has jobs done in a thread, and in a new thread when that one does not answer.
 
-    `behind` is {id of a check: the abandoned thread that it holds, and where that stood}.
+    `abandoned` is {id of a check: the abandoned thread that runs it, and its progress value then}.
     """
 
-    def __init__(self, time_limit: float, longest: float, behind: dict[str, _Held]):
+    def __init__(self, time_limit: float, longest: float, abandoned: dict[str, _Abandoned]):
         self.time_limit = time_limit
         self.longest = longest
-        self.behind = behind
-        self._worker: _Worker | None = None
+        self.abandoned = abandoned
+        self._current: _CheckThread | None = None
 
-    def __enter__(self) -> _Asker:
+    def __enter__(self) -> _JobRunner:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._let_go()
+        self._drop_thread()
 
-    def made(self, make_site: Callable[[], Site]) -> Site:
-        """What `make_site()` returns.  Raises what that raises, and TimeoutError."""
+    def make(self, make_site: Callable[[], Site]) -> Site:
+        """Return what `make_site()` returns.  Raises what that raises, and TimeoutError."""
         try:
             answer = self._answer('', lambda: _attempt(make_site))
-        except _Left as left:
-            raise TimeoutError(f'What Zope tells of itself is not known. {left}') from None
+        except _TimedOut as timed_out:
+            raise TimeoutError(f'The facts about Zope cannot be read. {timed_out}') from None
         if isinstance(answer, BaseException):
             raise answer
         return answer
@@ -183,72 +182,74 @@ class _Asker:
     def ask(self, check: ICheck, site: Site) -> list[Finding]:
         try:
             return self._answer(check.id, lambda: _look(check, site))
-        except _Left as left:
-            if left.hangs:
-                return [_hangs(check, str(left))]
-            return [_is_slow(check, str(left))]
-        except RuntimeError as error:  # no thread: there is a limit, or the interpreter ends
+        except _TimedOut as timed_out:
+            if timed_out.hangs:
+                return [_hangs(check, str(timed_out))]
+            return [_is_slow(check, str(timed_out))]
+        except RuntimeError as error:  # no thread: a limit is reached, or the interpreter ends
             return [_failed(check, error)]
 
     def _answer(self, id: str, job: Callable[[], _T]) -> _T:
-        """What `job()` returns; a job never raises.  Raises _Left, and RuntimeError when no thread
-        can be started.
+        """Return what `job()` returns; a job never raises.
+
+        Raises _TimedOut, and RuntimeError when no thread can be started.
         """
-        earlier, stood = self.behind.get(id, (None, None))
+        earlier, progress = self.abandoned.get(id, (None, None))
         if earlier is not None and earlier.is_alive():
-            hangs = _standing(earlier) == stood
-            raise _Left(
+            hangs = _progress(earlier) == progress
+            raise _TimedOut(
                 hangs,
-                f'It {"still hangs" if hangs else "goes on"} since an earlier run, and was not '
-                'asked again.',
+                f'It {"still hangs" if hangs else "is still running"}, started by an earlier run, '
+                'and was not started again.',
             )
-        self.behind.pop(id, None)
-        if self._worker is None:
-            self._worker = _Worker()
-        thread = self._worker.thread
-        self._worker.jobs.put(job)
+        self.abandoned.pop(id, None)
+        if self._current is None:
+            self._current = _CheckThread()
+        thread = self._current.thread
+        self._current.jobs.put(job)
         try:
-            answer: _T = self._waited_for(self._worker)
-        except _Left:
-            self.behind[id] = thread, _standing(thread)
-            self._let_go()
+            answer: _T = self._wait_for(self._current)
+        except _TimedOut:
+            self.abandoned[id] = thread, _progress(thread)
+            self._drop_thread()
             raise
         return answer
 
-    def _waited_for(self, worker: _Worker) -> Any:
+    def _wait_for(self, current: _CheckThread) -> Any:
         end = time.monotonic() + self.longest
-        stood: object = None
+        progress: object = None
         while True:
             try:
-                return worker.answers.get(timeout=self.time_limit)
+                return current.answers.get(timeout=self.time_limit)
             except queue.Empty:
-                before = stood
-                stood = _standing(worker.thread)
-            if stood == before:
-                raise _Left(
-                    True, f'It gave no answer, and has stood still for {self.time_limit:g} s.'
+                before = progress
+                progress = _progress(current.thread)
+            if progress == before:
+                raise _TimedOut(
+                    True, f'It gave no answer, and made no progress for {self.time_limit:g} s.'
                 )
             if time.monotonic() > end:
-                raise _Left(
+                raise _TimedOut(
                     False,
-                    f'It was not finished after {self.longest:g} s, but goes on: the machine is '
-                    'busy.',
+                    f'It did not finish within {self.longest:g} s, but makes progress: the machine '
+                    'is busy.',
                 )
 
-    def _let_go(self) -> None:
-        """Tell the thread to end as soon as it can, and forget it."""
-        if self._worker is not None:
-            self._worker.jobs.put(None)
-            self._worker = None
+    def _drop_thread(self) -> None:
+        """Let the thread end as soon as it can, and forget it."""
+        if self._current is not None:
+            self._current.jobs.put(None)
+            self._current = None
 
 
-def _standing(thread: threading.Thread) -> object:
-    """A value that changes as long as a thread makes progress.
+def _progress(thread: threading.Thread) -> object:
+    """Return a value that changes as long as a thread makes progress.
 
-    A thread that waits for the interpreter lock makes progress, too: it asks for the lock again and
-    again, and each time the kernel counts a turn.  So does one that is ready for a CPU.
+    A thread that waits for the interpreter lock (GIL) counts as making progress: it asks for the
+    lock again and again, and each time the kernel counts a context switch.  So does a thread that
+    is ready to run and waits for a CPU.
     """
-    # No thread has the number 0.  A thread has none before it is started.
+    # No thread has the number 0; a thread that is not started yet has no number.
     task = KernelThreads().task(thread.native_id or 0)
     frame = current_frames().get(thread.ident or 0)
     if task and task.state == 'R':
@@ -268,7 +269,7 @@ def _work(
 def _attempt(make_site: Callable[[], Site]) -> Site | BaseException:
     try:
         return make_site()
-    except BaseException as error:  # `made` raises it, in the thread of the caller
+    except BaseException as error:  # `make` raises it, in the thread of the caller
         return error
 
 
@@ -276,7 +277,7 @@ def _look(check: ICheck, site: Site) -> list[Finding]:
     try:
         found = check.look(site)
         return [found] if isinstance(found, Finding) else list(found)
-    except BaseException as error:  # this thread is our own: nothing else would report it
+    except BaseException as error:  # nothing else reports an error of this thread
         loglater.log(logging.WARNING, 'The check %s has failed.', check.id, exc_info=error)
         return [_failed(check, error)]
 
@@ -288,8 +289,8 @@ def _hangs(check: ICheck, detail: str) -> Finding:
         f'A check hangs: {check.question}',
         detail,
         Action(
-            'Look at what it asks for (its source): a disk or a server that does not answer blocks '
-            'others too.'
+            'Look at the source that it reads: a disk or a server that does not answer also blocks '
+            'other threads.'
         ),
         check.source,
         check.id,
@@ -300,9 +301,9 @@ def _is_slow(check: ICheck, detail: str) -> Finding:
     return Finding(
         check.id,
         INFO,
-        f'A check was not finished: {check.question}',
+        f'A check did not finish: {check.question}',
         detail,
-        Action('Run the checks again when there is less to do.'),
+        Action('Run the checks again when the machine is less busy.'),
         check.source,
         check.id,
     )
@@ -312,18 +313,19 @@ def _failed(check: ICheck, error: BaseException) -> Finding:
     return Finding(
         check.id,
         WARNING,
-        f'A check could not be made: {check.question}',
+        f'A check failed: {check.question}',
         f'{type(error).__name__}: {error}.',
-        Action('Report this with the traceback of the event log.'),
+        Action('Report this, with the traceback from the event log.'),
         check.source,
         check.id,
     )
 
 
 class Background(BackgroundJob[Results, Progress]):
-    """Runs the checks in the background.  Each run calls `make_site` there.
+    """Runs the checks in the background.  Each run calls `make_site` in the background thread.
 
-    `results` are those of the last completed run, also while another is under way; None before it.
+    `results` are those of the last completed run, also while another run is in progress; None
+    before the first run is complete.
     """
 
     def __init__(

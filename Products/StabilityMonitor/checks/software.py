@@ -1,5 +1,5 @@
-"""What is installed and loaded: does it belong together, is something missing, and where do
-compiled modules come from?
+"""Checks of what is installed and loaded: do versions fit together, is something missing, and where
+do compiled modules come from?
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _FAMILY = re.compile(
     r'extensionclass|transaction|relstorage|zodb|zodbpickle|zeo|chameleon|restrictedpython|waitress|zconfig|datetime|'
     r'documenttemplate|multimapping|missing|record|zexceptions|authencoding|tempstorage|zdaemon)(-|$)'
 )
-#: `Family` leaves this product out: `OptionalLibraries` tells what it lacks.
+#: `Family` leaves this product out: `OptionalLibraries` reports what it lacks.
 _OURSELVES = 'products-stabilitymonitor'
 _REQUIREMENT = re.compile(r'\s*([A-Za-z0-9][\w.-]*)')
 _DELETED = re.compile(r'(/.*\.so[^/]*) \(deleted\)$')
-#: Releases that do not work together: name and versions of the one, name and versions of the other,
-#: what happens, what to do, and the source.
+#: Releases that do not work together: name and versions of the first, name and versions of the
+#: second, what happens, what to do, and the source.
 _NEVER = (
     (
         'Zope',
@@ -41,16 +41,16 @@ _NEVER = (
         'ZODB',
         '>=6.3',
         'the next start fails: "child name class-factory already used"',
-        Action('`pip install "ZODB<6.3"`'),
+        Action('Run `pip install "ZODB<6.3"`, and restart.'),
         'ZODB CHANGES 6.3, Zope CHANGES 6.1, Zope issue 1291',
     ),
 )
-#: Optional libraries: module, what to install, and what does not work without it.
+#: Optional libraries: module, what to install, and what does not work without it, as a clause.
 OPTIONAL = (
     (
         'packaging',
         'packaging',
-        'versions are not compared: neither with known issues nor among each other',
+        'versions are not compared, neither with known issues nor with each other',
     ),
     (
         'psutil',
@@ -67,7 +67,7 @@ OPTIONAL = (
 
 class Family(Check):
     id = 'versions'
-    question = 'Do the installed versions of Zope and its libraries belong together?'
+    question = 'Do the installed versions of Zope and its libraries fit together?'
     source = 'the metadata of the installed distributions'
 
     def look(self, site: Site) -> Finding | list[Finding]:
@@ -76,7 +76,7 @@ class Family(Check):
                 INFO,
                 'Versions were not compared.',
                 'The library "packaging" is not installed.',
-                Action('`pip install packaging`'),
+                Action('Run `pip install packaging`, and restart.'),
             )
         found = installed(site.path)
         unmet = _unmet(found)
@@ -85,18 +85,18 @@ class Family(Check):
             findings.append(
                 self.found(
                     WARNING,
-                    'Installed versions do not belong together.',
+                    'Some installed versions do not fit together.',
                     several(text for text, _ in unmet),
                     Action(
-                        '`pip install {wanted}` (better: with the constraints file of your Zope '
-                        'release)',
+                        'Run `pip install {wanted}` (better: with the constraints file of your '
+                        'Zope release), and restart.',
                         wanted=' '.join(sorted({want for _, want in unmet})[:4]),
                     ),
                     'unmet',
                 )
             )
         return findings or self.ok(
-            'The installed versions belong together.', f'{len(found)} distributions were read.'
+            'The installed versions fit together.', f'{len(found)} distributions were read.'
         )
 
     def _never(self, known: dict[str, Distribution]) -> Iterator[Finding]:
@@ -123,7 +123,7 @@ class Family(Check):
                 yield self.found(
                     WARNING,
                     f'{versions.popitem()[1]} is installed twice in one folder.',
-                    f'{folder} has the metadata of several versions: an update was interrupted.',
+                    f'{folder} has metadata of several versions: an update was interrupted.',
                     Action('Delete ')
                     + Action(', ').join(_metadata(folder, name))
                     + Action(
@@ -134,7 +134,7 @@ class Family(Check):
 
 
 def _within(version: str, specifiers: str) -> bool:
-    """Whether a version meets specifiers; a version that PEP 440 does not allow meets none."""
+    """Whether a version meets specifiers; False for a version that PEP 440 does not allow."""
     from packaging.specifiers import SpecifierSet
     from packaging.version import InvalidVersion
 
@@ -145,7 +145,7 @@ def _within(version: str, specifiers: str) -> bool:
 
 
 def _metadata(folder: str, name: str) -> list[Action]:
-    """The folders with the metadata of a distribution, as code."""
+    """Return the folders with the metadata of a distribution, as code."""
     return [
         Action('"{path}"', path=path)
         for path in sorted(Path(folder).glob('*-info'))
@@ -154,7 +154,7 @@ def _metadata(folder: str, name: str) -> list[Action]:
 
 
 def _unmet(found: tuple[Distribution, ...]) -> tuple[tuple[str, str], ...]:
-    """((sentence, requirement), ...) for each requirement of the Zope family that is not met."""
+    """Return (sentence, requirement) for each requirement of the Zope family that is not met."""
     known = first_of_each(found)
     lacking = []
     for key, distribution in known.items():
@@ -170,12 +170,12 @@ def _unmet(found: tuple[Distribution, ...]) -> tuple[tuple[str, str], ...]:
 def _lacking(
     distribution: Distribution, line: str, known: dict[str, Distribution]
 ) -> tuple[str, str] | None:
-    """(sentence, requirement) if a requirement of a distribution is not met, else None."""
+    """Return (sentence, requirement) if a requirement of a distribution is not met, else None."""
     if 'extra ==' in line or 'extra==' in line:
         return None
     bare = _REQUIREMENT.match(line)
     if bare and normalized(bare[1]) in known and not re.search(r'[<>=!~;]', line):
-        return None  # any version will do, as in most lines: it need not be parsed
+        return None  # any version is allowed, as in most lines: the line need not be parsed
     from packaging.requirements import InvalidRequirement
     from packaging.requirements import Requirement
     from packaging.version import InvalidVersion
@@ -189,16 +189,17 @@ def _lacking(
             return None
     except (InvalidRequirement, InvalidVersion, ValueError):
         return None
-    has = f'there is {there.version}' if there else 'which is missing'
+    has = f'but {there.version} is installed' if there else 'which is not installed'
     return (
-        f'{distribution.name} {distribution.version} wants {wanted.name}{wanted.specifier}, {has}',
+        f'{distribution.name} {distribution.version} requires {wanted.name}{wanted.specifier}, '
+        f'{has}',
         f'"{wanted.name}{wanted.specifier}"',
     )
 
 
 class OptionalLibraries(Check):
     id = 'optional-libraries'
-    question = 'Are the libraries installed that this product can make use of?'
+    question = 'Are the optional libraries of this product installed?'
     source = 'importlib'
 
     def look(self, site: Site) -> Finding | list[Finding]:
@@ -210,8 +211,8 @@ class OptionalLibraries(Check):
             self.found(
                 INFO,
                 f'{name} is not installed.',
-                f'Without it {off}.',
-                Action('`pip install {wanted}`, and restart.', wanted=wanted),
+                f'Without it, {off}.',
+                Action('Run `pip install {wanted}`, and restart.', wanted=wanted),
                 name,
             )
             for name, wanted, off in missing
@@ -219,7 +220,7 @@ class OptionalLibraries(Check):
 
 
 class CompiledModules(Check):
-    """The likely suspects of the HOWTO: any compiled module can crash the process."""
+    """The HOWTO calls them the likely suspects: any compiled module can crash the process."""
 
     id = 'compiled-modules'
     question = 'Do all compiled modules come from the environment of this site?'
@@ -247,8 +248,8 @@ class CompiledModules(Check):
                 f'{len(names)} compiled modules come from {_ORIGINS[where]}.',
                 several(sorted(names), 20),
                 Action(
-                    'Install their distributions into the environment of this site: built for '
-                    'another Python or beside other libraries, they can crash it.'
+                    'Install their distributions into the environment of this site: a module that '
+                    'was built for another Python or with other libraries can crash it.'
                 ),
                 where,
             )
@@ -265,8 +266,8 @@ _ORIGINS = {
 
 
 def _origin(file: Path, site: Site) -> str:
-    """Where a compiled module comes from; '' if from the environment of this site, its instance or
-    an egg of its buildout.
+    """Return where a compiled module comes from, as a key of _ORIGINS; '' if it comes from the
+    environment of this site, its instance or an egg of its buildout.
     """
     homes = [Path(home).resolve() for home in (site.python.prefix, site.zope.instance_home) if home]
     if any(file.resolve().is_relative_to(home) for home in homes):
@@ -279,12 +280,12 @@ def _origin(file: Path, site: Site) -> str:
 
 
 class ReplacedLibraries(Check):
-    """Finds an update under a running process: what it imports from then on may not fit what it has
-    loaded.
+    """Finds an update that was made while the process runs: what it imports afterwards may not fit
+    what it has already loaded.
     """
 
     id = 'replaced-libraries'
-    question = 'Are the libraries that are loaded still those on disk?'
+    question = 'Are the loaded libraries still the same as those on disk?'
     source = '/proc/self/maps'
 
     def look(self, site: Site) -> Finding:
@@ -295,10 +296,10 @@ class ReplacedLibraries(Check):
                 deleted.add(found[1])
         gone = sorted(deleted)
         if not gone:
-            return self.ok('The libraries that are loaded are those on disk.')
+            return self.ok('The loaded libraries are the same as those on disk.')
         return self.found(
             WARNING,
             f'{len(gone)} libraries were replaced or deleted since this process loaded them.',
             several(gone),
-            Action('Restart Zope: what it imports from now on may not fit what it has loaded.'),
+            Action('Restart Zope: what it imports now may not fit what it has already loaded.'),
         )

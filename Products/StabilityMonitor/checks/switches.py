@@ -1,11 +1,11 @@
-"""Switches for debugging that harm a site in production, and settings that come too late."""
+"""Checks of debugging switches, which harm a site in production, and of settings made too late."""
 
 from __future__ import annotations
 
 import re
 import sys
 import threading
-from _tracemalloc import is_tracing  # the module around it is large
+from _tracemalloc import is_tracing  # the module tracemalloc is large
 
 from ..model.action import Action
 from ..model.finding import Finding
@@ -23,42 +23,42 @@ _DIRECTIVES: tuple[tuple[str, bool | str, Severity, str], ...] = (
         'debug-mode',
         True,
         WARNING,
-        'Templates and ZCML are watched for changes, and caches are off: slower.',
+        'Templates and ZCML are checked for changes, and caches are off: the site is slower.',
     ),
     (
         'debug-exceptions',
         True,
         WARNING,
-        'Exceptions leave the publisher: no error page, no error log.',
+        'The publisher does not catch exceptions: there is no error page and no error log.',
     ),
     (
         'verbose-security',
         True,
         WARNING,
-        'Refusals tell visitors which roles would do (with the Python security policy).',
+        'A refused visitor sees which roles are needed (with the Python security policy).',
     ),
     (
         'skip-authentication-checking',
         True,
         WARNING,
-        'Pages for everybody are served without looking at who asks.',
+        'Public pages are served without checking which user asks for them.',
     ),
     (
         'skip-ownership-checking',
         True,
         CRITICAL,
-        "Scripts run with the visitor's rights, whoever wrote them.",
+        "Scripts run with the visitor's rights, whatever the rights of their author.",
     ),
     (
         'security-policy-implementation',
         'PYTHON',
         INFO,
-        'It is slower than C; a workaround of the HOWTO.',
+        'It is slower than the C implementation; the HOWTO used it as a workaround.',
     ),
 )
 _DEBUGGERS = ('pydevd', 'debugpy')
-#: Variables that are read only once: when a process starts, or imports a module.  PYTHONPATH and
-#: the like are not among them: they are often set for child processes.
+#: Variables that are read only once: when a process starts, or when it imports a module.
+#: PYTHONPATH and similar ones are left out, because they are often set for child processes.
 _AT_START = re.compile(
     r'LD_PRELOAD|LD_LIBRARY_PATH|GLIBC_TUNABLES|MALLOC_\w+|PURE_PYTHON|PYTHON_GIL|'
     r'PYTHON(MALLOC|DEVMODE|TRACEMALLOC|FAULTHANDLER|HASHSEED|OPTIMIZE|UNBUFFERED)'
@@ -67,7 +67,7 @@ _AT_START = re.compile(
 
 class ZopeSwitches(Check):
     id = 'zope-switches'
-    question = 'Are the switches of zope.conf as they should be in production?'
+    question = 'Are the switches of zope.conf right for production?'
     source = 'zope.conf and the command line'
 
     def look(self, site: Site) -> Finding | list[Finding]:
@@ -79,7 +79,7 @@ class ZopeSwitches(Check):
                 f'{name} is {_word(value)}.',
                 why,
                 Action(
-                    'Take "{name} {value}" out of zope.conf (or the switch from the command line) '
+                    'Remove "{name} {value}" from zope.conf (or the switch from the command line) '
                     'and restart.',
                     name=name,
                     value=_word(value),
@@ -110,16 +110,16 @@ class PythonSwitches(Check):
                 WARNING,
                 "Python's development mode is on.",
                 'A debugging allocator and many checks cost speed.',
-                Action('Take "-X dev" or `PYTHONDEVMODE` away and restart.'),
+                Action('Remove "-X dev" or `PYTHONDEVMODE` and restart.'),
                 'dev-mode',
             )
             findings.append(finding)
         if sys.flags.verbose:
             finding = self.found(
                 WARNING,
-                'Python tells of every import (-v).',
+                'Python reports every import (-v).',
                 'It writes to standard error all the time.',
-                Action('Take "-v" or `PYTHONVERBOSE` away and restart.'),
+                Action('Remove "-v" or `PYTHONVERBOSE` and restart.'),
                 'verbose',
             )
             findings.append(finding)
@@ -128,8 +128,8 @@ class PythonSwitches(Check):
             finding = self.found(
                 INFO,
                 f'Python leaves out assertions (-{option}).',
-                'What an assertion would have stopped goes on, perhaps into a crash.',
-                Action('Take "-O" or `PYTHONOPTIMIZE` away and restart.'),
+                'Code that an assertion would have stopped continues, perhaps into a crash.',
+                Action('Remove "-O" or `PYTHONOPTIMIZE` and restart.'),
                 'optimize',
             )
             findings.append(finding)
@@ -137,10 +137,8 @@ class PythonSwitches(Check):
             finding = self.found(
                 WARNING,
                 'tracemalloc is on.',
-                'Each allocation is written down: it costs speed and much memory.',
-                Action(
-                    'Take `PYTHONTRACEMALLOC` or the call of tracemalloc.start away and restart.'
-                ),
+                'Each allocation is recorded, which costs speed and much memory.',
+                Action('Remove `PYTHONTRACEMALLOC` or the call of tracemalloc.start and restart.'),
                 'tracemalloc',
             )
             findings.append(finding)
@@ -151,8 +149,8 @@ class PythonSwitches(Check):
             finding = self.found(
                 WARNING,
                 'A trace or profile function is set for new threads.',
-                f'Each line or call goes through it: {users}.',
-                Action('Take the profiler, debugger or coverage away and restart.'),
+                f'It runs at each line or call: {users}.',
+                Action('Remove the profiler, debugger or coverage tool and restart.'),
                 'tracing',
             )
             findings.append(finding)
@@ -162,7 +160,7 @@ class PythonSwitches(Check):
             finding = self.found(
                 INFO,
                 f'A debugger is loaded: {names}.',
-                'Who reaches its port can stop all threads.',
+                'Anyone who can connect to its port can stop all threads.',
                 Action('Start Zope without it.'),
                 'debugger',
             )
@@ -180,28 +178,28 @@ def _tools() -> list[str]:
 
 
 class LateVariables(Check):
-    """When Zope reads <environment> of zope.conf, Python runs already."""
+    """Python is already running when Zope reads <environment> of zope.conf."""
 
     id = 'late-variables'
-    question = 'Do all variables that are set take effect?'
+    question = 'Do all environment variables take effect?'
     source = '/proc/self/environ and os.environ'
 
     def look(self, site: Site) -> Finding:
         given = started_with(site)
         if not given:
-            return self.unknown('What this process was started with is not known here.')
+            return self.unknown('The environment that this process was started with is not known.')
         late = sorted(
             name
             for name, value in site.environ.items()
             if _AT_START.fullmatch(name) and given.get(name) != value
         )
         if not late:
-            return self.ok('All variables that are read at the start were set before it.')
+            return self.ok('All variables that are read at the start were set before the start.')
         return self.found(
             WARNING,
-            f'Set too late to take effect: {", ".join(late)}.',
+            f'Environment variables were set too late to take effect: {", ".join(late)}.',
             'They were set in the running process, as <environment> of zope.conf does; Python and '
-            'the C library have read them before.',
+            'the C library had already read them.',
             Action('Write ')
             + _lines('export {name}={value}', late, site)
             + Action(' before the line that starts Zope, or ')
@@ -211,6 +209,6 @@ class LateVariables(Check):
 
 
 def _lines(line: str, names: list[str], site: Site) -> Action:
-    """A line for each variable, as code."""
+    """Return a line for each variable, as code."""
     lines = [Action(f'"{line}"', name=name, value=site.environ[name]) for name in names]
     return Action(' and ').join(lines)

@@ -1,1 +1,1 @@
-"""Known issues: the rules, and whether they apply to a system or to how a run ended."""
+"""Known issues: the rules, and whether they apply to a system or to a run that has ended."""

@@ -1,4 +1,4 @@
-"""Whether the conditions of a rule hold on a system, and in which words: a function for each."""
+"""The conditions of a rule: one function for each says whether it holds on a system, and why."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .rules import Rule
 from .rules import Words
 from .systemfacts import System
 
-if TYPE_CHECKING:  # Zope does not bring this library, see `rules.has_packaging`
+if TYPE_CHECKING:  # Zope does not require this library, see `rules.has_packaging`
     from packaging.specifiers import SpecifierSet
     from packaging.version import Version
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:  # Zope does not bring this library, see `rules.has_packaging`
 
 @dataclass(frozen=True)
 class Answer:
-    """Whether a condition holds, and what shows that, as "zope.interface 8.6 is < 8.7".
+    """Whether a condition holds, and in `words` why, for example "zope.interface 8.6 is < 8.7".
 
-    `words` is '' where nothing needs to be said.
+    `words` is '' if there is nothing to say.
     """
 
     holds: bool
@@ -33,14 +33,14 @@ class Answer:
     is_missing: bool = False  # the distribution that it asks for is not installed
 
 
-#: Whether a system meets what a field of the rule asks for; the value of that field comes first.
+#: Returns whether a system meets a field of the rule; the first argument is the value of the field.
 Condition = Callable[[Any, Rule, System], Answer]
-#: The same for one word of the field `build`.
+#: Returns the same for one word of the field `build`.
 BuildCondition = Callable[[Rule, System], Answer]
 
 
 def hold(rule: Rule, system: System) -> list[Answer]:
-    """The answer to each condition that a rule has."""
+    """Return the answer to each condition of a rule."""
     answers = []
     for name in rule.CONDITIONS:
         wanted = getattr(rule, name)
@@ -63,7 +63,7 @@ def _one_installed(wanted: Requirements, rule: Rule, system: System) -> Answer:
     for answer in answers:
         if answer.holds:
             return answer
-    # What is installed in another version says more than what is not installed.
+    # A distribution in another version says more than one that is not installed.
     installed = [answer for answer in answers if not answer.is_missing]
     return Answer(False, _joined(installed or answers))
 
@@ -102,7 +102,7 @@ def _python_is(wanted: Specifiers, rule: Rule, system: System) -> Answer:
 
 
 def _compared(words: str, version: str, specifiers: Specifiers) -> Answer:
-    """Whether a version is in one of the ranges; `words` name what has the version."""
+    """Return whether a version is in one of the ranges; `words` name software and version."""
     ranges = [_spaced(specifier) for specifier in specifiers]
     shown = ' or '.join(filter(None, ranges))  # '' is any version
     if not shown:
@@ -116,7 +116,7 @@ def _compared(words: str, version: str, specifiers: Specifiers) -> Answer:
 
 
 def _spaced(specifier: SpecifierSet) -> str:
-    """As a person writes it: `>= 1.0, < 1.4`."""
+    """Return a specifier as a person writes it: `>= 1.0, < 1.4`."""
     lower = []
     upper = []
     for part in str(specifier).split(','):
@@ -147,7 +147,7 @@ def _version(text: str) -> Version | None:
 
 
 def _word_is(name: str, title: str) -> Condition:
-    """A condition: the field `name` of the system begins with one of the words of the rule."""
+    """Return a condition: the field `name` of the system begins with one of the rule's words."""
 
     def condition(wanted: Words, rule: Rule, system: System) -> Answer:
         known: str = getattr(system, name)
@@ -164,7 +164,7 @@ def _word_is(name: str, title: str) -> Condition:
 
 
 def _has_bits(wanted: int, rule: Rule, system: System) -> Answer:
-    size = 'of a size that is not known'
+    size = 'of an unknown address size'
     if system.bits:
         size = f'{system.bits}-bit'
     holds = system.bits == wanted
@@ -174,14 +174,14 @@ def _has_bits(wanted: int, rule: Rule, system: System) -> Answer:
 
 def _stack_is_below(wanted: int, rule: Rule, system: System) -> Answer:
     if system.stack is None:
-        return Answer(False, 'how large the stacks of threads are is not known')
+        return Answer(False, 'the stack size of threads is not known')
     holds = system.stack < wanted << 10
     size = system.stack >> 10
     note = system.note('stack')
     words = f'the stack of a thread has {size} KiB{note}'
     if holds:
-        return Answer(True, f'{words}, less than {wanted}')
-    return Answer(False, f'{words}, not less than {wanted}')
+        return Answer(True, f'{words}, less than {wanted} KiB')
+    return Answer(False, f'{words}, not less than {wanted} KiB')
 
 
 def _interpreter_is(wanted: Words, rule: Rule, system: System) -> Answer:
@@ -207,7 +207,7 @@ def _built(wanted: Words, rule: Rule, system: System) -> Answer:
 
 
 def _flag(name: str, words: str, expected: bool = True) -> BuildCondition:
-    """A condition: the field `name` of the system is as expected; `words` say what it is then."""
+    """Return a condition: the field `name` of the system is `expected`; `words` describe that."""
 
     def condition(rule: Rule, system: System) -> Answer:
         known: bool | None = getattr(system, name)
@@ -222,7 +222,7 @@ def _flag(name: str, words: str, expected: bool = True) -> BuildCondition:
 
 
 def _installed_as(word: str) -> BuildCondition:
-    """A condition: the first installed distribution of the rule is from a wheel, or from source."""
+    """Return a condition: the rule's first installed distribution is from a wheel or source."""
 
     def condition(rule: Rule, system: System) -> Answer:
         for key, (name, _) in rule.distributions.items():
@@ -233,7 +233,7 @@ def _installed_as(word: str) -> BuildCondition:
                 return Answer(True, f'whether {name} is from a wheel is not known')
             holds = known == word
             return Answer(holds, f'{name} is from a {known}')
-        return Answer(False, f'nothing of it is from a {word}')
+        return Answer(False, f'no affected distribution is from a {word}')
 
     return condition
 
@@ -262,7 +262,7 @@ def _are_loaded(wanted: Words, rule: Rule, system: System) -> Answer:
 def _is_loaded(name: str, loaded: frozenset[str]) -> bool:
     if name in loaded:
         return True
-    inside = f'{name}.'  # a package is loaded where one of its modules is
+    inside = f'{name}.'  # a package counts as loaded if one of its modules is
     return any(module.startswith(inside) for module in loaded)
 
 

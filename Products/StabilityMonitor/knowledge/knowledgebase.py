@@ -1,8 +1,8 @@
 """The knowledge base of crashes: reads the rules, and compares them with a system or a dead run.
 
-A file is a list of `[[issue]]` and `[[mute]]` tables.  Each table is read alone, so that a
-broken one does not harm the others; a line that begins with `[[` therefore always begins a table.
-To compare versions needs the library `packaging`, which Zope does not bring.  Without it there are
+A file is a list of `[[issue]]` and `[[mute]]` tables.  Each table is parsed separately, so that a
+broken one does not affect the others; therefore a line that begins with `[[` always begins a table.
+Comparing versions needs the library `packaging`, which Zope does not require.  Without it there are
 no rules, and one finding says so.
 """
 
@@ -40,18 +40,18 @@ from .systemfacts import System
 from .systemfacts import of_run
 
 SHIPPED = Path(__file__).with_name('known_issues.toml')
-#: The most bytes of a file.
+#: The most bytes of a file; a larger one is not read.
 FILE_LIMIT = 512 << 10
-#: The most bytes of one table.
+#: The most bytes of one table; a larger one is not read.
 TABLE_LIMIT = 16 << 10
 #: The most tables in a file.
 TABLES = 1000
-#: The most problems that are told of one file.
+#: At most this many problems of one file are reported; the others are dropped.
 _PROBLEMS = 50
 
 WITHOUT_PACKAGING = (
-    'Known issues are not looked up: the library "packaging" that compares '
-    'versions is not installed.'
+    'Known issues are not looked up: the library "packaging", which compares '
+    'versions, is not installed.'
 )
 #: {kind of a table in releases before 1.0: its kind now}
 _OLD_KINDS = {'silence': 'mute'}
@@ -61,19 +61,19 @@ _AT_LINE = re.compile(r' ?\(at (?:line (?P<line>\d+), column \d+|end of document
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with a file of rules, and in which line (0: no line in particular)."""
+    """What is wrong with a file of rules, and in which line (0: in no particular line)."""
 
     line: int
     sentence: str
     file: str = ''
-    lacks: str = ''  # a library without which no file is read
+    lacks: str = ''  # the missing library without which no file is read
 
     @property
     def finding(self) -> Finding:
         return self.finding_with('pip')
 
     def finding_with(self, pip: str) -> Finding:
-        """The finding; `pip` is the command that installs into this Python."""
+        """Return the finding; `pip` is the command that installs into this Python."""
         if self.lacks:
             install = Action(
                 'Install it: `{pip} install {lacks}`',
@@ -95,14 +95,14 @@ class Problem:
             f'known-issues-{self.file}-{fingerprint:08x}',
             WARNING,
             f'{where}: {self.sentence}',
-            'The other rules count.',
+            'The other rules are used.',
             Action('Correct {where}.', where=where),
         )
 
 
 @dataclass(frozen=True)
 class Knowledge:
-    """What one or several files hold: the good tables, and a problem for each bad one."""
+    """The content of one or several files: the good tables, and a problem for each bad one."""
 
     rules: tuple[Rule, ...] = ()
     muted: tuple[MutedIssue, ...] = ()
@@ -113,9 +113,9 @@ class Knowledge:
 
 
 def load(source: Path | str | bytes, name: str = '') -> Knowledge:
-    """The rules in a text, in bytes or in the file at a Path.
+    """Return the rules in a text, in bytes or in the file at a Path.
 
-    Raises nothing.  A file that does not exist is an empty one.
+    Raises nothing.  A file that does not exist counts as empty.
     """
     if not has_packaging():
         problem = Problem(0, WITHOUT_PACKAGING, lacks='packaging')
@@ -134,16 +134,16 @@ def load(source: Path | str | bytes, name: str = '') -> Knowledge:
 
 @functools.cache
 def shipped() -> Knowledge:
-    """The product's own rules, read once in a process."""
+    """Return the rules that come with the product, read once in a process."""
     return load(SHIPPED)
 
 
 def in_force(directory: Path | str, today: date | None = None) -> Knowledge:
-    """The shipped rules and those of the site, without what the site mutes; and the mutes in
-    force.
+    """Return the shipped rules and those of the site, without those that the site mutes; and the
+    mutes in force.
 
-    The rules of the site are in its data directory.  A mute ends with a day of UTC, as a mute
-    does.
+    The rules of the site are in its data directory.  A mute ends after a day of UTC, as the mute of
+    a finding does.
     """
     if today is None:
         today = datetime.now(UTC).date()
@@ -158,7 +158,7 @@ def in_force(directory: Path | str, today: date | None = None) -> Knowledge:
     for rule in site.rules:
         if rule.id in known:
             sentence = (
-                f'The id {rule.id!r} is taken by a shipped rule; mute that one and '
+                f'The id {rule.id!r} belongs to a shipped rule; mute that rule and '
                 'give this one another id.'
             )
             problems.append(Problem(rule.line, sentence, KNOWN_ISSUES))
@@ -171,8 +171,8 @@ def in_force(directory: Path | str, today: date | None = None) -> Knowledge:
             if mute.until is None or today <= mute.until:
                 muted.append(mute)
                 del rules[mute.id]
-        elif known:  # without `packaging` nothing is known
-            sentence = f'There is no issue {mute.id!r} to mute.'
+        elif known:  # without `packaging` no issue is known
+            sentence = f'No issue has the id {mute.id!r}, so it cannot be muted.'
             problems.append(Problem(mute.line, sentence, KNOWN_ISSUES))
     return Knowledge(
         rules=tuple(rules.values()),
@@ -187,7 +187,7 @@ def _content(source: Path | str | bytes, reader: _Reader) -> bytes:
     if isinstance(source, str):
         return source.encode('utf-8', 'surrogatepass')
     try:
-        # A site may keep its rules elsewhere, behind a link.
+        # The file may be a link: a site may keep its rules elsewhere.
         return read_start(source, FILE_LIMIT + 1, follow=True)
     except FileNotFoundError:
         return b''
@@ -232,7 +232,7 @@ class _Reader:
             line += piece.count(b'\n')
 
     def _parsed(self, raw: bytes, line: int) -> dict[str, Any]:
-        """What a piece of the file that begins in that line says."""
+        """Return the parsed content of a piece of the file; `line` is its first line."""
         if len(raw) > TABLE_LIMIT:
             limit = TABLE_LIMIT >> 10
             self.problem(line, f'This cannot be read: a table is longer than {limit} KiB.')
@@ -258,14 +258,14 @@ class _Reader:
             return {}
 
     def _tables(self, kind: str, value: object, raw: bytes, line: int) -> None:
-        """Take what stands under one name: a list of tables, where the file is right."""
+        """Take the value of one name: a list of tables, if the file is correct."""
         tables = value if isinstance(value, list) else [None]
         kind = _OLD_KINDS.get(kind, kind)
         for table in tables:
             if kind in KINDS and isinstance(table, dict):
                 self._table(kind, table, raw, line)
             else:
-                sentence = f'There is no {kind!r} here; begin with [[issue]] or [[mute]].'
+                sentence = f'{kind!r} is not allowed here; begin with [[issue]] or [[mute]].'
                 self.problem(line, sentence)
 
     def _table(self, kind: str, table: dict[str, object], raw: bytes, line: int) -> None:
@@ -274,7 +274,7 @@ class _Reader:
         id = found.values.get('id')
         known = self.rules if kind == 'issue' else self.muted
         if not mistakes and id in known:
-            sentence = f'There are two tables with the id {id!r}; give this one another.'
+            sentence = f'Two tables have the id {id!r}; give this one another id.'
             mistakes.append(Mistake('id', sentence))
         for mistake in mistakes:
             inside = _line_of(mistake.key, raw)
@@ -290,7 +290,7 @@ class _Reader:
 
 
 def _line_of(key: str, raw: bytes) -> int:
-    """In which line of a table, from 0 on, one of its fields stands; 0 for the table itself."""
+    """Return the line of a field, counted from 0 in its table; 0 for the table itself."""
     if not key:
         return 0
     field = rf'^[ \t]*["\']?{re.escape(key)}["\']?[ \t]*[=.]'
@@ -305,11 +305,11 @@ def _line_of(key: str, raw: bytes) -> int:
 
 @dataclass(frozen=True)
 class Match:
-    """A rule and what the system answers to it: why it applies, or why it does not."""
+    """A rule, and why it applies to the system, or why it does not."""
 
     rule: Rule
     reasons: tuple[str, ...]
-    failed: str = ''  # the first condition that does not hold, where it does not affect the system
+    failed: str = ''  # the first condition that does not hold; '' if the rule applies
 
     def __str__(self) -> str:
         reasons = ', '.join(self.reasons)
@@ -319,10 +319,10 @@ class Match:
 def affected(
     rules: Iterable[Rule], system: System, has_started: bool = False
 ) -> tuple[tuple[Match, ...], tuple[Match, ...]]:
-    """(rules that affect the system, the most severe first; rules that do not).
+    """Return (rules that affect the system, the most severe first; rules that do not affect it).
 
-    A rule `incident_only` that would apply is in neither of them.  A site that has started is not
-    affected by an issue that keeps Zope from starting.
+    A rule that would apply but is `incident_only` is in neither of them.  A site that has started
+    is not affected by an issue that keeps Zope from starting.
     """
     hit = []
     missed = []
@@ -330,7 +330,7 @@ def affected(
         answers = hold(rule, system)
         failed = [answer.words for answer in answers if not answer.holds]
         if has_started and rule.effect == 'start':
-            failed.append('it has started')
+            failed.append('the site has started')
         if failed:
             reason = f'not affected: {failed[0]}'
             match = Match(rule, (reason,), failed=failed[0])
@@ -349,7 +349,8 @@ def affected(
 
 # -- a run that has ended --------------------------------------------------------------------------
 
-#: What each match adds to a score.  'against': traces were recorded, and do not show the issue.
+#: The points that each match adds to a score.  'against': traces were recorded, but do not show
+#: the issue.
 WEIGHTS = {
     'conditions': 30,
     'stack': 40,
@@ -364,9 +365,9 @@ WEIGHTS = {
 
 
 def match_incident(rules: Iterable[Rule], record: RunRecord, system: System) -> list[KnownIssue]:
-    """Known issues that a RunRecord may have met, likeliest first.
+    """Return the known issues that a RunRecord may have met, likeliest first.
 
-    `system` is this one (`systemfacts.here()`); what was recorded with the run wins over it.
+    `system` is the present system (`systemfacts.here()`); facts recorded with the run win over it.
     `strength` is "strong" (versions and a trace), "likely" (versions and a frame of another
     thread), "possible" (versions alone) or "weak" (a trace, but versions that are not affected).
     `matched` and `against` are sentences such as "version: waitress 2.1 is < 3.0.1".
@@ -395,7 +396,7 @@ def _weigh(rule: Rule, record: RunRecord, then: System, traces: Traces) -> Known
     failed = [answer.words for answer in answers if not answer.holds]
     shown = traces.show(rule)
     kinds = {sign.kind for sign in shown.signs}
-    proof = kinds - {'memory', 'cpu'}  # these have many causes
+    proof = kinds - {'memory', 'cpu'}  # a full CPU or growth has many other causes
     strength = _strength(rule, proof, is_affected=not failed)
     if not strength:
         return None
@@ -422,9 +423,9 @@ def _weigh(rule: Rule, record: RunRecord, then: System, traces: Traces) -> Known
 
 
 def _strength(rule: Rule, proof: set[str], is_affected: bool) -> str:
-    """How strongly a run speaks for an issue, see `match_incident`; '' where it does not.
+    """Return how strongly a run suggests an issue, see `match_incident`; '' if it does not.
 
-    `proof` has the kinds of what was found in the traces.
+    `proof` has the kinds of the traces that were found.
     """
     if not is_affected:
         return 'weak' if proof & {'native', 'message'} else ''

@@ -1,4 +1,4 @@
-"""The traces of a run that has ended, as short lines on which the patterns of a rule are tried."""
+"""The traces of a run that has ended, as short lines for the patterns of rules to search."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from .rules import Rule
 from .symptoms import SIGNS
 from .symptoms import Sign
 
-#: Where a stack is found.
+#: The records that have a stack.
 _WithFrames = ThreadState | Note
-#: Patterns are tried on at most this many different lines of each kind.
+#: Patterns are searched in at most this many different lines of each kind.
 _LINES = 500
-#: Characters that are kept of a line.
+#: At most this many characters of a line are kept.
 _LENGTH = 300
-#: Innermost frames of a Python stack that may show an issue; those further out only lead there.
+#: Only this many innermost frames of a Python stack are searched; outer frames only lead to them.
 _FRAMES = 25
-#: The same for a stack of C code.
+#: The same number for a stack of C code.
 _NATIVE = 8
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What of a run shows an issue, and sentences on what was recorded and does not show it."""
+    """The signs of a run that show an issue, and sentences on traces that do not show it."""
 
     signs: tuple[Sign, ...]
     against: tuple[str, ...]
@@ -38,9 +38,9 @@ class Shown:
 class Traces:
     """The traces of one run.
 
-    `stack` has the frames of the crashed thread; where none crashed, as in a hang, those of all.
-    `messages` has what others wrote and what was found; our own summary is made from that, and is
-    not in it.
+    `stack` has the frames of the crashed thread; if no thread crashed, as in a hang, the frames of
+    all threads.  `messages` has the evidence, the exception and the log lines, but not the summary
+    of this product, which is made from them.
     """
 
     def __init__(self, record: RunRecord) -> None:
@@ -68,7 +68,7 @@ class Traces:
         self.record = record
 
     def show(self, rule: Rule) -> Shown:
-        """What shows the issue of a rule, and what speaks against it."""
+        """Return the signs that show the issue of a rule, and the sentences against it."""
         signs = []
         for name in rule.signs:
             sign = SIGNS[name](self.record)
@@ -89,7 +89,7 @@ class Traces:
                 sentence = f'{search.word}: {line}'
                 shown.append(Sign(search.kind, sentence))
             elif lines and search.is_telling:
-                against.append(f'{search.word}: none of those recorded')
+                against.append(f'{search.word}: no recorded one matches')
         if self.signal in rule.signals:
             shown.append(Sign('signal', f'signal: {self.signal}'))
         return Shown((*shown, *signs), tuple(against))
@@ -97,11 +97,11 @@ class Traces:
 
 @dataclass(frozen=True)
 class _Search:
-    """Where to look for one kind of sign.
+    """Where to search for one kind of sign.
 
-    `patterns` is a field of the rule, `lines` one of the Traces, `word` what the sentence calls it.
-    `in_frames`: it counts only together with all signs that the rule asks for.  `is_telling`: lines
-    that were recorded speak against the issue where no pattern matches.
+    `patterns` is a field of the rule, `lines` a field of Traces, `word` its name in the sentence.
+    `in_frames`: it counts only together with all signs that the rule asks for.  `is_telling`: if
+    lines were recorded and no pattern matches, that is a reason against the issue.
     """
 
     kind: str
@@ -151,7 +151,7 @@ def _frames(threads: Iterable[_WithFrames]) -> Iterator[str]:
 
 
 def _different(lines: Iterable[str]) -> tuple[str, ...]:
-    """The different lines, each once; of a long line its end, where the names of files differ."""
+    """Return each different line once; of a long line its end, because file names differ there."""
     found: dict[str, None] = {}
     for line in islice(lines, 4 * _LINES):
         end = line[-4 * _LENGTH :]
@@ -161,7 +161,7 @@ def _different(lines: Iterable[str]) -> tuple[str, ...]:
 
 
 def _first(patterns: Patterns, lines: Iterable[str]) -> str:
-    """The line that shows the first pattern that is shown at all, or ''."""
+    """Return the first line that matches the first pattern that matches any line, or ''."""
     for pattern in patterns:
         for line in lines:
             if pattern.search(line):

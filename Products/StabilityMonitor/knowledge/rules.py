@@ -1,7 +1,7 @@
-"""A rule about a known issue: its fields, and what is allowed in each.
+"""A rule about a known issue: its fields, and the values that are allowed in each.
 
-Values in, values out; `knowledgebase` reads the files.  Nothing from a file is trusted: what is
-wrong with it becomes a sentence.  Patterns are regular expressions that cannot take very long, see
+This module does no I/O; `knowledgebase` reads the files.  Nothing from a file is trusted: each
+mistake becomes a sentence.  Patterns are regular expressions that cannot take very long, see
 `_risk`.
 """
 
@@ -29,27 +29,27 @@ from ..system.distributions import normalized
 from .symptoms import SIGNS
 from .symptoms import growth
 
-#: Alternatives: one of them is enough.
+#: Alternatives: one match is enough.
 Words = tuple[str, ...]
 Patterns = tuple[re.Pattern[str], ...]
 
-if TYPE_CHECKING:  # Zope does not bring this library, see `has_packaging`
+if TYPE_CHECKING:  # Zope does not require this library, see `has_packaging`
     from packaging.specifiers import SpecifierSet
 
-    #: Alternatives too.
+    #: Alternatives: one match is enough.
     Specifiers = tuple[SpecifierSet, ...]
     #: {normalized name: (name as written, specifiers)}
     Requirements = dict[str, tuple[str, Specifiers]]
 
 #: The most characters of a pattern.
 _PATTERN = 200
-#: The most ways in which a pattern may match at one place.
+#: The most ways in which a pattern may match at one position.
 _CHOICES = 64
 
 _ID = re.compile(r'[a-z0-9][a-z0-9._-]{2,79}')
 _NAME = re.compile(r'[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?')
 
-#: What an issue does, and the verdicts of the runs that it can end; () where it ends none.
+#: What an issue does, and the verdicts of the runs that it can end; () if it does not end a run.
 EFFECTS: Mapping[str, Words] = MappingProxyType(
     {
         'crash': ('crashed', 'aborted', 'vanished'),
@@ -71,14 +71,14 @@ BUILDS = ('free-threaded', 'gil', 'debug', 'wheel', 'source')
 
 @dataclass(frozen=True)
 class Rule:
-    """One known issue.  A condition that is empty always holds.
+    """One known issue.  An empty condition always holds.
 
     `distributions`: one of them is installed in such a version.  `together`: all of them are.  Both
-    map a normalized name to alternative specifiers.  `python`: alternative specifiers.  `bits`: of
-    an address of this Python.  `stack_below`: the stack of a thread is smaller than this, in KiB.
-    `loaded`: all these modules are loaded.  `frames`, `native`, `messages`, `signals`: what shows
-    the issue, one of a kind is enough.  Frames count only where all `signs` hold.  `incident_only`:
-    the versions are so common that they alone say nothing.
+    map a normalized name to alternative specifiers.  `python`: alternative specifiers.  `bits`: the
+    size of an address in this Python.  `stack_below`: the stack of a thread is smaller than this,
+    in KiB.  `loaded`: all these modules are loaded.  `frames`, `native`, `messages`, `signals`: the
+    traces that show the issue; one match of a kind is enough.  Frames count only if all `signs`
+    hold.  `incident_only`: the versions are so common that they alone do not show the issue.
     """
 
     id: str
@@ -124,7 +124,7 @@ class Rule:
     EVIDENCE = ('frames', 'native', 'messages', 'signals')
 
     def fits(self, record: RunRecord) -> bool:
-        """Whether a run that ended as this RunRecord says can have met the issue."""
+        """Whether a run that ended as in this RunRecord can have met the issue."""
         if self.effect == 'exit' and record.phase != 'finished':
             return False
         has_started = record.phase in _STARTED and record.verdict != 'startup-failed'
@@ -142,9 +142,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class MutedIssue:
-    """An issue that the site does not want to see, up to and including the day `until` (None: for
-    good).
-    """
+    """An issue that the site mutes, up to and including the day `until` (None: without an end)."""
 
     id: str
     reason: str
@@ -153,9 +151,10 @@ class MutedIssue:
 
 
 def has_packaging() -> bool:
-    """Whether the library that compares versions is there: Zope does not bring it.
+    """Whether the library that compares versions is installed: Zope does not require it.
 
-    `zmi.zopechecks` asks while Zope starts, so that MainThread imports all that a check needs.
+    `zmi.zopechecks` calls this while Zope starts, so that MainThread imports all that a check
+    needs.
     """
     try:
         import packaging.requirements
@@ -168,7 +167,7 @@ def has_packaging() -> bool:
 
 @dataclass(frozen=True)
 class Mistake:
-    """What is wrong with a field of a table; '' stands for the table itself."""
+    """What is wrong with a field of a table; the key '' stands for the table itself."""
 
     key: str
     sentence: str
@@ -176,18 +175,18 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Checked:
-    """The values of a table, ready for its class.  They are complete where nothing is wrong."""
+    """The values of a table, ready for its class; complete if there are no mistakes."""
 
     values: dict[str, Any]
     mistakes: list[Mistake]
 
 
 class _Wrong(Exception):
-    """A value that its field refuses; the text ends the sentence "The field x must be"."""
+    """A value that its field does not allow; the text ends the sentence "The field x must be"."""
 
 
 def checked(table: dict[str, object], kind: str) -> Checked:
-    """The values of a table of one of KINDS, and what is wrong with it."""
+    """Return the values of a table of one of KINDS, and what is wrong with it."""
     fields = KINDS[kind].fields
     values: dict[str, Any] = {}
     mistakes = []
@@ -198,7 +197,7 @@ def checked(table: dict[str, object], kind: str) -> Checked:
     for key, value in table.items():
         if key not in fields:
             names = ', '.join(fields)
-            sentence = f'There is no field {key!r}; there are {names}.'
+            sentence = f'{key!r} is not a field; the fields are {names}.'
             mistakes.append(Mistake(key, sentence))
             continue
         read = fields[key]
@@ -211,7 +210,8 @@ def checked(table: dict[str, object], kind: str) -> Checked:
     always_matches = kind == 'issue' and deciding.isdisjoint(values)
     if always_matches and not mistakes:
         sentence = (
-            'It has neither a condition nor anything that shows it, so it would always match.'
+            'It has no condition, and no frames, native, messages or signals, so it would always '
+            'match.'
         )
         mistakes.append(Mistake('', sentence))
     return Checked(values, mistakes)
@@ -219,12 +219,12 @@ def checked(table: dict[str, object], kind: str) -> Checked:
 
 # -- the fields ------------------------------------------------------------------------------------
 
-#: Makes the value of a field from what the file says there.  Raises _Wrong.
+#: Makes the value of a field from its value in the file.  Raises _Wrong.
 Reader = Callable[[object], object]
 
 
 def _text(value: object) -> str:
-    wanted = 'a text of 1 to 2000 characters that can be shown'
+    wanted = 'a text of 1 to 2000 printable characters'
     if not isinstance(value, str):
         raise _Wrong(wanted)
     words = value.split()
@@ -313,7 +313,7 @@ def _some_of(*words: str) -> Callable[[object], Words]:
 def _versions(value: object) -> Specifiers:
     try:
         return tuple(map(_specifier, _list(value)))
-    except ValueError:  # packaging's InvalidSpecifier is one
+    except ValueError:  # InvalidSpecifier of packaging is a ValueError
         wanted = 'a version specifier such as ">=1.0,<1.4", or a list of alternatives'
         raise _Wrong(wanted) from None
 
@@ -356,7 +356,7 @@ def _pattern(text: str) -> re.Pattern[str]:
     try:
         found = re.compile(text)
     except (re.error, RecursionError, OverflowError) as error:
-        raise _Wrong(f'a regular expression; {shown} is none: {error}') from None
+        raise _Wrong(f'a regular expression; {shown} is not: {error}') from None
     if found.search(''):
         raise _Wrong(f'a regular expression that does not match everything, as {shown} does')
     return found
@@ -372,10 +372,10 @@ _RISKS = (
 
 
 def _risk(pattern: str) -> str:
-    """Why a pattern might take very long on some text, or ''.
+    """Return why a pattern might take very long on some text, or ''.
 
     Allowed are characters, classes, groups that are not repeated, few alternatives, and one * or +.
-    The steps then grow with the square of the length of the text, which is bounded too.
+    Then the number of steps grows with the square of the length of the text, which is limited too.
     """
     tokens = _TOKENS.findall(pattern)
     for token in tokens:
@@ -391,13 +391,13 @@ def _risk(pattern: str) -> str:
 
 
 def _choices(tokens: list[str]) -> int:
-    """An upper bound of the ways to match at one place.
+    """Return an upper bound for the number of ways to match at one position.
 
-    The ways of parts in a row multiply, those of alternatives add up.
+    The numbers of parts in a row are multiplied, those of alternatives are added.
     """
-    outer = []  # (total, row) of the groups that the current one is in
-    total = 0  # ways of the alternatives before the current one
-    row = 1  # ways of the current alternative
+    outer = []  # (total, row) of the groups around the current group
+    total = 0  # ways to match the alternatives before the current one
+    row = 1  # ways to match the current alternative
     for token in tokens:
         if token.startswith('('):
             outer.append((total, row))
@@ -448,7 +448,7 @@ _ISSUE: dict[str, Reader] = {
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of table: the fields that it needs, and what reads each field that it may have."""
+    """A kind of table: the fields that it needs, and the reader of each field that it may have."""
 
     needed: tuple[str, ...]
     fields: Mapping[str, Reader]

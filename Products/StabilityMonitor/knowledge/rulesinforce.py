@@ -15,7 +15,7 @@ from .rules import MutedIssue
 
 @dataclass(frozen=True)
 class Known:
-    """The rules in force, compared with this process.  `problems` are those of the site's file."""
+    """The rules in force, compared with this process.  `problems` are those of the rule files."""
 
     affected: tuple[knowledgebase.Match, ...]
     unaffected: tuple[knowledgebase.Match, ...]
@@ -25,7 +25,9 @@ class Known:
 
 
 def known(directory: Path | str, has_started: bool = False) -> Known:
-    """Known issues of this process, with what the site in that data directory adds and mutes."""
+    """Return the known issues of this process; `directory` is the data directory, where the site
+    adds and mutes rules.
+    """
     rules = knowledgebase.in_force(directory)
     here = systemfacts.here()
     affected, unaffected = knowledgebase.affected(rules.rules, here, has_started)
@@ -39,7 +41,9 @@ def known(directory: Path | str, has_started: bool = False) -> Known:
 
 
 def of_incident(record: RunRecord, directory: Path | str) -> tuple[KnownIssue, ...]:
-    """Known issues that an archived RunRecord may have met, see `knowledgebase.match_incident`.
+    """Return the known issues that an archived RunRecord may have met.
+
+    See `knowledgebase.match_incident`.
 
     Never raises.
     """
@@ -50,7 +54,7 @@ def of_incident(record: RunRecord, directory: Path | str) -> tuple[KnownIssue, .
         here = systemfacts.here()
         found = knowledgebase.match_incident(rules, record, here)
         return tuple(found) or record.known_issues
-    except Exception:  # the record was read from a file, and nothing in it is trusted
+    except Exception:  # the record is from a file, so nothing in it is trusted
         LOGGER.warning(
             'Known issues of the run %s could not be looked up.', record.run, exc_info=True
         )

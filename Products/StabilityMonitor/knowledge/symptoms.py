@@ -1,6 +1,6 @@
-"""What the vital signs of a run that has ended can show of a known issue.
+"""Signs of a known issue in the vital signs of a run that has ended.
 
-A RunRecord in, a Sign or None out.
+Each function takes a RunRecord and returns a Sign or None.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from types import MappingProxyType
 
 from ..model.runrecord import RunRecord
 
-#: The last samples that tell of a busy CPU; there is one a second.
+#: At most this many of the last samples show a busy CPU; there is one sample per second.
 _LAST_SAMPLES = 15
-#: The share of a CPU from which on a process is busy.
+#: A process is busy from this share of one CPU on.
 _BUSY = 0.9
-#: Fewer samples say nothing about the growth of the memory.
+#: With fewer samples, the growth of the memory is not known.
 _FEWEST_SAMPLES = 10
-#: Growth by less than so many bytes is no sign of a leak.
+#: Growth by less than this many bytes is not a sign of a leak.
 _LEAST_GROWTH = 100 << 20
 
 
@@ -31,9 +31,10 @@ class Sign:
 
 
 def busy(record: RunRecord) -> Sign | None:
-    """A thread spun until the end, or the process used at least 90 % of a CPU then.
+    """Return a Sign if a thread spun until the end, or the process used at least 90 % of one CPU at
+    the end.
 
-    A thread that spins gets less than a whole CPU where other processes compete for it.
+    A thread that spins gets less than a whole CPU if other processes compete for it.
     """
     for hang in record.hangs:
         if hang.kind == 'spinning' and hang.lasts:
@@ -55,12 +56,12 @@ def busy(record: RunRecord) -> Sign | None:
         return None
     return Sign(
         'cpu',
-        f'CPU: {share:.0%} of one in the last {seconds:.0f} s',
+        f'CPU: {share:.0%} of one CPU in the last {seconds:.0f} s',
     )
 
 
 def growth(record: RunRecord) -> Sign | None:
-    """The memory grew to twice its size and by 100 MiB at least, and did not fall again."""
+    """Return a Sign if the memory doubled, grew by at least 100 MiB, and did not shrink again."""
     sizes = [sample.rss for sample in record.samples if sample.rss > 0]
     if len(sizes) < _FEWEST_SAMPLES:
         return None
@@ -84,7 +85,7 @@ def growth(record: RunRecord) -> Sign | None:
 
 
 _Symptom = Callable[[RunRecord], Sign | None]
-#: The signs by the words of the rules.
+#: {word in the field `signs` of a rule: the function that looks for it}
 SIGNS: Mapping[str, _Symptom] = MappingProxyType(
     {
         'busy': busy,

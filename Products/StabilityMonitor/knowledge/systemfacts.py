@@ -1,7 +1,7 @@
-"""A system as rules see it: what is installed, and what it runs on.
+"""The facts about a system that rules use: what is installed, and what it runs on.
 
-`here` describes this process, `of_run` a dead run.  What is not known of a dead run is taken from
-this process, and each sentence that rests on it says "as installed now".
+`here` describes this process, `of_run` a dead run.  Facts that a dead run did not record are taken
+from this process, and each sentence that uses such a fact says "as installed now".
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ..system.distributions import normalized
 from ..system.runcontext import BITS
 from ..system.runcontext import compiled_modules
 
-#: What a run recorded of the system that it ran on.
+#: The facts that a run recorded about its system.
 Context = dict[str, Any]
 
 _AS_NOW = ' (as installed now)'
@@ -34,10 +34,10 @@ _AS_NOW = ' (as installed now)'
 class System:
     """`distributions` maps normalized names to versions; None, '' and {} stand for "not known".
 
-    `platform` is as sys.platform, `libc` as "glibc 2.36" or "musl 1.2.5", `builds` says 'wheel' (as
-    published, with its libraries inside) or 'source' of some distributions, `loaded` names compiled
-    modules.  `bits` is 32 or 64, whatever the machine could do; `stack` the size of a thread's
-    stack in bytes.  `as_now`: fields that were not recorded with a run.
+    `platform` is as sys.platform, `libc` for example "glibc 2.36" or "musl 1.2.5".  `builds` maps
+    some distributions to 'wheel' (as published, with its libraries inside) or 'source'; `loaded`
+    has the names of compiled modules.  `bits` is 32 or 64, for this Python, not for the machine;
+    `stack` is the size of a thread's stack in bytes.  `as_now`: fields that the run did not record.
     """
 
     distributions: Mapping[str, str] = field(default_factory=dict)
@@ -62,7 +62,7 @@ class System:
 
 
 def here() -> System:
-    """This process.  What cannot change is looked up once."""
+    """Return the System of this process.  Facts that cannot change are looked up once."""
     loaded = frozenset(compiled_modules())
     return replace(_lasting(), loaded=loaded)
 
@@ -70,7 +70,7 @@ def here() -> System:
 @functools.cache
 def _lasting() -> System:
     versions, builds = installed()
-    # To ask for the stack may reset it for a moment: once is enough.
+    # Reading the default stack size may reset it for a moment, so it is read only once.
     stack = stacksizes.default_stack()
     return System(
         distributions=versions,
@@ -92,7 +92,7 @@ def _libc() -> str:
     known = ' '.join(name_and_version).strip()
     if known:
         return known
-    # platform.libc_ver() may not know musl; the loader of musl shows it.
+    # platform.libc_ver() may not know musl; then the loader of musl shows it.
     loaders = Path('/lib').glob('ld-musl-*')
     return 'musl' if any(loaders) else ''
 
@@ -101,8 +101,8 @@ def _libc() -> str:
 
 
 def of_run(context: Context, compiled: Iterable[str], now: System) -> System:
-    """The system of a run, from its context (with `distributions`, {name: version}) and the names
-    of its compiled modules.
+    """Return the System of a run, from its context (with `distributions`, {name: version}) and the
+    names of its compiled modules.
     """
     recorded: dict[str, Any] = {}
     missing = {'debug'}  # no run records it
@@ -127,7 +127,7 @@ def _builds(
     distributions: Mapping[str, str] | None,
     now: System,
 ) -> Mapping[str, str]:
-    """How distributions were installed: as recorded; else as now, if all versions are the same."""
+    """Return how distributions were installed: as recorded, else as now if no version changed."""
     recorded = context.get('builds')
     if recorded and isinstance(recorded, dict):
         builds = {}
@@ -140,7 +140,7 @@ def _builds(
     return {}
 
 
-# -- a dead run: what reads each field -------------------------------------------------------------
+# -- a dead run: the reader of each field ----------------------------------------------------------
 
 
 def _distributions(context: Context) -> dict[str, str] | None:
@@ -155,12 +155,12 @@ def _distributions(context: Context) -> dict[str, str] | None:
 
 
 def _python(context: Context) -> str:
-    """The version, out of a text such as "3.12.1 (main, Dec  8 2023) [GCC 12.2.0]"."""
+    """Return the version from a text such as "3.12.1 (main, Dec  8 2023) [GCC 12.2.0]"."""
     return _first_word(context, 'python')
 
 
 def _platform(context: Context) -> str:
-    """As sys.platform, out of a text such as "Linux-6.1.0-x86_64"."""
+    """Return the name as in sys.platform from a text such as "Linux-6.1.0-x86_64"."""
     recorded = _first_word(context, 'platform')
     name, _, _ = recorded.partition('-')
     return name.lower()
@@ -199,7 +199,7 @@ def _stack(context: Context) -> int | None:
 
 
 def _size(stack: object) -> int | None:
-    """The size out of (size, guard), as `stacksizes` or a context tells it; None if not known."""
+    """Return the size from (size, guard), as in `stacksizes` or a context; None if not known."""
     if not isinstance(stack, list | tuple) or not stack:
         return None
     size = stack[0]
@@ -214,7 +214,7 @@ def _free_threaded(context: Context) -> bool | None:
     return 'free-threading' in str(context['python'])
 
 
-#: What reads a field of System out of a context; '', None and {} where it was not recorded.
+#: {field of System: its reader from a context}; '', None and {} mean that it was not recorded.
 _RECORDED: Mapping[str, Callable[[Context], Any]] = {
     'distributions': _distributions,
     'python': _python,
