@@ -65,6 +65,7 @@ setup(
     extras_require={
         'native': ['pystack; sys_platform == "linux"'],
         'test': [
+            'docutils',
             'gunicorn',
             'hypothesis',
             'py-spy; sys_platform == "linux"',
