@@ -218,7 +218,10 @@ def test_nothing_foreign_steers_the_terminal(living, command):
 def test_an_answer_that_is_none(living, command, answer):
     living(answer)
     status, output, _ = command()
-    assert status == 1 and 'does not tell how it stands. It does not know this request.' in output
+    assert (
+        status == 1
+        and 'reports no results of its checks. It does not know this mailbox request.' in output
+    )
 
 
 def test_an_answer_with_nonsense_in_it(living, command):
@@ -241,7 +244,7 @@ def test_a_silent_process_is_told_by_its_last_word(living, command):
     (run.path / allfindings.LAST_WORD).write_text(json.dumps(word(finding('a', 'ok'))))
     status, output, _ = command()
     assert status == 1 and output.splitlines()[0].endswith('as of 2026-11-23 02:13:20 UTC:')
-    assert 'does not tell how it stands. This run has no mailbox.' in output
+    assert 'reports no results of its checks. This run has no mailbox.' in output
     assert '-> See what it does with "stabilitymonitor stacks".' in output
 
 
@@ -254,8 +257,8 @@ def test_a_silent_process_without_a_word(living, command):
 @pytest.mark.parametrize(
     'age, status, words',
     [
-        (100.0, 0, 'This is as of '),
-        (3.5 * allfindings.RENEWED, 1, 'has not told how it stands since '),
+        (100.0, 0, 'These results are of '),
+        (3.5 * allfindings.RENEWED, 1, 'has reported no results of its checks since '),
     ],
 )
 def test_who_may_not_ask_is_told_the_last_word(living, command, monkeypatch, age, status, words):
@@ -285,7 +288,7 @@ def test_a_process_that_has_not_told_anything_yet_is_young_or_ill(living, comman
     monkeypatch.setattr(cli.clichecks.runmailbox, 'ask', refused)
     living()  # by its name it began in 2001
     status, output, _ = command()
-    assert status == 1 and 'has not told how it stands since 2001-' in output
+    assert status == 1 and 'has reported no results of its checks since 2001-' in output
 
 
 # -- when Zope is down -----------------------------------------------------------------------------
@@ -424,10 +427,7 @@ def test_a_probe_that_finds_nothing_out_is_a_warning(base, living, command):
     context = json.loads((run.path / 'context.json').read_text())
     (run.path / 'context.json').write_text(json.dumps(context | {'thread_stack': ['much']}))
     status, output, _ = command('--probe')
-    assert (
-        status == 1
-        and '[warning] Whether a deep recursion is survived could not be found out.' in output
-    )
+    assert status == 1 and '[warning] The recursion probe gave no answer.' in output
 
 
 # -- a real Zope -----------------------------------------------------------------------------------
@@ -520,9 +520,9 @@ def test_a_member_of_the_group_watches_a_real_site(open_place, capfd):
         words = ['--directory', str(zope.stability), 'checks']
         assert cli.main(words) == 0  # root asks; and everything is imported
         status, output = as_member(group.gr_gid, words)
-        assert status == 0 and f'Process {zope.pid} ' in output and 'This is as of ' in output, (
-            output
-        )
+        assert (
+            status == 0 and f'Process {zope.pid} ' in output and 'These results are of ' in output
+        ), output
         MuteList(zope.stability, label(zope), 0o640).unmute('supervisor')
         status, output = as_member(group.gr_gid, words)
         assert status == 1 and '[warning] Nothing restarts this process when it dies.' in output, (

@@ -137,9 +137,8 @@ def test_a_run_that_does_not_live(base, command):
     status, output, errors = command(dead.path.name)
     assert (status, output) == (2, '')
     assert errors == (
-        f'stabilitymonitor: The run {dead.path.name!r} does not live. See with the command '
-        '"status" '
-        'which runs live.\n'
+        f'stabilitymonitor: The run {dead.path.name!r} is not alive. The command '
+        '"status" lists the living runs.\n'
     )
     dead.abandon()
 
@@ -259,7 +258,7 @@ def test_a_stopped_process():
         outsidetext.lines(view(seen(1, state='T'), seen(2, state='T', wakes=99)), 'x', 'No answer.')
     )
     assert (
-        'All its threads are stopped. "kill -CONT 17" lets it go on' in told
+        'All its threads are stopped. "kill -CONT 17" resumes it' in told
         and 'probably held' not in told
     )
 

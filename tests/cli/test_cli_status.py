@@ -76,7 +76,7 @@ def stopped(base, number=5):
         (
             'hang',
             (4, 4),
-            'HANGS: pid {} since {}: It is stuck. 4 of 4 threads that serve are stuck.',
+            'HANGS: pid {} since {}: It is stuck. 4 of 4 workers are stuck.',
         ),
         (
             'hang',
@@ -91,7 +91,7 @@ def stopped(base, number=5):
         (
             'stopped',
             (1, 4),
-            'STOPPED: pid {} since {}: It is stuck. 1 of 4 threads that serve was busy then.',
+            'STOPPED: pid {} since {}: It is stuck. 1 of 4 workers was busy at the last sample.',
         ),
         (
             'deadlock',
@@ -124,10 +124,10 @@ def test_the_state_of_one_that_is_well(living, command, monkeypatch, state, word
 
 def test_that_no_process_runs_is_said(base, living, command):
     archived(base, record(0))
-    assert command('status')[1].startswith('No process runs.\nlast run of ')
+    assert command('status')[1].startswith('No process is running.\nlast run of ')
     living('script')
     output = command('status')[1]
-    assert '(script)\nOnly scripts run, no server.\nlast run of ' in output
+    assert '(script)\nOnly scripts are running, no server.\nlast run of ' in output
     living()
     assert 'No process' not in command('status')[1] and 'Only' not in command('status')[1]
 
@@ -159,7 +159,7 @@ def test_runs_that_wait_may_be_a_crash_loop(base, command):
     archived(base, record(0, 'crashed', after=-200), record(1, 'crashed', after=-100))
     DeadRun(base.path).crashed()
     status, output, _ = command('status')
-    assert status == 1 and output.startswith('CRASH LOOP: 3 incidents in a row of ')
+    assert status == 1 and output.startswith('CRASH LOOP: 3 incidents in a row: ')
 
 
 def test_a_clean_script_counts_for_nothing(base, living, command):
@@ -177,7 +177,7 @@ def test_a_script_that_crashed_is_no_last_run(base, command):
     script = DeadRun(base.path, 1, 'script').crashed()
     status, output, _ = command('status')
     assert status == 0 and f'dead, not yet archived: {script.name} [crashed' in output
-    assert 'last run' not in output and 'No process runs.' in output
+    assert 'last run' not in output and 'No process is running.' in output
     assert script.name in command('history')[1] and script.name in command('show')[1]
 
 

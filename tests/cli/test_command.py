@@ -42,11 +42,11 @@ def test_without_zope_and_with_either_place(base):
     [
         (
             ('status',),
-            'There is no data directory to look into. Name the directory with --directory',
+            'No data directory was found. Name the directory with --directory',
         ),
         (
             ('--directory', '/nowhere', 'status'),
-            '/nowhere is not a directory that can be read. Name the directory',
+            '/nowhere is not a readable directory. Name the directory',
         ),
         (('--client-home', '/nowhere', 'checks'), '/nowhere/stability is not a directory'),
         ((), 'usage:'),
@@ -99,7 +99,7 @@ def test_status_of_a_dead_run(base, command):
     status, output, _ = command('status')
     assert (
         status == 1
-        and f'dead, not yet archived: {run.name} [crashed, certain] (the next start does it'
+        and f'dead, not yet archived: {run.name} [crashed, certain] (the next start of Zope '
         in output
         and f'last run of {HERE.label}: Zope crashed' in output
     )
@@ -117,7 +117,7 @@ def test_status_of_a_living_run(base, command):
 def test_status_of_a_crash_loop(base, command):
     archived(base, *(record(n, 'crashed', after=n * 60) for n in range(3)))
     status, output, _ = command('status')
-    assert status == 1 and output.startswith(f'CRASH LOOP: 3 incidents in a row of {HERE.label}')
+    assert status == 1 and output.startswith(f'CRASH LOOP: 3 incidents in a row: {HERE.label}')
 
 
 # -- the others ------------------------------------------------------------------------------------
@@ -212,7 +212,7 @@ def test_trace_of_what_is_not_there(command, words, sentence):
 
 
 def test_triage(base, command):
-    assert command('triage') == (0, 'There was nothing to judge.\n', '')
+    assert command('triage') == (0, 'There are no dead runs to judge.\n', '')
     DeadRun(base.path, 0).served().marked('SIGTERM', b'Stack (most recent call first):\n')
     assert command('triage')[0] == 0
     run = DeadRun(base.path, 1).crashed()
@@ -235,7 +235,7 @@ def test_triage_that_fails(base, command, monkeypatch):
 
 
 def test_checks(base, command):
-    assert command('checks') == (0, 'All is well with the breadcrumbs.\n', '')
+    assert command('checks') == (0, 'No problem was found in the data directory.\n', '')
     DeadRun(base.path)
     living = base.create(new_name(1e9, os.getpid()), {'identity': identity()})
     status, output, _ = command('checks')

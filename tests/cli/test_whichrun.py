@@ -66,7 +66,10 @@ def test_what_is_named_comes_before_what_is_found(homes, tmp_path):
             for folder in ('runs', 'archive'):
                 (tmp_path / place / folder).rename(tmp_path / place / f'no-{folder}')
     done = process('status', cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (2, '') and 'There is no data directory' in done.stderr
+    assert (done.returncode, done.stdout) == (
+        2,
+        '',
+    ) and 'No data directory was found' in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -81,7 +84,7 @@ def test_how_it_was_found_is_said(homes, tmp_path, environ, words):
     homes('x/var/stability')
     environ = {name: str(tmp_path / value) for name, value in environ.items()}
     done = process('status', cwd=CHECKOUT / 'tests' if environ else tmp_path / 'x', **environ)
-    assert done.returncode == 0 and done.stderr.endswith(f' is looked at, {words}\n'), done
+    assert done.returncode == 0 and done.stderr.endswith(f'{words}\n'), done
 
 
 @pytest.mark.parametrize('command', ['status', 'history', 'checks', 'show', 'report', 'triage'])
@@ -91,8 +94,8 @@ def test_what_is_no_data_directory_is_an_error(tmp_path, command):
         done = process(*where, command)
         assert (done.returncode, done.stdout) == (2, '')
         assert done.stderr == (
-            f'stabilitymonitor: {tmp_path}/stability is no data directory: it has neither "runs" '
-            'nor "archive". Name the directory with --directory, or the CLIENT_HOME of the '
+            f'stabilitymonitor: {tmp_path}/stability is not a data directory: it has neither '
+            '"runs" nor "archive". Name the directory with --directory, or the CLIENT_HOME of the '
             'instance with --client-home.\n'
         )
     assert os.listdir(tmp_path / 'stability') == []
@@ -174,8 +177,7 @@ def test_a_beginning_of_several_lists_them(base, command, name):
     assert (status, output) == (2, '')
     shown = ', '.join(sorted(names, reverse=True)[:5])
     assert errors == (
-        f'stabilitymonitor: {beginning!r} is the beginning of 7 runs: {shown} and 2 more. '
-        'Type more of its name.\n'
+        f'stabilitymonitor: {beginning!r} fits 7 runs: {shown} and 2 more. Type more of the name.\n'
     )
 
 
@@ -199,10 +201,10 @@ def test_stacks_takes_the_beginning_of_a_living_run(base, command):
         assert status == 1 and living.path.name in output
         other = base.create(new_name(1e9 + 1, os.getpid()), {'identity': identity()})
         status, output, errors = command('stacks', '2001')
-        assert (status, output) == (2, '') and 'is the beginning of 2 runs: ' in errors
+        assert (status, output) == (2, '') and 'fits 2 runs: ' in errors
         other.abandon()
         status, _, errors = command('stacks', '-1')
-        assert status == 2 and "The run '-1' does not live." in errors
+        assert status == 2 and "The run '-1' is not alive." in errors
     finally:
         living.abandon()
 

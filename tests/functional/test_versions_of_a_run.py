@@ -102,7 +102,7 @@ def test_while_zope_is_down_the_command_tells_what_the_last_run_recorded(site):
 def test_and_says_so_in_words(site):
     text = command(site, 'report')
     assert 'No process of this instance runs here. As of its start, ' in text
-    assert f', as the run {site.run} told last:' in text
+    assert f', recorded by the run {site.run}:' in text
     assert 'only a living process knows its requests' in text
     assert '\nNone.\n' not in text
 

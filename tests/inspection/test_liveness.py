@@ -163,7 +163,7 @@ def test_a_heartbeat_is_silent_after_some_intervals(run, interval, age, is_silen
     assert bool(hang) == is_silent
     if hang:
         assert (hang.kind, hang.since, hang.stuck, hang.serving) == ('silent', NOW - age, 1, 4)
-        assert hang.summary.endswith('as when C code holds the interpreter lock (GIL).')
+        assert hang.summary.endswith('for example because C code holds the interpreter lock (GIL).')
 
 
 @pytest.mark.parametrize('interval', [None, 'x', -1, True, 0.0])
@@ -188,8 +188,8 @@ def test_where_the_thread_stands_that_has_the_lock(run):
     living.recorder.begin('GET', '/keep_gil')
     (living.path / 'watchdog-0.mark').write_bytes(STACK.ljust(1024, b'\0'))
     assert living.look().hang.summary == (
-        'The heartbeat is silent for 30 sec, as when C code holds the interpreter lock (GIL); '
-        'GET /keep_gil stands in keep_gil (/site/gil.py:3).'
+        'The heartbeat has been silent for 30 sec, for example because C code holds the interpreter '
+        'lock (GIL); GET /keep_gil is in keep_gil (/site/gil.py:3).'
     )
 
 

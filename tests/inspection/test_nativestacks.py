@@ -252,7 +252,9 @@ class TestSecondChoice:
         gone = Program('-c', '')
         gone.end()
         error = self.take(gone.pid).error
-        assert error.startswith('py-spy ended with code 1 and no threads; the last it said: ')
+        assert error.startswith(
+            'py-spy ended with exit status 1 and showed no threads; its last line: '
+        )
         assert 'No such file or directory' in error
 
 
@@ -308,19 +310,19 @@ class TestLimits:
             1,
             tools=fake(f'touch {tmp_path}/runs; while [ ! -e {tmp_path}/go ]; do sleep .01; done'),
         )
-        assert stacks.words == 'not begun' and stacks.progress is None
+        assert stacks.words == 'not started' and stacks.progress is None
         stacks.start()
         until((tmp_path / 'runs').exists)
         assert stacks.running and stacks.words.startswith('pystack reads process 1, ')
         (tmp_path / 'go').touch()
-        assert stacks.wait(20) and stacks.words == 'over' and not stacks.running
+        assert stacks.wait(20) and stacks.words == 'finished' and not stacks.running
 
 
 class TestFailures:
     def test_no_tool(self):
         stacks = take(os.getpid(), {})
         assert (
-            stacks.error.startswith('There is no pystack here.') and 'command lines' in stacks.error
+            stacks.error.startswith('pystack is not installed.') and 'command lines' in stacks.error
         )
 
     @pytest.mark.parametrize(
@@ -334,8 +336,8 @@ class TestFailures:
     )
     def test_it_fails(self, fake, script, code, last):
         assert take(os.getpid(), fake(script)).error == (
-            f'pystack ended with code {code} and no threads; the last it said: {last}. Use the '
-            'command line of gdb.'
+            f'pystack ended with exit status {code} and showed no threads; its last line: {last}. '
+            'Use the command line of gdb.'
         )
 
     @pytest.mark.parametrize('program', ['/nowhere/pystack', '/etc/passwd'])

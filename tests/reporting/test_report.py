@@ -259,7 +259,7 @@ def test_the_findings_of_a_zope_that_is_down_are_its_last_word(tmp_path):
         'running': False,
         'error': '',
     }
-    assert f'\nAs of {when}, as the run {run} told last:\n[warning] The disk is full.' in text
+    assert f'\nAs of {when}, recorded by the run {run}:\n[warning] The disk is full.' in text
 
 
 def test_a_finding_that_was_muted_since_is_marked(tmp_path):
@@ -274,7 +274,7 @@ def test_a_finding_that_was_muted_since_is_marked(tmp_path):
 def test_a_run_that_told_nothing_of_its_checks_has_no_empty_list(tmp_path, word):
     report, text, _ = down(tmp_path, **word)
     assert (report['checks'], report['sources']['checks']['source']) == ([], 'nobody')
-    assert 'Not known: the last process left no results of its checks.' in text
+    assert 'Not known: the last process recorded no results of its checks.' in text
 
 
 def test_checks_that_failed_in_the_last_run_say_so(tmp_path):
@@ -305,7 +305,7 @@ def test_the_inventory_of_a_zope_that_is_down_is_that_of_its_last_run(tmp_path):
 def test_a_run_that_recorded_nothing_says_so(archive):
     report = build(None, archive, instance=HERE)
     assert report['inventory']['distributions'] == report['inventory']['products'] == []
-    assert render(report, 'text')[2].count(b'\nThey were not recorded.\n') == 2
+    assert render(report, 'text')[2].count(b'\nNot recorded.\n') == 2
 
 
 def test_a_dead_run_that_waits_for_triage_is_the_last_one(archive):
@@ -569,7 +569,7 @@ def test_the_text(life, archive):
         '6.3',
         'Segmentation fault',
         'GET /fatal',
-        '<== the crash',
+        '<== crashed here',
         'Crashed thread',
         'in crash',
         '[warning] Something is off.',

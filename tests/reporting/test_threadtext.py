@@ -154,9 +154,9 @@ def test_the_text_tells_it_all():
         '    File "/srv/zope/src/shop/views.py", line 31, in checkout',
         'grpc_poller (native id 1010): waits in C code',
         'no Python frame',
-        'Idle, or of the stability monitor: waitress-2 (native id 1002',
+        'Idle threads, and threads of the stability monitor: waitress-2 (native id 1002',
         'Slow requests:\n  GET /shop/prices?sort=cheapest: 12.5 s so far, since',
-        'looked at 30 times',
+        '30 samples',
         ' 70% in cheapest (/srv/zope/src/shop/views.py)',
         'Slow requests that have ended:\n  GET /shop/report: 1 min 35 sec in all',
     ):
@@ -169,7 +169,8 @@ def test_a_quiet_site():
     shown = told(threads=[thread(2)], slow=[], hangs=[])
     assert shown.splitlines()[1:] == [
         '',
-        'Idle, or of the stability monitor: waitress-2 (native id 1002, 0x7f0000000002)',
+        'Idle threads, and threads of the stability monitor: '
+        'waitress-2 (native id 1002, 0x7f0000000002)',
     ]
 
 

@@ -108,8 +108,8 @@ class TestLines:
         )
         assert made[:3] == [
             f'U - {isotime(STARTED)} a-run',
-            f'N - {isotime(STARTED + 8)} 8 of 12 requests are not here: the ring holds the last '
-            'ones only',
+            f'N - {isotime(STARTED + 8)} 8 of 12 requests are missing: the ring holds only the '
+            'last ones',
             f'N - {isotime(STARTED + 8)} 3 requests were not recorded: all slots were taken',
         ]
 

@@ -207,7 +207,7 @@ def test_hangs_requests_others_and_idle_ones(threadpages):
     assert summary.startswith('POST /shop/checkout (waitress-0) waits for a lock: lock LOCK_B at')
     assert summary.endswith('in checkout (inferred from the code).'), 'the title says "Deadlock"'
     assert [(hang['title'], hang['lasted']) for hang in page['past_hangs']] == [
-        ('Nobody answers', '1 min 40 sec')
+        ('The site does not answer', '1 min 40 sec')
     ]
     assert [row['name'] for row in page['requests']] == ['waitress-0', 'waitress-1', 'waitress-3']
     assert [row['name'] for row in page['others']] == ['MainThread', 'grpc_poller']

@@ -1,13 +1,12 @@
-"""Recurses to the limit through C code in many ways, each in a thread of its own, and may die of
-it.
+"""Recurses to the limit through C code in many ways, each in a new thread, and may die.
 
     python -I -S recursionprogram.py STACK LIMIT SECONDS PARENT [WAY ...]
 
-`recursionexperiment` starts it, and reads from its last line how it went.  It writes `python
-VERSION`, then `way NAME` before and `end NAME EXCEPTION` after each way, and `survived`; or
-`refused WORDS` where the system has no such stack, or `error WORDS` where it could not be tried.
-It imports the standard library only, leaves no core file and no line in the kernel's log, and ends
-with its parent.
+`recursionexperiment` starts it, and reads the result from its last line.  The program writes
+`python VERSION`, then for each way `way NAME` before and `end NAME EXCEPTION` after it, and at last
+`survived`.  It writes `refused WORDS` if the system does not allow the stack size, or `error WORDS`
+if the size could not be tried.  It imports only the standard library, leaves no core file and no
+line in the kernel's log, and ends with its parent.
 """
 
 import contextlib
@@ -21,11 +20,11 @@ import signal
 import sys
 import threading
 
-TYPE_CHECKING = False  # true for a type checker: the children do without the module typing
+TYPE_CHECKING = False  # True for a type checker: the children do not import `typing`
 if TYPE_CHECKING:
     import typing
 
-#: Levels of nested values and expressions: far beyond any limit.
+#: Levels of nested values and expressions: far above any limit.
 _DEPTH = 100000
 #: See prctl(2).
 _PR_SET_PDEATHSIG = 1
@@ -36,7 +35,7 @@ def say(words: str) -> None:
     os.write(1, f'{words}\n'.encode())
 
 
-# -- the ways: each recurses for ever -------------------------------------------------------------
+# -- the ways: each recurses without end -----------------------------------------------------------
 
 
 def sort_key(item: object = None) -> list[object]:
@@ -44,7 +43,7 @@ def sort_key(item: object = None) -> list[object]:
 
 
 class Described:
-    """Computes an attribute by its class, as ExtensionClass and ComputedAttribute do."""
+    """Computes an attribute through its class, like ExtensionClass and ComputedAttribute."""
 
     class Computed:
         def __get__(
@@ -58,7 +57,7 @@ class Described:
 
 
 class Acquirer:
-    """Asks its container for attributes that it lacks, as Acquisition does."""
+    """Asks its container for attributes that it does not have, like Acquisition."""
 
     def __init__(self, container: 'Acquirer | None'):
         self.__dict__['container'] = container
@@ -171,11 +170,11 @@ WAYS: 'dict[str, typing.Callable[[], object]]' = {
 }
 
 
-# -- one life --------------------------------------------------------------------------------------
+# -- one child -------------------------------------------------------------------------------------
 
 
 def fall(name: str) -> None:
-    """Recurse in one way, and say which exception ended it.  Any exception is good news."""
+    """Recurse in one way, and print which exception ended it.  Any exception means: it survived."""
     ended = ''
     try:
         WAYS[name]()
@@ -185,17 +184,17 @@ def fall(name: str) -> None:
 
 
 def leave_no_trace(seconds: int, parent: int) -> None:
-    """Leave no core file and no log line, and let the kernel end this process.
+    """Prevent a core file and a line in the kernel's log, and have the kernel end this process.
 
-    It does so when the time is over or the parent dies, whatever C code is doing then.
+    The kernel ends it when the time is over or the parent dies, even if C code never returns.
     """
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     signal.alarm(seconds)
-    # The kernel logs a fault only in a process that does not handle it.
+    # The kernel logs a fault only if the process has no handler for it.
     faulthandler.enable(open(os.devnull, 'w'))
     with contextlib.suppress(OSError), open('/proc/self/oom_score_adj', 'w') as file:
-        file.write('1000')  # the OOM killer shall choose this process before the server
+        file.write('1000')  # the OOM killer must choose this process, not the server
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource
 
@@ -231,7 +230,7 @@ def main(stack: str, limit: str, seconds: str, parent: str, *names: str) -> None
         say(f'error {type(error).__name__}: {error}')
         os._exit(1)
     say('survived')
-    os._exit(0)  # an ordinary exit would free deeply nested objects, and might die of that
+    os._exit(0)  # a normal exit would free deeply nested objects, and might crash
 
 
 if __name__ == '__main__':
