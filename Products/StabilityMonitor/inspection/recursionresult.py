@@ -102,7 +102,7 @@ def _ways() -> Mapping[str, object]:
     return WAYS
 
 
-# -- the finding ----------------------------------------------------------------------------
+# -- the finding -----------------------------------------------------------------------------------
 
 
 def finding(result: ProbeResult) -> Finding:
