@@ -51,7 +51,7 @@ def said(child):
 
 @pytest.fixture
 def stub(tmp_path):
-    """`stub(script)` makes an executable that is not a Python; its $5 is the requested stack size."""
+    """`stub(script)` makes an executable that is not a Python; $5 is the requested stack size."""
 
     def make(script):
         path = tmp_path / 'python-stub'
