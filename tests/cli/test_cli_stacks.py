@@ -408,7 +408,7 @@ def test_stacks_of_a_real_site_whose_interpreter_lock_is_held(make_zope):
     where = ', which serves GET /hold: it waits in the system call clock_nanosleep'
 
     def mute():
-        """The answer; False, to try again, while a busy machine lets other threads wake too rarely."""
+        """The output; False while a busy machine lets the other threads wake too rarely."""
         told = stacks(zope)
         wanted = 'No answer', held, where, 'The stack of '
         return all(words in told[1] for words in wanted) and told

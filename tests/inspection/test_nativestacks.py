@@ -89,7 +89,7 @@ class Target(Program):
     def goes_on(self):
         before = self.ticks()
         return (
-            until(lambda: self.ticks() > before + 3, 'that the process goes on')
+            until(lambda: self.ticks() > before + 3, 'that the process continues')
             and state(self.pid) != 'T'
         )
 
@@ -172,7 +172,7 @@ class TestRealTool:
         gone = Program('-c', '')
         gone.end()
         stacks = take(gone.pid, {'pystack': FOUND['pystack']})
-        assert stacks.error.startswith('pystack ended with code ') and stacks.error.endswith(
+        assert stacks.error.startswith('pystack ended with exit status ') and stacks.error.endswith(
             'the command line of gdb.'
         )
 
@@ -344,7 +344,7 @@ class TestFailures:
 
     @pytest.mark.parametrize('program', ['/nowhere/pystack', '/etc/passwd'])
     def test_a_tool_that_cannot_be_started_has_exit_status_127(self, program):
-        assert 'ended with code 127' in take(os.getpid(), {'pystack': (program,)}).error
+        assert 'ended with exit status 127' in take(os.getpid(), {'pystack': (program,)}).error
 
     def test_the_second_tool_is_used_when_the_first_fails(self, fake):
         stacks = take(os.getpid(), fake('exit 1') | fake(THREAD, 'py-spy'))
@@ -354,9 +354,9 @@ class TestFailures:
         'scope, who',
         [
             ('0', 'root, or the user that the process runs as (kernel.yama.ptrace_scope is 0)'),
-            ('1', 'root; for others only the button in the Control Panel'),
+            ('1', 'root; other users only with the button in the Control Panel'),
             ('2', 'root (kernel.yama.ptrace_scope is 2)'),
-            ('3', 'nobody, until the machine is started'),
+            ('3', 'no user, until the machine is booted'),
             (None, '(kernel.yama.ptrace_scope is not there)'),
         ],
     )
@@ -373,7 +373,7 @@ class TestFailures:
         proc = Path(yama('0'))
         (proc / '7').mkdir()
         (proc / '7' / 'status').write_text('Name:\tpython\nUid:\t33\t33\t33\t33\n')
-        assert 'root, for the process has changed its user' in nativestacks.what_is_needed(
+        assert 'root, because the process has changed its user' in nativestacks.what_is_needed(
             7, str(proc)
         ) or (os.geteuid() != 0)
 
@@ -381,7 +381,7 @@ class TestFailures:
         hanging = fake(f'while [ ! -e {tmp_path}/go ]; do sleep .01; done; {THREAD}')
         first, second = NativeStacks(1, tools=hanging), NativeStacks(1, tools=hanging)
         assert first.start() and not second.start() and not first.start()
-        assert second.error == 'Native stacks are being taken already. Wait until that is over.'
+        assert second.error == 'Native stacks are being read already. Wait until that has finished.'
         pid = os.fork()
         if pid == 0:  # the running job belongs to the parent
             os._exit(not NativeStacks(1, tools={}).start())

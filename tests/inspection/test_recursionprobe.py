@@ -243,7 +243,7 @@ def test_an_embedding_server_is_not_started(monkeypatch, tmp_path, name):
 
 def test_the_answer_of_another_python_is_an_error(monkeypatch, stub):
     monkeypatch.setattr(sys, 'executable', stub('echo "python 2.3.5"; echo survived'))
-    assert 'did not answer as this Python' in probe(1 << 20, 1000).error
+    assert 'did not answer like this Python' in probe(1 << 20, 1000).error
 
 
 def test_a_missing_executable_is_an_error(tmp_path):
@@ -285,7 +285,7 @@ def test_stop_kills_the_child_at_once(stub, tmp_path):
     assert not probe.start()  # one at a time
     probe.stop()
     until(lambda: not probe.running, 'the end of the probe')
-    assert probe.error == 'It was stopped.' and probe.result.error == probe.error
+    assert probe.error == 'The probe was stopped.' and probe.result.error == probe.error
     assert not Path(f'/proc/{int(pid.read_text())}').exists()
 
 

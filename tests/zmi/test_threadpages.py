@@ -387,7 +387,7 @@ def test_the_page_says_why_native_stacks_could_not_be_started(
     shown = threadpages.native(native_life, False)['native']
     assert (shown['busy'], shown['result']) == (False, '')
     assert shown['error'] == (
-        "The native stacks were not taken: can't start new thread. Try again later."
+        "The native stacks were not read: can't start new thread. Try again later."
     )
 
 

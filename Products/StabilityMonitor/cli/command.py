@@ -193,7 +193,13 @@ _RUN_HELP = (
 
 def _parser() -> ArgumentParser:
     common = ArgumentParser(add_help=False)
-    common.add_argument('--directory', help='the data directory', default=SUPPRESS)
+    common.add_argument(
+        '--directory',
+        help='the data directory; without it and --client-home, the one that the variable '
+        'STABILITYMONITOR_DIRECTORY names, else one below the current directory, INSTANCE_HOME or '
+        'CLIENT_HOME',
+        default=SUPPRESS,
+    )
     common.add_argument(
         '--client-home',
         help='the CLIENT_HOME of the instance; the data directory is the folder "stability" in it',

@@ -1,6 +1,6 @@
 """A finding: the answer of a check, or what a living process says about itself.
 
-Programs decide by the other fields only; title, detail and action are for people.
+Title, detail and action are for people; programs decide only by the other fields.
 """
 
 from dataclasses import dataclass

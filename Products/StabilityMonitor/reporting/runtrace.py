@@ -116,7 +116,7 @@ def _archived(moment: float) -> float:
 
 
 def _of_request(moment: float) -> float:
-    """Round up a little: the nearest float may be below the millisecond, and a line truncates."""
+    """Round to milliseconds plus 1 µs: a float may be just too small, and a line truncates it."""
     return _archived(moment) + 1e-6
 
 
