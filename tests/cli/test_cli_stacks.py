@@ -323,9 +323,7 @@ while True:
 """
 
 
-@pytest.mark.skipif(
-    not sys.platform.startswith('linux'), reason='the kernel is asked through /proc'
-)
+@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='needs /proc')
 def test_a_real_thread_that_holds_the_interpreter_lock_is_found(tmp_path):
     """The holder sleeps in C.  MainThread wakes 200 times a second to wait for the lock; another
     thread waits for an event.
@@ -340,7 +338,7 @@ def test_a_real_thread_that_holds_the_interpreter_lock_is_found(tmp_path):
             found = outside.look(run.path, context, holder.pid)
             return [held.kernel.tid for held in found.holders()] == [native_id] and found
 
-        found = wait_for(holds, what='the lock in the hands of that thread')
+        found = wait_for(holds, what='that thread to hold the lock')
         assert found.waiting and found.there and not found.is_stopped
         holder.signal('SIGSTOP')
         os.waitid(os.P_PID, holder.pid, os.WSTOPPED)
@@ -413,7 +411,7 @@ def test_stacks_of_a_real_site_whose_interpreter_lock_is_held(make_zope):
         wanted = 'No answer', held, where, 'The stack of '
         return all(words in told[1] for words in wanted) and told
 
-    status, output, errors = wait_for(mute, what='the lock in the hands of the request')
+    status, output, errors = wait_for(mute, what='the request to hold the lock')
     assert (status, errors) == (1, '')
     assert f'gdb -p {zope.pid}' in output
     if 'pystack remote' in output:

@@ -255,7 +255,7 @@ def test_random_bytes_in_the_black_box_raise_nothing(run):
 
 def test_look_never_sleeps(run, monkeypatch):
     """A process that hangs does not delay the monitoring."""
-    monkeypatch.setattr(time, 'sleep', lambda seconds: pytest.fail('it waits'))
+    monkeypatch.setattr(time, 'sleep', lambda seconds: pytest.fail('look waits'))
     living = run().beat(60.0)
     assert living.look().hang
     assert not (living.path / 'questions').exists()

@@ -8,7 +8,7 @@ import pytest
 from Products.StabilityMonitor.inspection import outside
 
 
-@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='/proc is of Linux')
+@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='only Linux has /proc')
 def test_the_program_and_the_users_of_this_process():
     assert outside.executable(os.getpid()) == os.path.realpath(sys.executable)
     assert {os.getuid(), os.geteuid()} <= outside.users(os.getpid())

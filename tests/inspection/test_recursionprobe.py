@@ -30,9 +30,9 @@ from Products.StabilityMonitor.inspection.recursionresult import finding
 from Products.StabilityMonitor.model import options
 from Products.StabilityMonitor.system.childprocess import python_command
 
-pytestmark = pytest.mark.skipif(os.name != 'posix', reason='the children need what POSIX gives')
+pytestmark = pytest.mark.skipif(os.name != 'posix', reason='the children need POSIX')
 linux = pytest.mark.skipif(
-    not sys.platform.startswith('linux'), reason='prctl and /proc are of Linux'
+    not sys.platform.startswith('linux'), reason='only Linux has prctl and /proc'
 )
 watched_by_python = sys.version_info >= (3, 14)
 small_stacks_die = pytest.mark.skipif(
@@ -379,7 +379,7 @@ def test_a_death_leaves_no_core_file(tmp_path):
     assert status == other.returncode == -signal.SIGSEGV
     assert list((tmp_path / 'ours').iterdir()) == []
     if not list((tmp_path / 'other').iterdir()):
-        pytest.skip('core files are not left in the working directory here, for no process')
+        pytest.skip('this system writes no core files into the working directory')
 
 
 def kernel_log():

@@ -82,9 +82,9 @@ def show(runs: AllRuns, options: Namespace) -> int:
     if servers:
         parts += [_of_process(base, name, context) for name, context in servers]
     else:
-        parts += _of_the_past(runs)
+        parts += _last_results(runs)
     if options.probe:
-        parts.append(_probed(_newest(runs, servers)))
+        parts.append(_probe_part(_to_imitate(runs, servers)))
     if options.as_json:
         subjects = [part.to_json() for part in parts]
         print(json_text({'generated': isotime(time.time()), 'subjects': subjects}, indent=1))
@@ -159,22 +159,22 @@ def _of_process(base: Base, name: str, context: dict[str, Any]) -> _Part:
     path = base.runs / name
     started, pid = name_facts(name)
     answer = allfindings.last_word(path)
-    trouble: list[Finding] = []
+    problems: list[Finding] = []
     now = False
     try:
-        answer = _asked(path)
+        answer = _new_results(path)
         now = True
         if answer.get('starting') is True:
             answer = {}
-            trouble = [_starting(pid, started)]
+            problems = [_starting(pid, started)]
     except PermissionError:  # a member of the option `group` may read, but not ask
         told_last = from_isotime(answer.get('when')) or started
-        trouble = [_last_told(pid, told_last)]
+        problems = [_age_of_results(pid, told_last)]
     except (NoAnswer, OSError) as error:
         reason = f'It could not be asked: {error}.'
         if isinstance(error, NoAnswer):
             reason = error.args[0]
-        trouble = [
+        problems = [
             Finding(
                 'no-answer',
                 WARNING,
@@ -183,8 +183,10 @@ def _of_process(base: Base, name: str, context: dict[str, Any]) -> _Part:
             )
         ]
     if answer.get('error'):
-        trouble.append(Finding('checks-error', WARNING, str(answer['error'])))
-    return _told(base, f'Process {pid} (run {name})', answer, trouble, instance_of(context), now)
+        problems.append(Finding('checks-error', WARNING, str(answer['error'])))
+    return _part_from_answer(
+        base, f'Process {pid} (run {name})', answer, problems, instance_of(context), now
+    )
 
 
 def _starting(pid: int, started: float) -> Finding:
@@ -200,7 +202,7 @@ def _starting(pid: int, started: float) -> Finding:
     )
 
 
-def _last_told(pid: int, when: float) -> Finding:
+def _age_of_results(pid: int, when: float) -> Finding:
     """The finding for a user who may not ask the process: how old its last results are.
 
     A process that works renews its results each hour.
@@ -224,7 +226,7 @@ def _last_told(pid: int, when: float) -> Finding:
     )
 
 
-def _asked(path: Path) -> dict[str, Any]:
+def _new_results(path: Path) -> dict[str, Any]:
     """Return new results of the checks; while the checks are running, ask again until they end.
 
     Raises NoAnswer, PermissionError and other OSErrors.
@@ -240,21 +242,21 @@ def _asked(path: Path) -> dict[str, Any]:
             return answer
 
 
-def _told(
+def _part_from_answer(
     base: Base,
     subject: str,
     answer: dict[str, Any],
-    trouble: Sequence[Finding],
+    problems: Sequence[Finding],
     instance: Instance,
     now: bool = False,
     without: str = '',
 ) -> _Part:
-    """What a process answered, after the findings in `trouble`.
+    """What a process answered, after the findings in `problems`.
 
     Findings of the check with the id `without` are left out.  The answer comes from another
     process, which may run another release: nothing in it is trusted.
     """
-    findings = list(trouble)
+    findings = list(problems)
     rows = answer.get('checks')
     if not isinstance(rows, list):
         rows = []
@@ -280,7 +282,7 @@ def _told(
 # -- when Zope is down -----------------------------------------------------------------------------
 
 
-def _of_the_past(runs: AllRuns) -> list[_Part]:
+def _last_results(runs: AllRuns) -> list[_Part]:
     """The last results of each instance.
 
     If this command runs on the Python of an instance, it also looks up, once, which known issues
@@ -302,7 +304,7 @@ def _of_the_past(runs: AllRuns) -> list[_Part]:
             if has_packaging():
                 without = KnownIssues.id
         subject = f'{instance.label}, which is down (run {path.name})'
-        parts.append(_told(base, subject, word, (), instance, without=without))
+        parts.append(_part_from_answer(base, subject, word, (), instance, without=without))
     return parts
 
 
@@ -345,7 +347,7 @@ class _Recursing:
     limit: int
 
 
-def _newest(runs: AllRuns, servers: _Servers) -> _Recursing:
+def _to_imitate(runs: AllRuns, servers: _Servers) -> _Recursing:
     """The values of a living run, else of the last run, else of this process.
 
     Only the Python of a living process or of this command is ever run.
@@ -380,7 +382,7 @@ def _python_of(path: Path) -> str:
     return program
 
 
-def _probed(like: _Recursing) -> _Part:
+def _probe_part(like: _Recursing) -> _Part:
     result = probe(
         like.stack_size,
         like.limit,

@@ -28,9 +28,9 @@ from ..system import procfiles
 #: The heartbeat counts as silent after this many sample intervals,
 _BEATS = 5
 #: but not before this many seconds: a busy machine delays it.
-_LEAST = 10.0
+_LEAST_SILENCE = 10.0
 #: If the watchdog has fired, this many sample intervals are enough.
-_FIRED = 3
+_BEATS_IF_FIRED = 3
 _STOPPED = frozenset('Tt')
 
 
@@ -135,9 +135,9 @@ def _silence(
         monotonic = clock.monotonic() - last.monotonic
         if monotonic >= 0:
             age = monotonic
-    longest = max(_LEAST, _BEATS * interval)
+    longest = max(_LEAST_SILENCE, _BEATS * interval)
     if traces.hang is not None:
-        longest = min(longest, _FIRED * interval)
+        longest = min(longest, _BEATS_IF_FIRED * interval)
     if age <= longest:
         return 0.0
     return age
@@ -165,7 +165,7 @@ def _hang_of_silent(
             summary += '; this command cannot see whether the process is still alive.'
         else:
             summary += ', for example because C code holds the interpreter lock (GIL)'
-            summary += _where_a_request_stands(traces, recording)
+            summary += _place_of_a_request(traces, recording)
     return Hang(
         kind,
         sample.time,
@@ -176,7 +176,7 @@ def _hang_of_silent(
     )
 
 
-def _where_a_request_stands(traces: Traces, recording: Recording) -> str:
+def _place_of_a_request(traces: Traces, recording: Recording) -> str:
     """The end of the sentence: the innermost frame of a request that the watchdog has dumped."""
     requests = {request.ident: request for request in reversed(recording.in_flight)}
     for ident, mark in traces.stuck.items():

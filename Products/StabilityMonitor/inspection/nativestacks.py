@@ -43,7 +43,7 @@ _TOOLS = {
     'py-spy': ('dump', '--native', '--pid', 'PID'),
 }
 #: {kernel.yama.ptrace_scope: users who may attach}; None: this kernel has no Yama.
-_MAY = {
+_WHO_MAY_ATTACH = {
     None: 'root, or the user that the process runs as',
     '0': 'root, or the user that the process runs as',
     '1': 'root; other users only with the button in the Control Panel, where the process allows it',
@@ -51,7 +51,7 @@ _MAY = {
     '3': 'no user, until the machine is booted with another value',
 }
 #: Words of a tool that the kernel does not allow to attach.
-_DENIED = re.compile('not permitted|permission denied|ptrace|EPERM', re.IGNORECASE)
+_NOT_PERMITTED = re.compile('not permitted|permission denied|ptrace|EPERM', re.IGNORECASE)
 #: In a process, only one NativeStacks runs at a time.
 _TURNS: Turns = {}
 
@@ -141,7 +141,7 @@ def command_lines(pid: int, executable: str = '') -> list[tuple[str, str]]:
 def what_is_needed(pid: int, proc: str = '/proc') -> str:
     """Return who may attach to that process on this machine, in one or two sentences."""
     scope = ptrace_scope(proc)
-    who = _MAY.get(scope, 'root')
+    who = _WHO_MAY_ATTACH.get(scope, 'root')
     status = _read(f'{proc}/{pid}/status')
     user = re.search(r'^Uid:\s+(\d+)', status, re.MULTILINE)
     with contextlib.suppress(OSError):
@@ -255,7 +255,7 @@ class NativeStacks(BackgroundJob[str, str]):
             *command,
         )
         with ChildProcess(guarded, _environment(), listens=True) as child:
-            with self._admitted(child.pid):
+            with self._allowed_to_trace(child.pid):
                 child.write(b'go\n')
                 until = time.monotonic() + self.longest + _GRACE
                 answer, _ = child.read(until)
@@ -267,7 +267,7 @@ class NativeStacks(BackgroundJob[str, str]):
         return outcome, output.decode('utf-8', 'replace')
 
     @contextlib.contextmanager
-    def _admitted(self, child: int) -> Iterator[None]:
+    def _allowed_to_trace(self, child: int) -> Iterator[None]:
         """If Yama requires it, allow the child and its children to trace this process."""
         if self.pid != os.getpid() or ptrace_scope(self.proc) != '1':
             yield
@@ -295,7 +295,7 @@ class NativeStacks(BackgroundJob[str, str]):
             return f'The process that controls {name} was ended. Try again.'
         if code == 0 and parse(said):
             return ''
-        if code not in (0, 127) and _DENIED.search(said):
+        if code not in (0, 127) and _NOT_PERMITTED.search(said):
             needed = what_is_needed(self.pid, self.proc)
             return (
                 f'{name} may not attach to process {self.pid}, or another debugger is attached. '

@@ -1,8 +1,8 @@
 """A living process that does not answer, seen from outside: by the kernel, its black box and its
 watchdog.
 
-`look` collects the facts.  `View.holders` then judges, by the table `_TELLS`, which thread probably
-holds the interpreter lock (GIL).
+`look` collects the facts.  `View.holders` then judges, by the table `_SIGNS_OF_HOLDER`, which
+thread probably holds the interpreter lock (GIL).
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class View:
         if not self.waiting or self.is_stopped:
             return []
         found = [seen for seen in self.threads if not seen.waits_for_gil]
-        for tells in _TELLS:
+        for tells in _SIGNS_OF_HOLDER:
             told = [seen for seen in found if tells(seen)]
             if told:
                 found = told
@@ -94,7 +94,7 @@ class View:
 
 #: Signs of the thread that holds the GIL, the surest first.  A sign that no thread shows is
 #: skipped.
-_TELLS: tuple[Callable[[Seen], bool], ...] = (
+_SIGNS_OF_HOLDER: tuple[Callable[[Seen], bool], ...] = (
     lambda seen: seen.runs,
     lambda seen: seen.kernel.call not in ('futex', *_POLLS),
     lambda seen: seen.request is not None,

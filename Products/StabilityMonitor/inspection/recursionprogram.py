@@ -73,7 +73,7 @@ def acquisition() -> object:
     return wrapped.title
 
 
-class Falling:
+class Recursive:
     """Each special method calls itself through C."""
 
     def __repr__(self) -> str:
@@ -100,8 +100,8 @@ class Falling:
     def __eq__(self, other: object) -> bool:
         return [self] == [other]
 
-    def __reduce__(self) -> 'tuple[type[Falling], tuple[Falling]]':
-        return Falling, (Falling(),)
+    def __reduce__(self) -> 'tuple[type[Recursive], tuple[Recursive]]':
+        return Recursive, (Recursive(),)
 
     def __call__(self) -> object:
         return functools.partial(self)()
@@ -145,16 +145,16 @@ _EXPRESSION = compile('expression()', 'expression', 'eval')
 WAYS: 'dict[str, typing.Callable[[], object]]' = {
     'sorted with a key': sort_key,
     'a computed attribute (__get__)': lambda: Described().title,
-    '__getattr__': lambda: Falling().title,
+    '__getattr__': lambda: Recursive().title,
     'acquisition (a chain of __getattr__)': acquisition,
-    '__setattr__': lambda: setattr(Falling(), 'title', ''),
-    '__iter__': lambda: list(Falling()),
-    '__add__': lambda: Falling() + 1,
-    '__eq__': lambda: Falling() == 1,
-    '__repr__': lambda: repr(Falling()),
-    '__str__': lambda: str(Falling()),
-    '__format__': lambda: f'{Falling():x}',
-    'functools.partial': lambda: Falling()(),
+    '__setattr__': lambda: setattr(Recursive(), 'title', ''),
+    '__iter__': lambda: list(Recursive()),
+    '__add__': lambda: Recursive() + 1,
+    '__eq__': lambda: Recursive() == 1,
+    '__repr__': lambda: repr(Recursive()),
+    '__str__': lambda: str(Recursive()),
+    '__format__': lambda: f'{Recursive():x}',
+    'functools.partial': lambda: Recursive()(),
     'map': mapped,
     'eval of an expression': expression,
     'exec of a statement': statement,
@@ -164,7 +164,7 @@ WAYS: 'dict[str, typing.Callable[[], object]]' = {
     'json.dumps of nested dictionaries': lambda: json.dumps(nested_dict()),
     'json.loads': lambda: json.loads('[' * _DEPTH),
     'pickle of nested lists': lambda: pickle.dumps(nested_list()),
-    'pickle through __reduce__': lambda: pickle.dumps(Falling()),
+    'pickle through __reduce__': lambda: pickle.dumps(Recursive()),
     'comparison of nested lists': lambda: nested_list() == nested_list(),
     'compile of a long expression': lambda: compile('a' + '.a' * _DEPTH, 'long', 'eval'),
 }
@@ -173,7 +173,7 @@ WAYS: 'dict[str, typing.Callable[[], object]]' = {
 # -- one child -------------------------------------------------------------------------------------
 
 
-def fall(name: str) -> None:
+def recurse(name: str) -> None:
     """Recurse in one way, and print which exception ended it.  Any exception means: it survived."""
     ended = ''
     try:
@@ -223,7 +223,7 @@ def main(stack: str, limit: str, seconds: str, parent: str, *names: str) -> None
             os._exit(1)
         for name in names or WAYS:
             say(f'way {name}')
-            thread = threading.Thread(target=fall, args=(name,))
+            thread = threading.Thread(target=recurse, args=(name,))
             thread.start()
             thread.join()
     except (ValueError, OverflowError, RuntimeError, MemoryError) as error:

@@ -107,20 +107,20 @@ def _ways() -> Mapping[str, object]:
 
 def finding(result: ProbeResult) -> Finding:
     """Return the finding: does a recursion to the limit raise an exception or kill the process?"""
-    severity, title = _judged(result)
+    severity, title = _severity_and_title(result)
     if result.error:
         detail = result.error
         action = Action('Remove the cause, and run the probe again.')
     else:
         detail = (
             f'With a recursion limit of {result.recursion_limit} and {result.stack_size >> 10} KiB '
-            f'of stack, a thread {_fate(result)}'
+            f'of stack, a thread {_outcome(result)}'
         )
         action = NOTHING if severity == OK else _advice(result)
     return Finding('recursion-probe', severity, title, detail, action, 'recursion probe')
 
 
-def _judged(result: ProbeResult) -> tuple[Severity, str]:
+def _severity_and_title(result: ProbeResult) -> tuple[Severity, str]:
     if result.error:
         return (
             INFO,
@@ -136,7 +136,7 @@ def _judged(result: ProbeResult) -> tuple[Severity, str]:
     return OK, 'A deep recursion ends with RecursionError.'
 
 
-def _fate(result: ProbeResult) -> str:
+def _outcome(result: ProbeResult) -> str:
     """How a recursion ended, and which stack size is enough."""
     if result.smallest:
         needs = f'{result.smallest >> 10} KiB are enough.'

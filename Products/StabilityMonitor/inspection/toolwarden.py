@@ -26,7 +26,7 @@ def main(
     parent = os.getppid()
     if not os.read(0, 3):
         return
-    stood = _stands_still(pid)
+    stood = _is_stopped(pid)
     try:
         tool = subprocess.Popen(
             command,
@@ -36,7 +36,7 @@ def main(
             start_new_session=True,
         )
     except OSError as error:
-        _say({'ended': 'itself', 'code': 127}, str(error).encode())
+        _send({'ended': 'itself', 'code': 127}, str(error).encode())
         return
     until = time.monotonic() + seconds
     said, ended = _listen(tool, parent, until, most)
@@ -45,10 +45,10 @@ def main(
     code = tool.wait()
     # A tool that failed or was killed may leave the process stopped.
     has_failed = ended != 'itself' or code
-    if not stood and (has_failed or _stands_still(pid)):
+    if not stood and (has_failed or _is_stopped(pid)):
         with contextlib.suppress(OSError):
             os.kill(pid, signal.SIGCONT)
-    _say({'ended': ended, 'code': code}, said)
+    _send({'ended': ended, 'code': code}, said)
 
 
 def _listen(
@@ -77,7 +77,7 @@ def _listen(
             return said, 'time'
 
 
-def _stands_still(pid: int) -> bool:
+def _is_stopped(pid: int) -> bool:
     try:
         with open(f'/proc/{pid}/stat', errors='replace') as file:
             _, _, fields = file.read().rpartition(')')
@@ -86,7 +86,7 @@ def _stands_still(pid: int) -> bool:
     return fields.split()[:1] == ['T']
 
 
-def _say(outcome: dict[str, object], said: bytes | bytearray) -> None:
+def _send(outcome: dict[str, object], said: bytes | bytearray) -> None:
     head = json.dumps(outcome).encode()
     with contextlib.suppress(OSError), open(1, 'wb') as answer:
         answer.write(head + b'\n' + said)

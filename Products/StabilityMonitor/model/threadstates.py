@@ -22,7 +22,7 @@ Ident = Annotated[int, Form(lambda ident: ident or None, lambda nothing: 0)]
 class ThreadState:
     """A thread with its stack, innermost frame first.  0, '' and None mean "not known".
 
-    The fields from `native_id` on are known only for a living thread.
+    The fields after `native_id` are known only for a living thread.
     """
 
     ident: Ident = 0

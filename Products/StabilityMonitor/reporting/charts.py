@@ -133,7 +133,7 @@ def _bar(bar: _Bar, scale: Scale, link: _Link) -> str:
     x = scale(bar.begin)
     shape = svg.element(
         'rect',
-        svg.title(_told(bar.run)),
+        svg.title(_tooltip(bar.run)),
         x=x,
         y=bar.top,
         width=max(scale(bar.end) - x, _LEAST_BAR),
@@ -175,7 +175,7 @@ def _marker(group: Sequence[_Bar], scale: Scale, link: _Link) -> str:
     else:
         letter = str(len(group))
     newest_first = reversed(group[-8:])
-    told = '\n\n'.join(_told(bar.run) for bar in newest_first)
+    told = '\n\n'.join(_tooltip(bar.run) for bar in newest_first)
     stem = svg.element(
         'line',
         x1=x,
@@ -207,7 +207,7 @@ def _marker(group: Sequence[_Bar], scale: Scale, link: _Link) -> str:
     return _linked(shape, link(last.run.run))
 
 
-def _told(run: RunRecord) -> str:
+def _tooltip(run: RunRecord) -> str:
     label = verdicts.verdict(run.verdict).label
     up = 'uptime not known'
     if run.uptime_seconds is not None:
@@ -362,9 +362,9 @@ def _curve(
         start=_CURVE_HEIGHT - _CURVE_BOTTOM,
         stop=_CURVE_TOP,
     )
-    parts = [*_levels(marks, across, up), *_both_ends(across)]
+    parts = [*_level_lines(marks, across, up), *_end_labels(across)]
     for line in lines:
-        parts += _drawn(line, across, up)
+        parts += _curve_line(line, across, up)
     for number, line in enumerate(lines):
         x = _LEFT + 130 * number
         parts += [
@@ -388,7 +388,7 @@ def _curve(
     )
 
 
-def _levels(marks: Iterable[_Tick], across: Scale, up: Scale) -> list[str]:
+def _level_lines(marks: Iterable[_Tick], across: Scale, up: Scale) -> list[str]:
     """A thin horizontal line at each mark, with its label."""
     parts = []
     for value, label in marks:
@@ -406,7 +406,7 @@ def _levels(marks: Iterable[_Tick], across: Scale, up: Scale) -> list[str]:
     return parts
 
 
-def _both_ends(across: Scale) -> list[str]:
+def _end_labels(across: Scale) -> list[str]:
     """The labels below the curves: how long before the end they begin, and when they end."""
     y = _CURVE_HEIGHT - 10
     before = f'{duration(across.high - across.low)} before'
@@ -423,7 +423,7 @@ def _both_ends(across: Scale) -> list[str]:
     ]
 
 
-def _drawn(line: _Line, across: Scale, up: Scale) -> list[str]:
+def _curve_line(line: _Line, across: Scale, up: Scale) -> list[str]:
     """A curve with a dot at its end."""
     places = []
     for at, value in line.points:

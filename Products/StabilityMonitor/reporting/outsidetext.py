@@ -102,8 +102,8 @@ def _holder(view: View) -> Iterator[str]:
         if waiting > 1:
             waiters = f'{waiting} threads wait'
         yield (
-            f'The interpreter lock (GIL) is probably held by {_who(holder)}: '
-            f'it {_does(holder)}. {waiters} for it.'
+            f'The interpreter lock (GIL) is probably held by {_thread_label(holder)}: '
+            f'it {_doing(holder)}. {waiters} for it.'
         )
     else:
         yield (
@@ -111,10 +111,10 @@ def _holder(view: View) -> Iterator[str]:
             'holds it:'
         )
         for seen in found:
-            yield f'  {_who(seen)}: it {_does(seen)}'
+            yield f'  {_thread_label(seen)}: it {_doing(seen)}'
 
 
-def _who(seen: Seen) -> str:
+def _thread_label(seen: Seen) -> str:
     who = f'thread {seen.kernel.tid}'
     if seen.ident:
         who += f' (0x{seen.ident:x})'
@@ -124,7 +124,7 @@ def _who(seen: Seen) -> str:
     return who
 
 
-def _does(seen: Seen) -> str:
+def _doing(seen: Seen) -> str:
     if seen.runs:
         return 'runs on a CPU'
     call = seen.kernel.call

@@ -84,7 +84,7 @@ FORMATS: dict[str, tuple[str, str, Callable[[Document], bytes]]] = {
 
 
 #: Facts that a run did not know at its start: its uptime, and where its files are today.
-_OF_ITS_END = ('uptime_seconds', 'directory')
+_NOT_KNOWN_AT_START = ('uptime_seconds', 'directory')
 
 
 def lines(report: Document) -> Iterator[str]:
@@ -106,7 +106,7 @@ def lines(report: Document) -> Iterator[str]:
         nothing = 'No earlier run of this instance is archived.'
         yield from _section('How the last run ended', [nothing])
     yield from _section('Requests in flight now', _in_flight(report))
-    yield from _section('Findings', _told_findings(report))
+    yield from _section('Findings', _findings(report))
     past_runs = list(history_lines(report['history']))
     yield from _section('Past runs', past_runs or ['None.'])
     yield from _inventory(report)
@@ -139,7 +139,7 @@ def _process(report: Document) -> Iterator[str]:
     elif last:
         head = f'No process of this instance runs here. As of its start, {told["as_of"]}:'
         known = dict(last)
-        for key in _OF_ITS_END:
+        for key in _NOT_KNOWN_AT_START:
             known.pop(key, None)
         yield from _section('The last process', [head, *_facts(known)])
 
@@ -166,7 +166,7 @@ def _in_flight(report: Document) -> Iterator[str]:
         )
 
 
-def _told_findings(report: Document) -> Iterator[str]:
+def _findings(report: Document) -> Iterator[str]:
     told = _source(report, 'checks')
     if told['source'] == NOBODY:
         yield 'Not known: the last process recorded no results of its checks.'
@@ -245,7 +245,7 @@ def at_the_end(code: str) -> str:
 
 
 #: {source of the present versions: words}, see `fromdisk.compared`.
-_NOW = {'process': 'the living process', 'command': 'the environment of this command'}
+_COMPARED_WITH = {'process': 'the living process', 'command': 'the environment of this command'}
 
 
 def change_lines(versions: Document, verdict: str) -> Iterator[str]:
@@ -258,7 +258,7 @@ def change_lines(versions: Document, verdict: str) -> Iterator[str]:
             'this report was made with another Python than that of the run.'
         )
     else:
-        now = _NOW[versions['with']]
+        now = _COMPARED_WITH[versions['with']]
         if not versions['changed']:
             yield f'Nothing has changed since: {now} has the same versions.'
             return
