@@ -359,7 +359,7 @@ class TestFailures:
             ('1', 'root; other users only with the button in the Control Panel'),
             ('2', 'root (kernel.yama.ptrace_scope is 2)'),
             ('3', 'no user, until the machine is booted'),
-            (None, '(kernel.yama.ptrace_scope is not there)'),
+            (None, '(kernel.yama.ptrace_scope is not available)'),
         ],
     )
     def test_a_refused_attach_says_who_may(self, fake, yama, scope, who):

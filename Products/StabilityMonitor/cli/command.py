@@ -195,9 +195,9 @@ def _parser() -> ArgumentParser:
     common = ArgumentParser(add_help=False)
     common.add_argument(
         '--directory',
-        help='the data directory; without it and --client-home, the one that the variable '
-        'STABILITYMONITOR_DIRECTORY names, else one below the current directory, INSTANCE_HOME or '
-        'CLIENT_HOME',
+        help='the data directory (default: that of --client-home, else that of the variable '
+        'STABILITYMONITOR_DIRECTORY, else one found below the current directory, INSTANCE_HOME or '
+        'CLIENT_HOME)',
         default=SUPPRESS,
     )
     common.add_argument(

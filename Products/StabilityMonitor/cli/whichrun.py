@@ -53,7 +53,7 @@ def _guesses(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Yield (how it was found, path) of possible data directories, the most likely first."""
     here = 'found below the current directory'
     yield here, os.path.join('var', 'stability')
-    yield here, 'stability'  # where the current directory is the CLIENT_HOME
+    yield here, 'stability'  # if the current directory is the CLIENT_HOME
     for variable, below in (
         ('INSTANCE_HOME', 'var/stability'),
         ('CLIENT_HOME', 'stability'),

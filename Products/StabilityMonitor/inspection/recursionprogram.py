@@ -204,7 +204,7 @@ def leave_no_trace(seconds: int, parent: int) -> None:
 
         control = ctypes.CDLL(None).prctl
         control(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-        # Where core_pattern is a pipe, the kernel ignores RLIMIT_CORE.
+        # If core_pattern is a pipe, the kernel ignores RLIMIT_CORE.
         control(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)

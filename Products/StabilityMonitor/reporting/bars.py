@@ -1,4 +1,4 @@
-"""Bars: a share of a whole as a small picture."""
+"""A bar: a small picture of a share of a whole."""
 
 from __future__ import annotations
 

@@ -185,7 +185,7 @@ def _findings(report: Document) -> Iterator[str]:
 
 
 def checks_note(told: Document) -> str:
-    """Why a report's findings may be incomplete; '' if they are complete.
+    """Return why the findings of a report may be incomplete; '' if they are complete.
 
     `told` is the entry of the checks in the report's `sources`.
     """
