@@ -258,7 +258,7 @@ def test_a_process_that_does_not_answer_and_left_no_results_is_a_warning(living,
 @pytest.mark.parametrize(
     'age, status, words',
     [
-        (100.0, 0, 'These results are of '),
+        (100.0, 0, 'These results are from '),
         (3.5 * allfindings.RENEWED, 1, 'has reported no results of its checks since '),
     ],
 )
@@ -524,7 +524,7 @@ def test_a_member_of_the_group_can_check_a_real_site(open_place, capfd):
         assert cli.main(words) == 0  # run as root, and import everything
         status, output = as_member(group.gr_gid, words)
         assert (
-            status == 0 and f'Process {zope.pid} ' in output and 'These results are of ' in output
+            status == 0 and f'Process {zope.pid} ' in output and 'These results are from ' in output
         ), output
         MuteList(zope.stability, label(zope), 0o640).unmute('supervisor')
         status, output = as_member(group.gr_gid, words)

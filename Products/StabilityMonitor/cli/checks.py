@@ -220,8 +220,8 @@ def _age_of_results(pid: int, when: float) -> Finding:
     return Finding(
         'as-of',
         INFO,
-        f'These results are of {clocktime(when)}: only root and the user that Zope runs as can ask '
-        f'process {pid} for new ones.',
+        f'These results are from {clocktime(when)}: only root and the user that Zope runs as can '
+        f'ask process {pid} for new ones.',
         action=Action('Nothing needs to be done: the process renews its results each hour.'),
     )
 
