@@ -198,7 +198,7 @@ def test_in_turn_they_archive_each_run_once_and_change_nothing(writer, reader, d
         assert_kept(before, now)
         before = now
     for judge in (writer, reader):
-        assert judge.command('triage').stdout == 'There are no dead runs to judge.\n'
+        assert judge.command('triage').stdout == 'There was nothing to judge.\n'
     assert files(writer) == before
 
 
@@ -216,7 +216,7 @@ def test_at_the_same_time_they_archive_each_run_once(releases, dead):
     for judge in judges:
         judge.end()
     told = ''.join(judge.said for judge in judges).splitlines()
-    runs = [line.split(': ')[0] for line in told if line != 'There are no dead runs to judge.']
+    runs = [line.split(': ')[0] for line in told if line != 'There was nothing to judge.']
     assert sorted(runs) == sorted(dead.all)
     assert today.waiting() == set() and today.verdicts() == dead.all
 
@@ -239,7 +239,7 @@ def test_who_lives_is_left_alone_by_the_other(writer, reader):
     run = writer.run_of(living)
     try:
         before = set(files(writer, 'runs'))
-        assert reader.command('triage').stdout == 'There are no dead runs to judge.\n'
+        assert reader.command('triage').stdout == 'There was nothing to judge.\n'
         assert f'running: pid {living.pid} ' in reader.command('status').stdout
         assert before <= set(files(writer, 'runs')) and writer.waiting() == {run}
     finally:

@@ -210,7 +210,7 @@ def test_trace_of_an_unknown_run_is_an_error(command, words, sentence):
 
 
 def test_triage_prints_what_it_judged(base, command):
-    assert command('triage') == (0, 'There are no dead runs to judge.\n', '')
+    assert command('triage') == (0, 'There was nothing to judge.\n', '')
     DeadRun(base.path, 0).served().marked('SIGTERM', b'Stack (most recent call first):\n')
     assert command('triage')[0] == 0
     run = DeadRun(base.path, 1).crashed()

@@ -106,7 +106,7 @@ def test_a_site_that_is_still_starting(site):
     wait_for((site.home / 'starts').exists, PATIENCE, 'the start')
     (line,) = lines_of(site, 'status', status=0)
     assert line.startswith(f'starting: pid {site.pid} ')
-    words = f'[info] The process {site.pid} is still starting: its checks have not run yet.'
+    words = f'[info] Process {site.pid} is still starting: its checks have not run yet.'
     assert words in lines_of(site, 'checks', status=0)
     os.mknod(site.home / 'go')
     site.wait_ready()

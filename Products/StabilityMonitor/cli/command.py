@@ -138,7 +138,7 @@ def judge(runs: AllRuns, options: Namespace) -> int:
     for message in failed:
         print(clean(message), file=sys.stderr)
     if not done and not failed:
-        print('There are no dead runs to judge.')
+        print('There was nothing to judge.')
     if removed:
         print(f'Old runs removed because of the options "keep-..." of the site: {removed}.')
     if failed:
