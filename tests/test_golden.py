@@ -77,13 +77,13 @@ def about(words):
 
 
 def no_process_runs(old):
-    return re.sub(r'(?m)^(?=dead, |last run )', 'No process runs.\n', old, count=1)
+    return re.sub(r'(?m)^(?=dead, |last run )', 'No process is running.\n', old, count=1)
 
 
 def judged_in_memory(old):
     """The waiting run is told, and it is the last run as if it were archived."""
     waiting = f'dead, not yet archived: {RUNS[recorded.WAITING]} [stopped, certain] '
-    how = '(the next start does it, or "stabilitymonitor triage")\n'
+    how = '(the next start of Zope archives it, or "stabilitymonitor triage")\n'
     return waiting + how + golden_text('archived-status')
 
 
@@ -140,7 +140,7 @@ def findings_told_last(kind):
         lines = golden_text(f'{kind}-checks-all').splitlines()
         (begin,) = (n for n, line in enumerate(lines) if line.startswith(subject['subject']))
         told = [line for line in lines[begin + 1 :] if not line.startswith('= ')]
-        return '\n'.join([f'As of {subject["when"]}, as the run {run} told last:', *told, ''])
+        return '\n'.join([f'As of {subject["when"]}, recorded by the run {run}:', *told, ''])
 
     return findings_told_last
 

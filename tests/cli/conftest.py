@@ -1,4 +1,4 @@
-"""The fixtures that the tests of the command share."""
+"""Fixtures for the tests of the command."""
 
 from support.commandline import base
 from support.commandline import command

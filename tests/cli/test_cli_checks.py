@@ -1,5 +1,5 @@
-"""The command "checks": asked of living processes, of silent ones, and when Zope is down; its exit
-status counts.
+"""The command "checks" with living processes, with processes that do not answer, and while Zope is
+down.
 """
 
 import grp
@@ -51,7 +51,7 @@ def base(tmp_path, monkeypatch):
 
 @pytest.fixture
 def command(base, capsysbinary):
-    """Runs the command on `base`; returns (exit status, output, errors)."""
+    """A function that runs the command on `base` and returns (exit status, output, errors)."""
 
     def run(*words):
         status = cli.main(['--directory', str(base.path), 'checks', *words])
@@ -85,8 +85,9 @@ def word(*findings, **values):
 
 
 class Living:
-    """A run of this very process, whose heartbeat is a thread of the test; `answers` are given one
-    after the other.
+    """A run of this process, whose heartbeat is a thread of the test.
+
+    It gives its `answers` one after the other.
     """
 
     def __init__(self, base, *answers, role='server'):
@@ -142,7 +143,7 @@ def living(base):
         ((finding('a', 'critical'), finding('b')), 1, '= 1 critical, 1 warning'),
     ],
 )
-def test_what_a_process_says_decides(living, command, findings, status, count):
+def test_the_worst_finding_decides_the_exit_status(living, command, findings, status, count):
     living(word(*findings))
     found, output, _ = command()
     assert found == status and output.endswith(f'{count}\n')
@@ -152,25 +153,25 @@ def test_what_a_process_says_decides(living, command, findings, status, count):
     )
 
 
-def test_a_run_under_way_is_waited_for(living, command):
+def test_the_command_waits_for_checks_that_are_running(living, command):
     run = living(word(running=True), word(running=True), word(finding('late')))
     status, output, _ = command()
     assert status == 1 and 'It is late.' in output and run.asked == 3
 
 
-def test_the_worst_is_first_and_says_what_to_do(living, command):
+def test_the_worst_finding_comes_first_with_its_action(living, command):
     living(word(finding('a', 'info'), finding('b', 'critical')))
     lines = command()[1].splitlines()
     assert lines[1:4] == ['[critical] It is b.', '    Why.', '    -> Mend it.']
 
 
-def test_what_is_fine_is_shown_on_request(living, command):
+def test_fine_checks_are_shown_only_with_all(living, command):
     living(word(finding('a', 'ok'), finding('b', 'info')))
     assert '[ok] It is a. Why.' not in command()[1]
     assert '[ok] It is a. Why.' in command('--all')[1]
 
 
-def test_muted_ones_are_counted_and_do_no_harm(base, living, command):
+def test_muted_findings_are_counted_but_do_not_change_the_exit_status(base, living, command):
     MuteList(base.path, HERE.label).mute('a', 'It is wanted.', SOON, 'ada', 'warning')
     MuteList(base.path, 'another instance').mute('b', 'It is wanted there.', SOON, 'ada', 'warning')
     living(word(finding('a'), finding('b', 'info')))
@@ -183,13 +184,13 @@ def test_muted_ones_are_counted_and_do_no_harm(base, living, command):
     assert f'It is a. (muted until {SOON} by ada: It is wanted.)' in command('--all')[1]
 
 
-def test_what_has_become_worse_counts(base, living, command):
+def test_a_muted_finding_that_became_worse_counts(base, living, command):
     MuteList(base.path, HERE.label).mute('a', 'It is wanted.', SOON, 'ada', 'warning')
     living(word(finding('a', 'critical')))
     assert command()[0] == 1
 
 
-def test_json(living, command):
+def test_json_has_the_findings_of_each_subject(living, command):
     living(word(finding('a')))
     status, output, _ = command('--json')
     of_directory, subject = json.loads(output)['subjects']
@@ -201,7 +202,7 @@ def test_json(living, command):
     )
 
 
-def test_every_process_is_asked_but_no_script(living, command):
+def test_every_server_is_asked_and_no_script(living, command):
     living(word(finding('a', 'ok')))
     living(word(finding('b')))
     living(role='script')
@@ -209,43 +210,46 @@ def test_every_process_is_asked_but_no_script(living, command):
     assert status == 1 and output.count('Process ') == 2
 
 
-def test_nothing_foreign_steers_the_terminal(living, command):
+def test_control_characters_in_findings_never_reach_the_terminal(living, command):
     living(word(finding('\x1b[2J', title='\x1b[2Jboo', detail='\n\x1b', action='\r')))
     assert '\x1b' not in command()[1] and '\r' not in command('--all')[1]
 
 
 @pytest.mark.parametrize('answer', [{}, {'checks': 7}, {'checks': 'x'}, {'checks': None}])
-def test_an_answer_that_is_none(living, command, answer):
+def test_an_answer_without_a_list_of_checks_is_a_warning(living, command, answer):
     living(answer)
     status, output, _ = command()
-    assert status == 1 and 'does not tell how it stands. It does not know this request.' in output
+    assert (
+        status == 1
+        and 'reports no results of its checks. It does not know this mailbox request.' in output
+    )
 
 
-def test_an_answer_with_nonsense_in_it(living, command):
+def test_invalid_rows_in_an_answer_are_ignored(living, command):
     living(word('x', None, {'severity': 'loud'}, finding('a', 'ok'), when=5, took='long'))
     status, output, _ = command()
     assert status == 0 and '= 1 fine' in output
 
 
-def test_checks_that_came_to_nothing_are_a_warning(living, command):
+def test_checks_that_could_not_run_are_a_warning(living, command):
     living(word(error='The checks could not be run: OSError: x.'))
     status, output, _ = command()
     assert status == 1 and '[warning] The checks could not be run: OSError: x.' in output
 
 
-# -- a process that is silent ----------------------------------------------------------------------
+# -- a process that does not answer ----------------------------------------------------------------
 
 
-def test_a_silent_process_is_told_by_its_last_word(living, command):
+def test_a_process_that_does_not_answer_is_shown_with_its_last_results(living, command):
     run = living()
     (run.path / allfindings.LAST_WORD).write_text(json.dumps(word(finding('a', 'ok'))))
     status, output, _ = command()
     assert status == 1 and output.splitlines()[0].endswith('as of 2026-11-23 02:13:20 UTC:')
-    assert 'does not tell how it stands. This run has no mailbox.' in output
+    assert 'reports no results of its checks. This run has no mailbox.' in output
     assert '-> See what it does with "stabilitymonitor stacks".' in output
 
 
-def test_a_silent_process_without_a_word(living, command):
+def test_a_process_that_does_not_answer_and_left_no_results_is_a_warning(living, command):
     living()
     status, output, _ = command()
     assert status == 1 and 'has no mailbox' in output
@@ -254,11 +258,13 @@ def test_a_silent_process_without_a_word(living, command):
 @pytest.mark.parametrize(
     'age, status, words',
     [
-        (100.0, 0, 'This is as of '),
-        (3.5 * allfindings.RENEWED, 1, 'has not told how it stands since '),
+        (100.0, 0, 'These results are from '),
+        (3.5 * allfindings.RENEWED, 1, 'has reported no results of its checks since '),
     ],
 )
-def test_who_may_not_ask_is_told_the_last_word(living, command, monkeypatch, age, status, words):
+def test_a_user_without_permission_to_ask_sees_the_last_results(
+    living, command, monkeypatch, age, status, words
+):
     def refused(*args):
         raise PermissionError(13, 'Permission denied')
 
@@ -278,20 +284,20 @@ def test_who_may_not_ask_is_told_the_last_word(living, command, monkeypatch, age
     assert command()[0] == 1
 
 
-def test_a_process_that_has_not_told_anything_yet_is_young_or_ill(living, command, monkeypatch):
+def test_no_results_long_after_the_start_are_a_warning(living, command, monkeypatch):
     def refused(*args):
         raise PermissionError(13, 'Permission denied')
 
     monkeypatch.setattr(cli.clichecks.runmailbox, 'ask', refused)
-    living()  # by its name it began in 2001
+    living()  # its name says that it began in 2001
     status, output, _ = command()
-    assert status == 1 and 'has not told how it stands since 2001-' in output
+    assert status == 1 and 'has reported no results of its checks since 2001-' in output
 
 
 # -- when Zope is down -----------------------------------------------------------------------------
 
 
-def test_the_last_word_of_a_run_that_waits_for_triage(base, command):
+def test_the_last_results_of_a_run_that_waits_for_triage_are_shown(base, command):
     run = DeadRun(base.path)
     (run.path / allfindings.LAST_WORD).write_text(json.dumps(word(finding('a', 'info'))))
     status, output, _ = command()
@@ -324,7 +330,7 @@ def archived(base, number, *findings, **values):
     return found
 
 
-def test_the_last_word_of_each_instance_outlives_triage(base, command):
+def test_the_last_results_of_each_instance_are_shown_after_triage(base, command):
     archived(base, 0, finding('old'))
     archived(base, 1, finding('a', 'info'))
     other = replace(HERE, listen='127.0.0.1:99')
@@ -338,14 +344,14 @@ def test_the_last_word_of_each_instance_outlives_triage(base, command):
     )
 
 
-def test_mutes_of_today_count_for_a_last_word(base, command):
+def test_mutes_of_today_apply_to_last_results(base, command):
     archived(base, 0, finding('a'))
     assert command()[0] == 1
     MuteList(base.path, HERE.label).mute('a', 'It is wanted.', SOON, 'ada', 'warning')
     assert command()[0] == 0
 
 
-def test_a_damaged_list_of_mutes_is_told(base, command):
+def test_a_damaged_list_of_mutes_is_a_warning(base, command):
     archived(base, 0, finding('a', 'ok'))
     (base.path / 'muted.json').write_text('[')
     status, output, _ = command()
@@ -355,14 +361,14 @@ def test_a_damaged_list_of_mutes_is_told(base, command):
 @pytest.mark.parametrize(
     'text', ['', '[', '[]', '{"checks": {"a": 1}}', '{"checks": [[]], "when": [], "took": {}}']
 )
-def test_a_damaged_last_word(base, command, text):
+def test_damaged_last_results_count_as_none(base, command, text):
     found = archived(base, 0, finding('a'))
     (base.archive / found.run / allfindings.LAST_WORD).write_text(text)
     status, output, _ = command()
     assert status == 0 and 'Traceback' not in output
 
 
-def test_known_issues_of_what_is_installed_now_replace_those_of_the_last_word(base, command):
+def test_known_issues_of_what_is_installed_now_replace_the_recorded_ones(base, command):
     pytest.importorskip('packaging')
     (base.path / 'known-issues.toml').write_text(
         '[[issue]]\nid = "mine"\ntitle = "Mine"\nhappens = "It crashes."\neffect = '
@@ -373,7 +379,7 @@ def test_known_issues_of_what_is_installed_now_replace_those_of_the_last_word(ba
     found = archived(base, 0, finding('known-issues:solved', 'critical', check='known-issues'))
     assert (
         'It is known-issues:solved.' in command()[1]
-    )  # another Python: nothing is known of what it has now
+    )  # with another Python, what is installed now is not known
     context = base.archive / found.run / 'context.json'
     context.write_text(json.dumps(json.loads(context.read_text()) | {'executable': sys.executable}))
     status, output, _ = command()
@@ -381,20 +387,22 @@ def test_known_issues_of_what_is_installed_now_replace_those_of_the_last_word(ba
     assert f'What is installed for {sys.executable}, checked ' in output
 
 
-def test_the_directory_of_somebody_else(base, command, monkeypatch):
+def test_a_directory_that_is_not_writable_is_a_warning_only_for_its_owner(
+    base, command, monkeypatch
+):
     monkeypatch.setattr(os, 'access', lambda path, mode: mode != os.W_OK)
     monkeypatch.setattr(os, 'geteuid', lambda: base.path.stat().st_uid)
     status, output, _ = command()
-    assert status == 1 and f'-> Make {base.path} writable for the user of Zope.' in output
+    assert status == 1 and f'-> Make {base.path} writable for the user that Zope runs as.' in output
     monkeypatch.setattr(os, 'geteuid', lambda: base.path.stat().st_uid + 1)
     status, output, _ = command()
-    assert status == 0 and 'Run this as the user that Zope runs as' in output
+    assert status == 0 and 'run this as the user that Zope runs as' in output
 
 
 # -- the probe -------------------------------------------------------------------------------------
 
 
-def test_the_probe_takes_stack_and_limit_of_the_site(base, living, command):
+def test_the_probe_uses_stack_size_and_recursion_limit_of_the_site(base, living, command):
     run = living(word(finding('a', 'ok')))
     context = json.loads((run.path / 'context.json').read_text())
     (run.path / 'context.json').write_text(
@@ -419,15 +427,12 @@ def test_the_probe_takes_stack_and_limit_of_the_site(base, living, command):
         assert '-> Write "thread-stack-size ' in output
 
 
-def test_a_probe_that_finds_nothing_out_is_a_warning(base, living, command):
+def test_a_probe_that_fails_is_a_warning(base, living, command):
     run = living(word(finding('a', 'ok')))
     context = json.loads((run.path / 'context.json').read_text())
     (run.path / 'context.json').write_text(json.dumps(context | {'thread_stack': ['much']}))
     status, output, _ = command('--probe')
-    assert (
-        status == 1
-        and '[warning] Whether a deep recursion is survived could not be found out.' in output
-    )
+    assert status == 1 and '[warning] The recursion probe gave no answer.' in output
 
 
 # -- a real Zope -----------------------------------------------------------------------------------
@@ -438,7 +443,7 @@ def ask(zope, *words):
 
 
 @pytest.mark.zope
-def test_a_real_site_living_stopped_and_dead(make_zope):
+def test_checks_of_a_real_site_that_lives_is_stopped_and_is_dead(make_zope):
     zope = make_zope().start()
     done = ask(zope)
     assert done.returncode == 1 and done.stdout.startswith(f'Process {zope.pid} '), done
@@ -466,7 +471,7 @@ def test_a_real_site_living_stopped_and_dead(make_zope):
 
 
 def mute_all(zope):
-    """Every warning of the living process, and what is worse; how many that are."""
+    """Mute all findings of severity warning or worse, and return their number."""
     muted = MuteList(zope.stability, label(zope), 0o640)
     told = json.loads(ask(zope, '--json').stdout)['subjects'][-1]['checks']
     pressing = [row for row in told if row['severity'] in ('warning', 'critical')]
@@ -480,7 +485,7 @@ NOBODY = 65534
 
 @pytest.fixture
 def open_place():
-    """A folder that every user can come to."""
+    """A folder that every user can enter."""
     path = Path(tempfile.mkdtemp(prefix='checks-'))
     path.chmod(0o755)
     yield path
@@ -488,9 +493,7 @@ def open_place():
 
 
 def as_member(gid, words):
-    """(exit status, output) of the command, run by a user whose only right is to be in that
-    group.
-    """
+    """(exit status, output) of the command, run by a user who is only a member of that group."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -512,17 +515,17 @@ def as_member(gid, words):
 
 @pytest.mark.zope
 @pytest.mark.root
-def test_a_member_of_the_group_watches_a_real_site(open_place, capfd):
+def test_a_member_of_the_group_can_check_a_real_site(open_place, capfd):
     group = next(each for each in grp.getgrall() if each.gr_gid not in (0, NOBODY))
     zope = ZopeInstance(open_place / 'site', options={'group': group.gr_name})
     with zope:
         mute_all(zope)
         words = ['--directory', str(zope.stability), 'checks']
-        assert cli.main(words) == 0  # root asks; and everything is imported
+        assert cli.main(words) == 0  # run as root, and import everything
         status, output = as_member(group.gr_gid, words)
-        assert status == 0 and f'Process {zope.pid} ' in output and 'This is as of ' in output, (
-            output
-        )
+        assert (
+            status == 0 and f'Process {zope.pid} ' in output and 'These results are from ' in output
+        ), output
         MuteList(zope.stability, label(zope), 0o640).unmute('supervisor')
         status, output = as_member(group.gr_gid, words)
         assert status == 1 and '[warning] Nothing restarts this process when it dies.' in output, (

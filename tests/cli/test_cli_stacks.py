@@ -1,6 +1,4 @@
-"""The command "stacks": it answers while no worker is free, and says what can be seen where nothing
-answers.
-"""
+"""The command "stacks": while all workers are busy, and when the process does not answer."""
 
 import ctypes
 import json
@@ -41,7 +39,7 @@ WORKER = 0x7F0000000010
 
 
 class Living:
-    """A run of this very process, whose inbox answers with `told`."""
+    """A run of this process, whose mailbox answers with `told`."""
 
     def __init__(self, base, told, **context):
         self.directory = base.create(
@@ -90,7 +88,7 @@ def living(base):
 
 @pytest.fixture
 def command(base, capfd, monkeypatch):
-    """Runs the command; returns (exit status, output, errors)."""
+    """A function that runs the command and returns (exit status, output, errors)."""
     monkeypatch.setattr(clistacks, '_LEAST_PATIENCE', 30.0)
 
     def run(*words):
@@ -102,7 +100,7 @@ def command(base, capfd, monkeypatch):
 QUIET = {'time': 1.0, 'threads': [thread(2)], 'slow': [], 'hangs': []}
 
 
-def test_a_quiet_process_is_well(living, command):
+def test_the_exit_status_of_an_idle_process_is_0(living, command):
     run = living(QUIET)
     status, output, errors = command()
     assert (status, errors) == (0, '')
@@ -113,12 +111,12 @@ def test_a_quiet_process_is_well(living, command):
 
 
 @pytest.mark.parametrize('key', ['slow', 'hangs'])
-def test_what_lasts_is_wrong(living, command, key):
+def test_a_hang_or_slow_request_that_lasts_gives_exit_status_1(living, command, key):
     living(QUIET | {key: document()[key]})
     assert command()[0] == 1
 
 
-def test_one_of_several_runs(living, command):
+def test_a_run_name_selects_one_of_several_processes(living, command):
     first, second = living(QUIET), living(document())
     status, output, _ = command()
     assert status == 1 and first.name in output and second.name in output
@@ -126,10 +124,10 @@ def test_one_of_several_runs(living, command):
     assert status == 0 and first.name in output and second.name not in output
 
 
-def test_a_run_that_does_not_live(base, command):
+def test_without_a_living_run_the_exit_status_is_2(base, command):
     status, output, errors = command()
     assert (status, output) == (2, '') and errors.startswith(
-        'stabilitymonitor: No process lives that leaves its '
+        'stabilitymonitor: No living process uses this data directory.'
     )
     dead = base.create(
         new_name(time.time(), os.getpid()), {'identity': identity() | {'start_ticks': 1}}
@@ -137,28 +135,27 @@ def test_a_run_that_does_not_live(base, command):
     status, output, errors = command(dead.path.name)
     assert (status, output) == (2, '')
     assert errors == (
-        f'stabilitymonitor: The run {dead.path.name!r} does not live. See with the command '
-        '"status" '
-        'which runs live.\n'
+        f'stabilitymonitor: The run {dead.path.name!r} is not alive. The command '
+        '"status" lists the living runs.\n'
     )
     dead.abandon()
 
 
-def test_wrong_usage(base, capfd):
+def test_unknown_options_are_refused(base, capfd):
     with pytest.raises(SystemExit) as ended:
         cli.main(['--directory', str(base.path), 'stacks', '--nonsense'])
     assert ended.value.code == 2 and '--nonsense' in capfd.readouterr().err
 
 
 @pytest.mark.parametrize('told', [{}, {'error': ''}, {'threads': 7}])
-def test_an_answer_without_threads(living, command, told):
-    """Of another release, or of a process that cannot look at them."""
+def test_an_answer_without_threads_gives_exit_status_1(living, command, told):
+    """The answer of another release, or of a process that cannot read its threads."""
     living(told)
     status, output, _ = command()
-    assert status == 1 and 'No thread could be looked at.' in output
+    assert status == 1 and 'No thread could be read.' in output
 
 
-def test_an_answer_that_says_why_there_is_none(living, command):
+def test_an_answer_with_an_error_shows_the_reason_and_the_outside_view(living, command):
     living({'error': "There is no answer to 'stacks': ValueError: \x1b[2J."})
     status, output, _ = command()
     assert (
@@ -166,26 +163,26 @@ def test_an_answer_that_says_why_there_is_none(living, command):
         and output.startswith(f'No answer from process {os.getpid()} (run ')
         and "): there is no answer to 'stacks': ValueError: " in output
     )
-    assert '\x1b' not in output and 'as the kernel sees them' in output, 'what else can be seen'
+    assert '\x1b' not in output and 'from the kernel:' in output, 'what else can be seen'
 
 
 def test_a_run_without_a_mailbox_is_seen_from_outside(living, command):
     living(None)
     status, output, errors = command()
     assert (status, errors) == (1, '')
-    assert 'this run has no mailbox.' in output and 'as the kernel sees them' in output
+    assert 'this run has no mailbox.' in output and 'from the kernel:' in output
     assert f'gdb -p {os.getpid()}' in output
 
 
-def test_a_process_elsewhere_is_not_taken_for_one_here(living, command, monkeypatch):
+def test_a_process_on_another_host_is_not_confused_with_a_local_one(living, command, monkeypatch):
     known = identity() | {'boot_id': 'another', 'host': 'elsewhere'}
     living(None, identity=known)
     status, output, _ = command()
-    assert status == 1 and 'where this command cannot look' in output
-    assert 'as the kernel sees them' not in output and 'gdb' not in output
+    assert status == 1 and 'This command cannot see the process' in output
+    assert 'from the kernel:' not in output and 'gdb' not in output
 
 
-def test_an_asker_waits_for_some_beats(base, tmp_path, monkeypatch):
+def test_the_command_waits_three_beats_for_an_answer(base, tmp_path, monkeypatch):
     samples = [replace(recording().samples[0], monotonic=at) for at in (10.0, 20.0, 30.0)]
     (tmp_path / 'blackbox.sbr').write_bytes(b'')
     monkeypatch.setattr(clistacks, 'load', lambda path: recording(samples=tuple(samples)))
@@ -194,7 +191,7 @@ def test_an_asker_waits_for_some_beats(base, tmp_path, monkeypatch):
     assert clistacks.patience(tmp_path) == 5.0
 
 
-def test_an_asker_waits_for_some_seconds_where_there_is_no_black_box(tmp_path):
+def test_without_a_black_box_the_command_waits_five_seconds(tmp_path):
     assert clistacks.patience(tmp_path) == 5.0
 
 
@@ -226,19 +223,19 @@ HEARTBEAT, MAIN, IDLE = seen(2, wakes=198), seen(1, call='pselect6'), seen(3)
         (seen(9, 'recvfrom', path='/hold'), (seen(8, 'futex', wakes=190, path='/waits'),)),
     ],
 )
-def test_the_thread_that_probably_holds_the_interpreter_lock(holder, others):
+def test_the_thread_that_probably_holds_the_interpreter_lock_is_named(holder, others):
     found = view(MAIN, HEARTBEAT, IDLE, holder, *others)
     assert found.holders() == [holder]
     told = '\n'.join(outsidetext.lines(found, 'process 17', 'It does not answer.'))
     assert 'The interpreter lock (GIL) is probably held by thread 9 (0x7f0000000019)' in told
 
 
-def test_the_main_thread_may_hold_it():
+def test_the_main_thread_can_be_the_holder_of_the_interpreter_lock():
     spinning = seen(1, '', 'R', cpu=0.9)
     assert view(spinning, HEARTBEAT, IDLE).holders() == [spinning]
 
 
-def test_two_that_look_alike_are_both_named():
+def test_two_possible_holders_are_both_named():
     both = seen(8, 'clock_nanosleep', path='/nap'), seen(9, 'clock_nanosleep', path='/hold')
     told = '\n'.join(
         outsidetext.lines(view(MAIN, HEARTBEAT, *both), 'process 17', 'It does not answer.')
@@ -246,7 +243,7 @@ def test_two_that_look_alike_are_both_named():
     assert 'one of these probably holds it' in told and 'GET /nap' in told and 'GET /hold' in told
 
 
-def test_nobody_holds_what_nobody_waits_for():
+def test_no_holder_is_named_if_no_thread_waits():
     found = view(MAIN, IDLE, seen(9, 'clock_nanosleep', path='/nap'))
     assert found.holders() == []
     assert 'No thread waits for the interpreter lock' in '\n'.join(
@@ -254,12 +251,12 @@ def test_nobody_holds_what_nobody_waits_for():
     )
 
 
-def test_a_stopped_process():
+def test_a_stopped_process_is_shown_as_stopped_without_a_holder():
     told = '\n'.join(
         outsidetext.lines(view(seen(1, state='T'), seen(2, state='T', wakes=99)), 'x', 'No answer.')
     )
     assert (
-        'All its threads are stopped. "kill -CONT 17" lets it go on' in told
+        'All its threads are stopped. "kill -CONT 17" resumes it' in told
         and 'probably held' not in told
     )
 
@@ -267,7 +264,7 @@ def test_a_stopped_process():
 # -- what was left ---------------------------------------------------------------------------------
 
 
-def test_the_last_words_are_told_as_of_their_time():
+def test_marks_and_notes_are_shown_with_their_time():
     stuck = mark(text=b'Stack (most recent call first):\n  File "/site/c.py", line 5 in hold\n')
     notes = (
         Note(1, 1_790_000_050.0, 'hang', 0, title='All 4 threads that serve have been busy'),
@@ -307,7 +304,7 @@ def test_the_last_words_are_told_as_of_their_time():
         assert words in told, words
 
 
-def test_without_a_black_box(tmp_path):
+def test_the_damage_of_a_black_box_is_shown(tmp_path):
     found = replace(view(MAIN), traces=traces(recording=None, damage='The black box is cut short.'))
     assert 'The black box is cut short.' in '\n'.join(outsidetext.lines(found, 'x', 'No answer.'))
 
@@ -326,12 +323,10 @@ while True:
 """
 
 
-@pytest.mark.skipif(
-    not sys.platform.startswith('linux'), reason='the kernel is asked through /proc'
-)
-def test_a_real_thread_that_holds_the_interpreter_lock(tmp_path):
-    """While it sleeps in C, MainThread waits for the lock 200 times a second, and another one for
-    an event.
+@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='needs /proc')
+def test_a_real_thread_that_holds_the_interpreter_lock_is_found(tmp_path):
+    """The holder sleeps in C.  MainThread wakes 200 times a second to wait for the lock; another
+    thread waits for an event.
     """
     with Program('-c', HOLDER) as holder:
         native_id = int(holder.hear())
@@ -343,7 +338,7 @@ def test_a_real_thread_that_holds_the_interpreter_lock(tmp_path):
             found = outside.look(run.path, context, holder.pid)
             return [held.kernel.tid for held in found.holders()] == [native_id] and found
 
-        found = wait_for(holds, what='the lock in the hands of that thread')
+        found = wait_for(holds, what='that thread to hold the lock')
         assert found.waiting and found.there and not found.is_stopped
         holder.signal('SIGSTOP')
         os.waitid(os.P_PID, holder.pid, os.WSTOPPED)
@@ -384,11 +379,11 @@ def stacks(zope, *words):
 
 
 @pytest.mark.zope
-def test_a_real_site_from_well_to_hanging_to_mute(zope):
+def test_stacks_of_a_real_site_that_works_then_hangs_then_does_not_answer(zope):
     status, output, errors = stacks(zope)
     assert (status, errors) == (0, '') and 'waitress-1' in output
 
-    for _ in range(2):  # no worker is free any more
+    for _ in range(2):  # now all workers are busy
         zope.background('/wait_for_ever')
     output = wait_for(
         lambda: (told := stacks(zope)[1]) and 'HANG since' in told and told, what='the hang'
@@ -402,7 +397,7 @@ def test_a_real_site_from_well_to_hanging_to_mute(zope):
 
 @pytest.mark.zope
 @pytest.mark.slow(20)
-def test_a_real_site_whose_interpreter_lock_is_held(make_zope):
+def test_stacks_of_a_real_site_whose_interpreter_lock_is_held(make_zope):
     zope = make_zope(options={'stall': '0.5s', 'sample-interval': '0.1s'})
     zope.publish(SOURCE).start()
     zope.background('/hold')
@@ -411,14 +406,12 @@ def test_a_real_site_whose_interpreter_lock_is_held(make_zope):
     where = ', which serves GET /hold: it waits in the system call clock_nanosleep'
 
     def mute():
-        """Asked again while the machine is too busy for others to ask for the lock as often as they
-        should.
-        """
+        """The output; False while a busy machine lets the other threads wake too rarely."""
         told = stacks(zope)
         wanted = 'No answer', held, where, 'The stack of '
         return all(words in told[1] for words in wanted) and told
 
-    status, output, errors = wait_for(mute, what='the lock in the hands of the request')
+    status, output, errors = wait_for(mute, what='the request to hold the lock')
     assert (status, errors) == (1, '')
     assert f'gdb -p {zope.pid}' in output
     if 'pystack remote' in output:
@@ -426,6 +419,6 @@ def test_a_real_site_whose_interpreter_lock_is_held(make_zope):
         assert status == 1 and '[Has the GIL]' in output and 'in hold' in output
 
 
-def test_the_libc_of_this_test_keeps_the_lock():
-    """What the programs above rest on."""
+def test_pydll_can_call_sleep():
+    """The programs above need it to hold the interpreter lock."""
     assert ctypes.PyDLL(None).sleep(0) == 0

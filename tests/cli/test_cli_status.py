@@ -1,4 +1,4 @@
-"""The command "status": hangs, dead runs that are judged where they lie, and all as JSON."""
+"""The command "status": hangs, dead runs that wait for triage, and JSON."""
 
 import json
 import os
@@ -26,7 +26,7 @@ TERM = b'Stack (most recent call first):\n'
 
 @pytest.fixture
 def living(base):
-    """A function that begins a run of this very process, and returns its name."""
+    """A function that begins a run of this process and returns its name."""
     made = []
 
     def make(role='server', instance=HERE):
@@ -76,32 +76,34 @@ def stopped(base, number=5):
         (
             'hang',
             (4, 4),
-            'HANGS: pid {} since {}: It is stuck. 4 of 4 threads that serve are stuck.',
+            'HANGS: pid {} since {}: It is stuck. 4 of 4 workers are stuck.',
         ),
         (
             'hang',
             (1, 4),
-            'HANGS: pid {} since {}: It is stuck. 1 of 4 threads that serve is stuck.',
+            'HANGS: pid {} since {}: It is stuck. 1 of 4 workers is stuck.',
         ),
         (
             'silent',
             (2, 4),
-            'HANGS: pid {} since {}: It is stuck. 2 of 4 threads that serve were busy then.',
+            'HANGS: pid {} since {}: It is stuck. 2 of 4 workers were busy at the last sample.',
         ),
         (
             'stopped',
             (1, 4),
-            'STOPPED: pid {} since {}: It is stuck. 1 of 4 threads that serve was busy then.',
+            'STOPPED: pid {} since {}: It is stuck. 1 of 4 workers was busy at the last sample.',
         ),
         (
             'deadlock',
             (2, 4),
-            'DEADLOCK: pid {} since {}: It is stuck. 2 of 4 threads that serve are stuck.',
+            'DEADLOCK: pid {} since {}: It is stuck. 2 of 4 workers are stuck.',
         ),
         ('spinning', (0, 0), 'SPINS: pid {} since {}: It is stuck. '),
     ],
 )
-def test_a_hang_is_one_line_and_wrong(living, command, hangs, monkeypatch, kind, count, line):
+def test_a_hang_is_one_line_and_exit_status_1(
+    living, command, hangs, monkeypatch, kind, count, line
+):
     living()
     hangs(kind, STARTED, 'It is stuck.', *count)
     monkeypatch.setattr(cli.clistatus.time, 'time', lambda: STARTED + 61)
@@ -113,7 +115,9 @@ def test_a_hang_is_one_line_and_wrong(living, command, hangs, monkeypatch, kind,
 @pytest.mark.parametrize(
     'state, word', [('starting', 'starting'), ('ending', 'ending'), ('unknown', 'running')]
 )
-def test_the_state_of_one_that_is_well(living, command, monkeypatch, state, word):
+def test_the_state_of_a_process_without_a_hang_is_the_first_word(
+    living, command, monkeypatch, state, word
+):
     living()
     monkeypatch.setattr(
         liveness, 'look', lambda path, context: liveness.Pulse(path.name, os.getpid(), state)
@@ -122,12 +126,12 @@ def test_the_state_of_one_that_is_well(living, command, monkeypatch, state, word
     assert status == 0 and output.startswith(f'{word}: pid {os.getpid()} since 20')
 
 
-def test_that_no_process_runs_is_said(base, living, command):
+def test_the_output_says_that_no_server_is_running(base, living, command):
     archived(base, record(0))
-    assert command('status')[1].startswith('No process runs.\nlast run of ')
+    assert command('status')[1].startswith('No process is running.\nlast run of ')
     living('script')
     output = command('status')[1]
-    assert '(script)\nOnly scripts run, no server.\nlast run of ' in output
+    assert '(script)\nOnly scripts are running, no server.\nlast run of ' in output
     living()
     assert 'No process' not in command('status')[1] and 'Only' not in command('status')[1]
 
@@ -135,7 +139,7 @@ def test_that_no_process_runs_is_said(base, living, command):
 # -- dead runs that wait ---------------------------------------------------------------------------
 
 
-def test_a_wanted_stop_that_is_not_archived_yet_is_well(base, living, command):
+def test_a_wanted_stop_that_is_not_archived_yet_gives_exit_status_0(base, living, command):
     archived(base, record(0, 'crashed'))
     run = stopped(base)
     living()
@@ -147,7 +151,7 @@ def test_a_wanted_stop_that_is_not_archived_yet_is_well(base, living, command):
     assert base.waiting()[0] == run.name, 'it is left where it is'
 
 
-def test_the_newest_dead_run_is_the_last_run(base, command):
+def test_a_waiting_run_that_is_newer_is_the_last_run(base, command):
     archived(base, record(0))
     DeadRun(base.path, 1).crashed()
     status, output, _ = command('status')
@@ -155,14 +159,14 @@ def test_the_newest_dead_run_is_the_last_run(base, command):
     assert command('checks')[0] == 1 and '[warning] 1 dead run waits' in command('checks')[1]
 
 
-def test_runs_that_wait_may_be_a_crash_loop(base, command):
+def test_waiting_runs_count_for_a_crash_loop(base, command):
     archived(base, record(0, 'crashed', after=-200), record(1, 'crashed', after=-100))
     DeadRun(base.path).crashed()
     status, output, _ = command('status')
-    assert status == 1 and output.startswith('CRASH LOOP: 3 incidents in a row of ')
+    assert status == 1 and output.startswith('CRASH LOOP: 3 incidents in a row: ')
 
 
-def test_a_clean_script_counts_for_nothing(base, living, command):
+def test_a_clean_script_is_only_counted(base, living, command):
     script = clean_script(base)
     living()
     status, output, _ = command('status')
@@ -173,11 +177,11 @@ def test_a_clean_script_counts_for_nothing(base, living, command):
     assert command('show')[0] == 2
 
 
-def test_a_script_that_crashed_is_no_last_run(base, command):
+def test_a_script_that_crashed_is_not_the_last_run(base, command):
     script = DeadRun(base.path, 1, 'script').crashed()
     status, output, _ = command('status')
     assert status == 0 and f'dead, not yet archived: {script.name} [crashed' in output
-    assert 'last run' not in output and 'No process runs.' in output
+    assert 'last run' not in output and 'No process is running.' in output
     assert script.name in command('history')[1] and script.name in command('show')[1]
 
 
@@ -189,7 +193,7 @@ def test_history_marks_what_is_not_archived_yet(base, command):
     assert run.name in lines[1] and lines[2].endswith(old)
 
 
-def test_another_process_may_archive_it_meanwhile(base, monkeypatch):
+def test_a_run_that_another_process_archives_meanwhile_is_found(base, monkeypatch):
     run, examine = DeadRun(base.path).crashed(), allruns.examine
 
     def slowly(path, world=None):
@@ -203,14 +207,14 @@ def test_another_process_may_archive_it_meanwhile(base, monkeypatch):
     assert found.folder(run.name) == base.archive / run.name
 
 
-def test_one_that_was_archived_afterwards_is_shown_once(base):
+def test_a_run_that_is_archived_after_the_scan_is_shown_once(base):
     run = DeadRun(base.path).crashed()
     found = allruns.AllRuns(base)
     triage(base)
     assert [each.run for each in found.summaries()] == [run.name]
 
 
-def test_nothing_is_written(base, command):
+def test_reading_commands_write_nothing(base, command):
     DeadRun(base.path, 0).crashed()
     clean_script(base)
     before = sorted(base.path.rglob('*'))
@@ -222,7 +226,7 @@ def test_nothing_is_written(base, command):
 # -- for programs ----------------------------------------------------------------------------------
 
 
-def test_as_json(base, living, command, hangs):
+def test_status_as_json_has_all_keys(base, living, command, hangs):
     archived(base, record(0, 'crashed', signal='SIGSEGV'))
     run, script = stopped(base, 3), clean_script(base)
     name = living()
@@ -261,7 +265,7 @@ def test_as_json(base, living, command, hangs):
     }
 
 
-def test_as_json_of_a_crash_loop_and_of_nothing(base, command):
+def test_status_as_json_of_a_crash_loop_and_of_an_empty_directory(base, command):
     status, output, _ = command('status', '--format', 'json')
     told = json.loads(output)
     assert (status, told['exit_status'], told['living'], told['instances']) == (0, 0, [], [])

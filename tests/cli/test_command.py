@@ -1,6 +1,4 @@
-"""The command line while Zope is down: what it says, and its exit status: 0 well, 1 wrong, 2
-unusable.
-"""
+"""The command while Zope is down: its output, and its exit status: 0 well, 1 wrong, 2 unusable."""
 
 import json
 import os
@@ -26,7 +24,7 @@ from Products.StabilityMonitor.system.processidentity import identity
 # -- as a process ----------------------------------------------------------------------------------
 
 
-def test_without_zope_and_with_either_place(base):
+def test_the_command_runs_without_zope_with_directory_or_client_home(base):
     DeadRun(base.path).crashed()
     done = process('--directory', str(base.path), 'triage')
     assert done.returncode == 1 and 'Segmentation fault' in done.stdout, done
@@ -42,25 +40,25 @@ def test_without_zope_and_with_either_place(base):
     [
         (
             ('status',),
-            'There is no data directory to look into. Name the directory with --directory',
+            'No data directory was found. Name the directory with --directory',
         ),
         (
             ('--directory', '/nowhere', 'status'),
-            '/nowhere is not a directory that can be read. Name the directory',
+            '/nowhere is not a readable directory. Name the directory',
         ),
-        (('--client-home', '/nowhere', 'checks'), '/nowhere/stability is not a directory'),
+        (('--client-home', '/nowhere', 'checks'), '/nowhere/stability is not a readable directory'),
         ((), 'usage:'),
         (('dance',), 'invalid choice'),
         (('report', '--format', 'pdf'), 'invalid choice'),
     ],
 )
-def test_wrong_usage(words, sentence):
+def test_wrong_usage_gives_exit_status_2_and_a_sentence(words, sentence):
     done = process(*words)
     assert (done.returncode, done.stdout) == (2, '') and sentence in done.stderr
     assert 'Traceback' not in done.stderr
 
 
-def test_a_reader_that_leaves_early(base):
+def test_a_reader_that_closes_the_pipe_early_is_not_an_error(base):
     archived(base, *(record(n) for n in range(300)))
     done = subprocess.run(
         f'{sys.executable} -m Products.StabilityMonitor --directory {base.path} history | head '
@@ -76,7 +74,7 @@ def test_a_reader_that_leaves_early(base):
 # -- status ----------------------------------------------------------------------------------------
 
 
-def test_status_of_nothing(command):
+def test_status_without_any_run(command):
     assert command('status') == (0, 'No run has been recorded here yet.\n', '')
 
 
@@ -99,7 +97,7 @@ def test_status_of_a_dead_run(base, command):
     status, output, _ = command('status')
     assert (
         status == 1
-        and f'dead, not yet archived: {run.name} [crashed, certain] (the next start does it'
+        and f'dead, not yet archived: {run.name} [crashed, certain] (the next start of Zope '
         in output
         and f'last run of {HERE.label}: Zope crashed' in output
     )
@@ -117,13 +115,13 @@ def test_status_of_a_living_run(base, command):
 def test_status_of_a_crash_loop(base, command):
     archived(base, *(record(n, 'crashed', after=n * 60) for n in range(3)))
     status, output, _ = command('status')
-    assert status == 1 and output.startswith(f'CRASH LOOP: 3 incidents in a row of {HERE.label}')
+    assert status == 1 and output.startswith(f'CRASH LOOP: 3 incidents in a row: {HERE.label}')
 
 
 # -- the others ------------------------------------------------------------------------------------
 
 
-def test_history(base, command):
+def test_history_lists_the_runs_newest_first(base, command):
     script = DeadRun(base.path, 9, 'script')
     archived(base, record(0, 'crashed', signal='SIGSEGV'), record(1))
     Archive(base).add(script.path, record(9, role='script', run=script.name))
@@ -138,7 +136,7 @@ def test_history(base, command):
         assert rows[1][at - 1] == ' ' and rows[1][at] != ' ' if at else True, title
 
 
-def test_show(base, command):
+def test_show_gives_exit_status_1_only_for_an_incident(base, command):
     crashed, stopped = archived(base, record(0, 'crashed'), record(1))
     status, output, _ = command('show', crashed)
     assert status == 1 and output.startswith('It ended: crashed.\n')
@@ -148,7 +146,7 @@ def test_show(base, command):
 @pytest.mark.parametrize(
     'words', [('show', 'nonsense'), ('show', '../../etc'), ('report', '20260921T160000Z-1-abcd')]
 )
-def test_show_what_is_not_there(base, command, words):
+def test_an_unknown_run_gives_exit_status_2(base, command, words):
     archived(base, record(0))
     status, output, errors = command(*words)
     assert (status, output) == (2, '')
@@ -158,7 +156,7 @@ def test_show_what_is_not_there(base, command, words):
     )
 
 
-def test_report(base, command, tmp_path):
+def test_report_as_text_and_as_json(base, command, tmp_path):
     DeadRun(base.path).crashed()
     triage(base, world=quiet_world(tmp_path))
     status, output, _ = command('report', '--format', 'json')
@@ -172,7 +170,7 @@ def test_report(base, command, tmp_path):
     assert 'The incident' in command('report', report['previous']['run'])[1]
 
 
-def test_report_of_nothing(command):
+def test_report_without_any_run(command):
     status, output, errors = command('report')
     assert (status, output) == (2, '') and 'No run has been archived here yet.' in errors
 
@@ -205,13 +203,13 @@ def test_trace_of_the_newest_run(base, command):
         (('20260921T160000Z-1-abcd',), "There is no archived run '20260921T160000Z-1-abcd'."),
     ],
 )
-def test_trace_of_what_is_not_there(command, words, sentence):
+def test_trace_of_an_unknown_run_is_an_error(command, words, sentence):
     status, output, errors = command('trace', *words)
     assert (status, output) == (2, '')
     assert errors == f'stabilitymonitor: {sentence} List the runs with the command "history".\n'
 
 
-def test_triage(base, command):
+def test_triage_prints_what_it_judged(base, command):
     assert command('triage') == (0, 'There was nothing to judge.\n', '')
     DeadRun(base.path, 0).served().marked('SIGTERM', b'Stack (most recent call first):\n')
     assert command('triage')[0] == 0
@@ -224,7 +222,7 @@ def test_triage(base, command):
     )
 
 
-def test_triage_that_fails(base, command, monkeypatch):
+def test_triage_that_fails_says_what_to_do(base, command, monkeypatch):
     run = DeadRun(base.path).crashed()
     monkeypatch.setattr(
         Archive, 'add', lambda *args: (_ for _ in ()).throw(PermissionError(13, 'not allowed'))
@@ -234,8 +232,8 @@ def test_triage_that_fails(base, command, monkeypatch):
     assert 'as the user that Zope runs as' in errors
 
 
-def test_checks(base, command):
-    assert command('checks') == (0, 'All is well with the breadcrumbs.\n', '')
+def test_checks_of_an_empty_directory_and_of_one_with_a_waiting_run(base, command):
+    assert command('checks') == (0, 'No problem was found in the data directory.\n', '')
     DeadRun(base.path)
     living = base.create(new_name(1e9, os.getpid()), {'identity': identity()})
     status, output, _ = command('checks')
@@ -247,7 +245,7 @@ def test_checks(base, command):
     living.abandon()
 
 
-def test_nothing_foreign_steers_the_terminal(base, command):
+def test_control_characters_in_a_record_never_reach_the_terminal(base, command):
     (run,) = archived(
         base,
         record(
@@ -262,8 +260,8 @@ def test_nothing_foreign_steers_the_terminal(base, command):
         assert '\x1b' not in command(*words)[1]
 
 
-def test_the_report_of_a_crashed_script_is_about_the_site_beside_it(base, command):
-    """A script listens nowhere, and would be an instance of its own without a past."""
+def test_the_report_of_a_crashed_script_is_about_the_server_of_the_same_client_home(base, command):
+    """A script listens on no address, so alone it would be another instance, without history."""
     script = replace(record(2, 'crashed'), role='script', instance=replace(HERE, listen=''))
     server, _ = archived(base, record(1, 'stopped'), script)
     status, output, _ = command('report', '--format', 'json')

@@ -1,4 +1,4 @@
-"""Which data directory the command looks into, and which run a word on its command line means."""
+"""Which data directory the command uses, and which run a word on its command line means."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from Products.StabilityMonitor.system.processidentity import identity
 
 @pytest.fixture
 def homes(tmp_path):
-    """A function that makes a data directory at a place, with one run whose summary names it."""
+    """A function that makes a data directory with one run, whose summary is the place."""
 
     def make(place):
         base = Base(tmp_path / place)
@@ -31,8 +31,8 @@ def homes(tmp_path):
 # -- the data directory ----------------------------------------------------------------------------
 
 
-def test_what_is_named_comes_before_what_is_found(homes, tmp_path):
-    """Each place is taken away in turn, and the next one is looked into."""
+def test_a_named_directory_wins_over_a_guess(homes, tmp_path):
+    """The places are removed one after the other; each time the next one is used."""
     for place in (
         'a',
         'b/stability',
@@ -61,52 +61,60 @@ def test_what_is_named_comes_before_what_is_found(homes, tmp_path):
         found.append(place)
         assert (done.returncode, f'It is {place}.' in done.stdout) == (0, True), (place, done)
         is_guess = place not in ('a', 'b/stability', 'c')
-        assert (f'stabilitymonitor: {tmp_path / place} is looked at' in done.stderr) == is_guess
+        assert (
+            f'stabilitymonitor: Using the data directory {tmp_path / place}, ' in done.stderr
+        ) == is_guess
         if is_guess:
             for folder in ('runs', 'archive'):
                 (tmp_path / place / folder).rename(tmp_path / place / f'no-{folder}')
     done = process('status', cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (2, '') and 'There is no data directory' in done.stderr
+    assert (done.returncode, done.stdout) == (
+        2,
+        '',
+    ) and 'No data directory was found' in done.stderr
 
 
 @pytest.mark.parametrize(
     'environ, words',
     [
-        ({}, 'found from the current directory.'),
-        ({'INSTANCE_HOME': 'x'}, 'as the variable INSTANCE_HOME says.'),
-        ({'CLIENT_HOME': 'x/var'}, 'as the variable CLIENT_HOME says.'),
+        ({}, 'found below the current directory.'),
+        ({'INSTANCE_HOME': 'x'}, 'found with the variable INSTANCE_HOME.'),
+        ({'CLIENT_HOME': 'x/var'}, 'found with the variable CLIENT_HOME.'),
     ],
 )
-def test_how_it_was_found_is_said(homes, tmp_path, environ, words):
+def test_a_guessed_directory_is_reported_with_how_it_was_found(homes, tmp_path, environ, words):
     homes('x/var/stability')
     environ = {name: str(tmp_path / value) for name, value in environ.items()}
     done = process('status', cwd=CHECKOUT / 'tests' if environ else tmp_path / 'x', **environ)
-    assert done.returncode == 0 and done.stderr.endswith(f' is looked at, {words}\n'), done
+    assert done.returncode == 0 and done.stderr.endswith(f'{words}\n'), done
 
 
 @pytest.mark.parametrize('command', ['status', 'history', 'checks', 'show', 'report', 'triage'])
-def test_what_is_no_data_directory_is_an_error(tmp_path, command):
+def test_a_folder_without_runs_and_archive_is_an_error(tmp_path, command):
     (tmp_path / 'stability').mkdir()
     for where in (('--directory', str(tmp_path / 'stability')), ('--client-home', str(tmp_path))):
         done = process(*where, command)
         assert (done.returncode, done.stdout) == (2, '')
         assert done.stderr == (
-            f'stabilitymonitor: {tmp_path}/stability is no data directory: it has neither "runs" '
-            'nor "archive". Name the directory with --directory, or the CLIENT_HOME of the '
+            f'stabilitymonitor: {tmp_path}/stability is not a data directory: it has neither '
+            '"runs" nor "archive". Name the directory with --directory, or the CLIENT_HOME of the '
             'instance with --client-home.\n'
         )
     assert os.listdir(tmp_path / 'stability') == []
 
 
-def test_one_that_is_mistyped_is_an_error_although_another_could_be_found(homes, tmp_path):
+def test_a_mistyped_directory_is_an_error_even_if_another_could_be_found(homes, tmp_path):
     homes('var/stability')
     done = process('--directory', str(tmp_path / 'typo'), 'status', cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (2, '') and 'is not a directory' in done.stderr
+    assert (done.returncode, done.stdout) == (
+        2,
+        '',
+    ) and 'is not a readable directory' in done.stderr
     assert process('--directory', '/etc', 'history', cwd=tmp_path).returncode == 2
 
 
 @pytest.mark.parametrize('folder', ['runs', 'archive'])
-def test_half_a_data_directory_is_one(tmp_path, folder):
+def test_a_folder_with_only_runs_or_archive_is_a_data_directory(tmp_path, folder):
     (tmp_path / folder).mkdir()
     assert process('--directory', str(tmp_path), 'status').returncode == 0
 
@@ -132,7 +140,7 @@ def test_the_newest_incident_may_not_be_archived_yet(base, command):
 
 
 @pytest.mark.parametrize('words', [('show', '-3'), ('report', '-3'), ('trace', '-3')])
-def test_there_are_not_so_many_incidents(base, command, words):
+def test_a_number_above_the_count_of_incidents_is_an_error(base, command, words):
     archived(base, record(0, 'crashed'), record(1, 'hung'), record(2))
     status, output, errors = command(*words)
     assert (status, output) == (2, '') and errors == (
@@ -142,7 +150,7 @@ def test_there_are_not_so_many_incidents(base, command, words):
 
 
 @pytest.mark.parametrize('words', [('show',), ('show', '-1'), ('report', '-1'), ('trace', '-1')])
-def test_there_is_no_incident(base, command, words):
+def test_a_number_without_any_incident_is_an_error(base, command, words):
     archived(base, record(0))
     assert command(*words) == (
         2,
@@ -152,7 +160,7 @@ def test_there_is_no_incident(base, command, words):
     )
 
 
-def test_a_unique_beginning_is_enough(base, command):
+def test_a_unique_beginning_of_a_name_is_enough(base, command):
     first, second = archived(base, record(0, 'crashed'), record(24, 'hung'))
     beginning = os.path.commonprefix([first, second])
     unique = second[: len(beginning) + 1]
@@ -167,31 +175,30 @@ def without_time(done):
 
 
 @pytest.mark.parametrize('name', ['show', 'report', 'trace'])
-def test_a_beginning_of_several_lists_them(base, command, name):
+def test_an_ambiguous_beginning_lists_the_runs(base, command, name):
     names = archived(base, *(record(n, 'crashed') for n in range(7)))
     beginning = os.path.commonprefix(names)
     status, output, errors = command(name, beginning)
     assert (status, output) == (2, '')
     shown = ', '.join(sorted(names, reverse=True)[:5])
     assert errors == (
-        f'stabilitymonitor: {beginning!r} is the beginning of 7 runs: {shown} and 2 more. '
-        'Type more of its name.\n'
+        f'stabilitymonitor: {beginning!r} fits 7 runs: {shown} and 2 more. Type more of the name.\n'
     )
 
 
-def test_an_empty_word_is_no_beginning(base, command):
+def test_an_empty_word_is_not_a_beginning(base, command):
     archived(base, record(0, 'crashed'))
     status, _, errors = command('show', '')
     assert status == 2 and "There is no archived run ''" in errors
 
 
-def test_the_traces_of_an_incident_and_of_a_living_run_by_its_beginning(base, command):
+def test_trace_accepts_the_beginning_of_a_dead_or_living_run(base, command):
     run = DeadRun(base.path, 1).crashed()
     assert command('trace', '-1') == command('trace', run.name) == command('trace', run.name[:18])
 
 
-def test_stacks_takes_the_beginning_of_a_living_run(base, command):
-    """Only of those: nothing else has stacks."""
+def test_stacks_accepts_the_beginning_of_a_living_run(base, command):
+    """Only living runs are searched: dead runs have no stacks."""
     DeadRun(base.path)
     living = base.create(new_name(1e9, os.getpid()), {'identity': identity()})
     try:
@@ -199,10 +206,10 @@ def test_stacks_takes_the_beginning_of_a_living_run(base, command):
         assert status == 1 and living.path.name in output
         other = base.create(new_name(1e9 + 1, os.getpid()), {'identity': identity()})
         status, output, errors = command('stacks', '2001')
-        assert (status, output) == (2, '') and 'is the beginning of 2 runs: ' in errors
+        assert (status, output) == (2, '') and 'fits 2 runs: ' in errors
         other.abandon()
         status, _, errors = command('stacks', '-1')
-        assert status == 2 and "The run '-1' does not live." in errors
+        assert status == 2 and "The run '-1' is not alive." in errors
     finally:
         living.abandon()
 
@@ -210,7 +217,7 @@ def test_stacks_takes_the_beginning_of_a_living_run(base, command):
 # -- report without RUN ----------------------------------------------------------------------------
 
 
-def test_a_report_without_run_says_which_it_is(base, command):
+def test_a_report_without_run_says_what_it_is_about(base, command):
     archived(base, record(0))
     status, output, _ = command('report')
     assert status == 0 and output.startswith(
@@ -225,7 +232,7 @@ def test_a_report_without_run_says_which_it_is(base, command):
     assert 'The incident' in output and not command('report', crashed)[1].startswith('This')
 
 
-def test_a_report_as_json_says_which_it_is(base, command):
+def test_a_json_report_without_run_says_what_it_is_about(base, command):
     archived(base, record(0))
     assert json.loads(command('report', '--format', 'json')[1])['about'] == 'present state'
     archived(base, record(1, 'crashed'))
@@ -233,7 +240,7 @@ def test_a_report_as_json_says_which_it_is(base, command):
     assert report['about'] == 'newest incident' and report['incident']['verdict'] == 'crashed'
 
 
-def test_a_report_while_the_first_process_lives(base, command):
+def test_a_report_while_the_first_process_lives_names_its_instance(base, command):
     instance = {'host': 'here', 'client_home': '/home', 'listen': ''}
     living = base.create(new_name(1e9, os.getpid()), {'identity': identity(), 'instance': instance})
     status, output, _ = command('report')

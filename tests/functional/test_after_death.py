@@ -29,7 +29,7 @@ def crashed(tmp_path_factory):
     site.destroy()
 
 
-ROOM = r'stack: 7\.\d MiB of 8\.\d MiB used, \d+ KiB never'
+ROOM = r'stack: 7\.\d MiB of 8\.\d MiB used, \d+ KiB never used'
 
 
 def test_the_page_says_size_mark_and_headroom_of_the_crashed_thread(crashed):

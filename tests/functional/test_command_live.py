@@ -48,7 +48,7 @@ def test_all_workers_are_stuck_until_they_are_not(site):
     _, line = lines_of(site, 'status', status=1)
     assert line.startswith(f'HANGS: pid {site.pid} since 20')
     assert 'All 4 workers have been busy' in line and 'sleep_until' in line
-    assert line.endswith(' 4 of 4 threads that serve are stuck.')
+    assert line.endswith(' 4 of 4 workers are stuck.')
     sign.touch()
     for each in asked:
         each.join()
@@ -61,8 +61,8 @@ def test_c_code_has_the_lock_until_it_gives_it_back(site):
     asked = site.background('/keep_gil?seconds=45')
     wait_for(lambda: is_wrong(site), PATIENCE, 'the hang')
     _, line = lines_of(site, 'status', status=1)
-    assert line.startswith('HANGS: ') and 'The heartbeat is silent for ' in line
-    assert '(GIL)' in line and ' 1 of 4 threads that serve was busy then.' in line
+    assert line.startswith('HANGS: ') and 'The heartbeat has been silent for ' in line
+    assert '(GIL)' in line and ' 1 of 4 workers was busy at the last sample.' in line
     asked.join()
     wait_for(lambda: not is_wrong(site), PATIENCE, 'its end')
 
@@ -73,7 +73,7 @@ def test_a_process_that_is_stopped(site):
     site.signal('SIGSTOP')
     wait_for(lambda: is_wrong(site), PATIENCE, 'its silence')
     _, line = lines_of(site, 'status', status=1)
-    assert line.startswith('STOPPED: ') and f'"kill -CONT {site.pid}" lets it go on' in line
+    assert line.startswith('STOPPED: ') and f'"kill -CONT {site.pid}" resumes it' in line
     site.signal('SIGCONT')
     wait_for(lambda: not is_wrong(site), PATIENCE, 'its end')
 
@@ -89,7 +89,7 @@ def test_a_clean_script_beside_a_living_site_and_an_orderly_stop_are_well(site, 
     run = site.run_directory_of(site.pid)
     assert site.end('SIGTERM') == -signal.SIGTERM
     lines = lines_of(site, 'status', status=0)
-    assert lines[0] == 'No process runs.'
+    assert lines[0] == 'No process is running.'
     assert lines[1].startswith(f'dead, not yet archived: {run} [stopped, ')
     assert lines[-1].startswith('last run of ') and '[stopped, ' in lines[-1]
     assert '[info] 1 dead run waits to be archived.' in site.tell('checks').stdout
@@ -106,7 +106,7 @@ def test_a_site_that_is_still_starting(site):
     wait_for((site.home / 'starts').exists, PATIENCE, 'the start')
     (line,) = lines_of(site, 'status', status=0)
     assert line.startswith(f'starting: pid {site.pid} ')
-    words = f'[info] The process {site.pid} is still starting: its checks have not run yet.'
+    words = f'[info] Process {site.pid} is still starting: its checks have not run yet.'
     assert words in lines_of(site, 'checks', status=0)
     os.mknod(site.home / 'go')
     site.wait_ready()

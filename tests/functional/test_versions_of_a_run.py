@@ -102,7 +102,7 @@ def test_while_zope_is_down_the_command_tells_what_the_last_run_recorded(site):
 def test_and_says_so_in_words(site):
     text = command(site, 'report')
     assert 'No process of this instance runs here. As of its start, ' in text
-    assert f', as the run {site.run} told last:' in text
+    assert f', recorded by the run {site.run}:' in text
     assert 'only a living process knows its requests' in text
     assert '\nNone.\n' not in text
 
@@ -135,7 +135,7 @@ def test_the_page_and_the_report_of_the_next_process(site):
 def test_in_the_first_seconds_the_overview_and_the_report_say_that_checks_run(site):
     if not site.running:
         site.start()
-    note = 'The checks are still running: what they find is not known yet.'
+    note = 'The checks are still running: there are no results yet.'
     wait_for(lambda: note not in site.get(f'{TAB}manage_main').text, what='the checks')
     site.get('/first_seconds')
     assert site.report()['sources']['checks']['running'] is True

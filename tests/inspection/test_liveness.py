@@ -1,6 +1,4 @@
-"""How a living run stands, by its files: hangs, a heartbeat that is silent, a process that is
-stopped.
-"""
+"""The state of a living run from its files: hangs, a silent heartbeat, a stopped process."""
 
 import itertools
 import os
@@ -29,7 +27,7 @@ STACK = b'Stack (most recent call first):\n  File "/site/gil.py", line 3 in keep
 
 
 class Living:
-    """A run of this very process; `beat` makes a sample of `age` seconds ago."""
+    """A run of this process; `beat` makes a sample that is `age` seconds old."""
 
     def __init__(self, path, **context):
         base = Base(path)
@@ -68,21 +66,21 @@ def run(tmp_path):
         each.directory.abandon()
 
 
-def test_all_is_well(run):
+def test_a_beating_process_is_running(run):
     living = run().beat(1.5).beat(0.5, in_flight=3, overdue=1)
     assert living.look() == liveness.Pulse(
         living.path.name, os.getpid(), 'running', None, NOW - 0.5
     )
 
 
-def test_without_a_black_box_nothing_is_known(run):
+def test_without_a_black_box_the_state_is_unknown(run):
     living = run()
     assert liveness.look(living.path, {}).state == 'unknown'
     (living.path / BLACKBOX).write_bytes(b'nonsense')
     assert liveness.look(living.path, {}).state == 'unknown'
 
 
-def test_one_that_starts_has_no_sample_yet(run):
+def test_a_starting_process_may_have_no_sample(run):
     living = run()
     living.recorder.stamp('serving', 0)
     assert (living.look().state, living.look().hang) == ('starting', None)
@@ -95,13 +93,13 @@ def test_a_script_is_never_starting(run):
     assert living.beat().look().state == 'running'
 
 
-def test_one_that_ends_is_not_silent(run):
+def test_an_ending_process_is_not_silent(run):
     living = run().beat(100.0)
     living.recorder.stamp('finished', NOW - 99)
     assert (living.look().state, living.look().hang) == ('ending', None)
 
 
-def test_all_workers_are_busy_for_too_long(run):
+def test_a_noted_hang_is_reported(run):
     living = run().beat(in_flight=4, overdue=4)
     living.recorder.stamp('hung_since', NOW - 77)
     living.recorder.note(note('hang', title=ALL_BUSY))
@@ -110,20 +108,20 @@ def test_all_workers_are_busy_for_too_long(run):
     assert seen.hang == liveness.Hang('hang', NOW - 77, ALL_BUSY, 4, 4)
 
 
-def test_what_has_dissolved_is_no_hang(run):
+def test_events_that_have_ended_are_not_reported(run):
     living = run().beat()
     for kind in ('hang', 'hang-ended', 'deadlock', 'deadlock-ended', 'spinning', 'spinning-ended'):
         living.recorder.note(note(kind, title='It was so.'))
     assert living.look().hang is None
 
 
-def test_a_hang_whose_note_was_pushed_out(run):
+def test_a_hang_without_its_note_is_reported(run):
     living = run().beat(overdue=2)
     living.recorder.stamp('hung_since', NOW - 77)
-    assert living.look().hang == liveness.Hang('hang', NOW - 77, 'It does not answer.', 2, 4)
+    assert living.look().hang == liveness.Hang('hang', NOW - 77, 'The site does not answer.', 2, 4)
 
 
-def test_a_deadlock_of_some_threads(run):
+def test_a_deadlock_is_reported_with_its_threads(run):
     living = run().beat()
     living.recorder.note(note('deadlock', after=60, title='Deadlock: a and b.'))
     for ident in (7, 8):
@@ -134,8 +132,8 @@ def test_a_deadlock_of_some_threads(run):
 
 
 @pytest.mark.parametrize('ident, is_grave', [(MAIN, True), (MAIN + 1, False)])
-def test_a_main_thread_that_spins(run, ident, is_grave):
-    """Another one may have much to do."""
+def test_only_a_spin_of_the_main_thread_is_a_hang(run, ident, is_grave):
+    """Another thread may simply have much to do."""
     living = run().beat()
     living.recorder.note(note('spinning', title='It spins.'))
     living.recorder.note(note('spinning', ident=ident))
@@ -143,7 +141,7 @@ def test_a_main_thread_that_spins(run, ident, is_grave):
     assert (hang is not None and (hang.kind, hang.summary) == ('spinning', 'It spins.')) == is_grave
 
 
-# -- a heartbeat that is silent --------------------------------------------------------------------
+# -- a silent heartbeat ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -163,19 +161,19 @@ def test_a_heartbeat_is_silent_after_some_intervals(run, interval, age, is_silen
     assert bool(hang) == is_silent
     if hang:
         assert (hang.kind, hang.since, hang.stuck, hang.serving) == ('silent', NOW - age, 1, 4)
-        assert hang.summary.endswith('as when C code holds the interpreter lock (GIL).')
+        assert hang.summary.endswith('for example because C code holds the interpreter lock (GIL).')
 
 
 @pytest.mark.parametrize('interval', [None, 'x', -1, True, 0.0])
-def test_of_an_older_release_the_samples_tell_the_interval(run, interval):
+def test_without_a_recorded_interval_it_comes_from_the_samples(run, interval):
     living = run(options={'sample-interval': interval}).beat(65.0).beat(45.0)
     assert living.look().hang is None
-    assert run().beat(45.0).look().hang.kind == 'silent', 'one sample tells of no interval'
+    assert run().beat(45.0).look().hang.kind == 'silent', 'one sample has no interval'
 
 
 @pytest.mark.parametrize('age, is_silent', [(2.0, False), (4.0, True)])
-def test_the_watchdog_has_fired(run, age, is_silent):
-    """Then the kernel has seen it, too; a mark that is outlived in a moment is no proof."""
+def test_after_the_watchdog_fired_three_intervals_are_silence(run, age, is_silent):
+    """The kernel confirms the silence then; a mark that the process survived does not count."""
     living = run(options={'sample-interval': 1.0}).beat(age)
     (living.path / 'watchdog.mark').write_bytes(STACK.ljust(1024, b'\0'))
     assert bool(living.look().hang) == is_silent
@@ -183,35 +181,35 @@ def test_the_watchdog_has_fired(run, age, is_silent):
     assert living.look().hang is None
 
 
-def test_where_the_thread_stands_that_has_the_lock(run):
+def test_the_frame_that_the_watchdog_dumped_is_named(run):
     living = run().beat(30.0, in_flight=1)
     living.recorder.begin('GET', '/keep_gil')
     (living.path / 'watchdog-0.mark').write_bytes(STACK.ljust(1024, b'\0'))
     assert living.look().hang.summary == (
-        'The heartbeat is silent for 30 sec, as when C code holds the interpreter lock (GIL); '
-        'GET /keep_gil stands in keep_gil (/site/gil.py:3).'
+        'The heartbeat has been silent for 30 sec, for example because C code holds the '
+        'interpreter lock (GIL); GET /keep_gil is in keep_gil (/site/gil.py:3).'
     )
 
 
-def test_a_clock_that_is_set_makes_no_hang_and_hides_none(run):
+def test_a_change_of_the_system_clock_neither_makes_nor_hides_a_hang(run):
     living = run().beat(0.5, time=NOW - 5000)
     assert living.look().hang is None
     living.beat(60.0, time=NOW + 5000)
     assert living.look().hang.kind == 'silent'
 
 
-def test_the_clock_of_another_boot_tells_nothing(run):
+def test_the_monotonic_clock_of_another_boot_is_not_compared(run):
     other = identity() | {'boot_id': 'another', 'host': 'elsewhere'}
     living = run(identity=other).beat(60.0, monotonic=5e6)
     hang = living.look().hang
-    assert hang.kind == 'silent' and 'cannot be seen from here' in hang.summary
+    assert hang.kind == 'silent' and 'this command cannot see whether' in hang.summary
 
 
-# -- a process that is stopped ---------------------------------------------------------------------
+# -- a stopped process -----------------------------------------------------------------------------
 
 
 def world(folder, *states):
-    """A system where the threads of this process are in these states."""
+    """A /proc in which the threads of this process are in these states."""
     proc = folder / 'proc'
     own, number = proc / str(os.getpid()), itertools.count(os.getpid())
     (proc / 'sys/kernel/random').mkdir(parents=True)
@@ -231,20 +229,20 @@ def world(folder, *states):
     'states, kind',
     [('TT', 'stopped'), ('t', 'stopped'), ('TS', 'silent'), ('SS', 'silent')],
 )
-def test_a_process_that_is_stopped_is_said_to_be(run, tmp_path, states, kind):
+def test_a_stopped_process_is_reported_as_stopped(run, tmp_path, states, kind):
     living = run().beat(30.0)
     seen = living.look(proc=world(tmp_path, *states))
     assert seen.hang.kind == kind and seen.state == ('stopped' if kind == 'stopped' else 'hanging')
     if kind == 'stopped':
-        assert f'(state T), as by SIGSTOP; "kill -CONT {os.getpid()}"' in seen.hang.summary
+        assert f'(state T), for example by SIGSTOP; "kill -CONT {os.getpid()}"' in seen.hang.summary
 
 
-def test_one_that_was_stopped_just_now_is_well(run, tmp_path):
-    """A tool that reads native stacks stops it for a moment."""
+def test_a_process_that_was_stopped_a_moment_ago_is_running(run, tmp_path):
+    """A tool that reads native stacks stops the process for a moment."""
     assert run().beat().look(proc=world(tmp_path, 'T')).hang is None
 
 
-def test_any_bytes_are_no_error(run):
+def test_random_bytes_in_the_black_box_raise_nothing(run):
     import random
 
     rng, living = random.Random(7), run().beat()
@@ -255,9 +253,9 @@ def test_any_bytes_are_no_error(run):
         living.look()
 
 
-def test_it_takes_no_time(run, monkeypatch):
-    """Whoever watches by it is not kept waiting by a process that hangs."""
-    monkeypatch.setattr(time, 'sleep', lambda seconds: pytest.fail('it waits'))
+def test_look_never_sleeps(run, monkeypatch):
+    """A process that hangs does not delay the monitoring."""
+    monkeypatch.setattr(time, 'sleep', lambda seconds: pytest.fail('look waits'))
     living = run().beat(60.0)
     assert living.look().hang
     assert not (living.path / 'questions').exists()

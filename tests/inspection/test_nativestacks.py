@@ -1,4 +1,4 @@
-"""Native stacks of the living: real processes, real tools, and tools that misbehave."""
+"""Native stacks of living processes: real processes, real tools, and tools that misbehave."""
 
 import contextlib
 import json
@@ -27,14 +27,16 @@ from Products.StabilityMonitor.inspection.nativestacks import NativeStacks
 from Products.StabilityMonitor.inspection.nativestacks import parse
 
 FOUND = nativestacks.find_tools()
-needs_linux = pytest.mark.skipif(sys.platform != 'linux', reason='native stacks are taken on Linux')
+needs_linux = pytest.mark.skipif(
+    sys.platform != 'linux', reason='native stacks are read only on Linux'
+)
 needs_pystack = pytest.mark.skipif('pystack' not in FOUND, reason='pystack is not installed here')
 needs_py_spy = pytest.mark.skipif('py-spy' not in FOUND, reason='py-spy is not installed here')
 pytestmark = needs_linux
 
 
 def state(pid):
-    """The kernel's letter for a process; '' when there is none or it only waits to be buried."""
+    """The state letter of a process; '' if it does not exist or is a zombie."""
     try:
         return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0].strip('ZX')
     except OSError:
@@ -42,7 +44,7 @@ def state(pid):
 
 
 def wardens(parent):
-    """The pids of its children that guard a tool."""
+    """The pids of its children that are wardens."""
     found = []
     for folder in Path('/proc').iterdir():
         try:
@@ -58,7 +60,7 @@ def wardens(parent):
 
 
 def readers(pid):
-    """The pids of the tools that read that process."""
+    """The pids of the tools that are reading that process."""
     return [
         folder.name
         for folder in Path('/proc').iterdir()
@@ -74,7 +76,7 @@ def _command_line(folder):
 
 
 class Target(Program):
-    """A process with eight threads; `ticks()` counts on as long as it is not stopped."""
+    """A process with eight threads; `ticks()` increases while the process is not stopped."""
 
     def __init__(self, what, folder):
         self.file = folder / 'ticks'
@@ -89,7 +91,7 @@ class Target(Program):
     def goes_on(self):
         before = self.ticks()
         return (
-            until(lambda: self.ticks() > before + 3, 'that the process goes on')
+            until(lambda: self.ticks() > before + 3, 'that the process continues')
             and state(self.pid) != 'T'
         )
 
@@ -109,7 +111,7 @@ def make_target(tmp_path):
 
 @pytest.fixture
 def fake(tmp_path):
-    """A tool that is a shell script: called as pystack is, so that $2 is the process."""
+    """A tool that is a shell script with the arguments of pystack: $2 is the process."""
 
     def make(script, name='pystack'):
         path = tmp_path / name
@@ -135,7 +137,7 @@ THREAD = (
 
 @needs_pystack
 class TestRealTool:
-    def test_the_gil_is_held_in_c_and_asked_from_outside(self, make_target):
+    def test_stacks_from_outside_show_the_c_frame_that_holds_the_gil(self, make_target):
         target = make_target('hold_the_gil')
         stacks = until(lambda: self._in_usleep(target), 'usleep on a stack')
         assert stacks.error == '' and 0 < stacks.ended <= time.time()
@@ -154,7 +156,7 @@ class TestRealTool:
         stacks = take(target.pid)
         return stacks if 'usleep' in stacks.result else None
 
-    def test_asked_from_inside_it_shows_all_threads(self):
+    def test_stacks_of_the_own_process_show_all_threads(self):
         done = run_python(PROGRAMS / 'native_asker.py', '20')
         said = json.loads(done.stdout.splitlines()[-1])
         functions = {
@@ -168,15 +170,15 @@ class TestRealTool:
             sum('pause' in names and '_bootstrap' not in names for names in functions.values()) == 1
         ), 'a C thread'
 
-    def test_no_such_process(self):
+    def test_a_process_that_does_not_exist_is_an_error(self):
         gone = Program('-c', '')
         gone.end()
         stacks = take(gone.pid, {'pystack': FOUND['pystack']})
-        assert stacks.error.startswith('pystack ended with code ') and stacks.error.endswith(
+        assert stacks.error.startswith('pystack ended with exit status ') and stacks.error.endswith(
             'the command line of gdb.'
         )
 
-    def test_a_process_that_was_stopped_before_stays_so(self, make_target):
+    def test_a_process_that_was_stopped_before_stays_stopped(self, make_target):
         target = make_target()
         os.kill(target.pid, signal.SIGSTOP)
         until(lambda: state(target.pid) == 'T')
@@ -184,18 +186,18 @@ class TestRealTool:
         until(lambda: state(target.pid) == 'T', 'the process to be stopped again')
 
     @pytest.mark.slow(30)
-    def test_ended_in_the_middle_many_times_the_process_goes_on(self, make_target):
-        """Killed at such moments, pystack leaves a SIGSTOP behind in about one case of thirty."""
+    def test_the_process_continues_after_the_tool_is_killed_many_times(self, make_target):
+        """Killed while it reads, pystack leaves a SIGSTOP behind in about one case of thirty."""
         target, in_time = make_target(), 0
         for _ in range(80):
             stacks = take(target.pid, seconds=random.uniform(0.02, 0.3))
             in_time += not stacks.error
             assert target.goes_on()
             assert not stacks.error or 'was ended after' in stacks.error
-        assert in_time < 70, 'it was hardly ever ended in the middle'
+        assert in_time < 70, 'the tool was almost never killed while it read'
 
     @pytest.mark.slow(30)
-    def test_the_warden_is_killed_many_times_and_the_process_goes_on(self, make_target):
+    def test_the_process_continues_after_the_warden_is_killed_many_times(self, make_target):
         target, killed = make_target(), 0
         for _ in range(30):
             stacks = NativeStacks(target.pid)
@@ -213,7 +215,7 @@ class TestRealTool:
 
 @needs_py_spy
 class TestSecondChoice:
-    """Where there is no pystack."""
+    """py-spy, where pystack is not installed."""
 
     def take(self, pid):
         return take(pid, {'py-spy': FOUND['py-spy']})
@@ -222,7 +224,7 @@ class TestSecondChoice:
         stacks = self.take(target.pid)
         return stacks if 'usleep' in stacks.result else None
 
-    def test_the_gil_is_held_in_c(self, make_target):
+    def test_the_c_frame_that_holds_the_gil_is_shown(self, make_target):
         target = make_target('hold_the_gil')
         stacks = until(lambda: self.in_usleep(target), 'usleep on a stack')
         threads = parse(stacks.result)
@@ -242,34 +244,36 @@ class TestSecondChoice:
         functions = [frame['function'] for frame in holder['frames']]
         assert functions.index('usleep') < functions.index('hold_the_gil'), 'innermost first'
 
-    def test_the_process_goes_on(self, make_target):
+    def test_the_process_continues_afterwards(self, make_target):
         target = make_target()
         assert self.take(target.pid).error == '' and target.goes_on()
 
-    def test_no_such_process(self, monkeypatch):
-        """The last it says is why, not where in itself."""
+    def test_a_process_that_does_not_exist_is_an_error(self, monkeypatch):
+        """The last line is the reason, not a line of the backtrace of the tool."""
         monkeypatch.setenv('RUST_BACKTRACE', '1')
         gone = Program('-c', '')
         gone.end()
         error = self.take(gone.pid).error
-        assert error.startswith('py-spy ended with code 1 and no threads; the last it said: ')
+        assert error.startswith(
+            'py-spy ended with exit status 1 and showed no threads; its last line: '
+        )
         assert 'No such file or directory' in error
 
 
 class TestLimits:
-    def test_a_tool_that_hangs(self, fake):
+    def test_a_tool_that_hangs_is_ended(self, fake):
         stacks = take(os.getpid(), fake('echo some words; sleep 600'), seconds=3)
         assert stacks.error.startswith('pystack was ended after 3 s') and 'gdb' in stacks.error
         assert stacks.result == 'some words\n'
 
-    def test_one_that_stops_the_process_and_hangs(self, fake, make_target):
+    def test_the_process_continues_after_a_tool_that_stops_it_and_hangs(self, fake, make_target):
         target = make_target()
         stacks = NativeStacks(target.pid, tools=fake('kill -STOP $2; sleep 600'), seconds=3)
         stacks.start()
         until(lambda: state(target.pid) == 'T')
         assert stacks.wait(30) and target.goes_on()
 
-    def test_one_that_stops_the_very_process_that_asks(self, fake, tmp_path):
+    def test_the_asking_process_continues_after_a_tool_that_stops_it(self, fake, tmp_path):
         tool = fake('kill -STOP $2; sleep 600')['pystack'][0]
         with Program(PROGRAMS / 'native_asker.py', '3', tool) as asker:
             until(lambda: state(asker.pid) == 'T')
@@ -277,50 +281,50 @@ class TestLimits:
         said = json.loads(asker.said.splitlines()[-1])
         assert said['error'].startswith('pystack was ended after')
 
-    def test_one_that_leaves_the_process_stopped(self, fake, make_target):
+    def test_the_process_continues_after_a_tool_that_leaves_it_stopped(self, fake, make_target):
         target = make_target()
         take(target.pid, fake(f'kill -STOP $2; {THREAD}'))
         assert target.goes_on()
 
-    def test_one_that_closes_its_output_and_hangs(self, fake):
+    def test_a_tool_that_closes_its_output_and_hangs_is_ended(self, fake):
         assert (
             'was ended after'
             in take(os.getpid(), fake('exec >&- 2>&-; sleep 600'), seconds=0.3).error
         )
 
-    def test_a_child_of_it_that_keeps_the_output_open_is_not_waited_for(self, fake, tmp_path):
+    def test_a_child_of_the_tool_that_keeps_the_output_open_is_not_waited_for(self, fake, tmp_path):
         stacks = take(os.getpid(), fake(f'sleep 600 & echo $! > {tmp_path}/child\n{THREAD}'))
         assert stacks.error == '' and len(parse(stacks.result)) == 1
         until(lambda: not state(int((tmp_path / 'child').read_text())))
 
-    def test_much_is_cut_and_the_rest_not_waited_for(self, fake):
+    def test_long_output_is_cut(self, fake):
         stacks = take(
             os.getpid(), fake(f'{THREAD}; head -c 3000000 /dev/zero | tr "\\0" x'), most=1000
         )
         assert len(stacks.result) == 1000 and len(parse(stacks.result)) == 1 and stacks.error == ''
 
-    def test_endless_garbage(self, fake):
+    def test_endless_output_is_cut(self, fake):
         stacks = take(os.getpid(), fake('yes'), seconds=3, most=5000)
         assert 'was ended after' in stacks.error and len(stacks.result) == 5000
 
-    def test_progress_while_it_lasts(self, fake, tmp_path):
+    def test_words_show_the_progress(self, fake, tmp_path):
         stacks = NativeStacks(
             1,
             tools=fake(f'touch {tmp_path}/runs; while [ ! -e {tmp_path}/go ]; do sleep .01; done'),
         )
-        assert stacks.words == 'not begun' and stacks.progress is None
+        assert stacks.words == 'not started' and stacks.progress is None
         stacks.start()
         until((tmp_path / 'runs').exists)
         assert stacks.running and stacks.words.startswith('pystack reads process 1, ')
         (tmp_path / 'go').touch()
-        assert stacks.wait(20) and stacks.words == 'over' and not stacks.running
+        assert stacks.wait(20) and stacks.words == 'finished' and not stacks.running
 
 
 class TestFailures:
-    def test_no_tool(self):
+    def test_without_a_tool_the_error_says_what_to_install(self):
         stacks = take(os.getpid(), {})
         assert (
-            stacks.error.startswith('There is no pystack here.') and 'command lines' in stacks.error
+            stacks.error.startswith('pystack is not installed.') and 'command lines' in stacks.error
         )
 
     @pytest.mark.parametrize(
@@ -332,17 +336,19 @@ class TestFailures:
             ('kill -SEGV $$', -11, 'nothing'),
         ],
     )
-    def test_it_fails(self, fake, script, code, last):
+    def test_the_error_of_a_failed_tool_has_its_exit_status_and_last_line(
+        self, fake, script, code, last
+    ):
         assert take(os.getpid(), fake(script)).error == (
-            f'pystack ended with code {code} and no threads; the last it said: {last}. Use the '
-            'command line of gdb.'
+            f'pystack ended with exit status {code} and showed no threads; its last line: {last}. '
+            'Use the command line of gdb.'
         )
 
     @pytest.mark.parametrize('program', ['/nowhere/pystack', '/etc/passwd'])
-    def test_it_cannot_be_started(self, program):
-        assert 'ended with code 127' in take(os.getpid(), {'pystack': (program,)}).error
+    def test_a_tool_that_cannot_be_started_has_exit_status_127(self, program):
+        assert 'ended with exit status 127' in take(os.getpid(), {'pystack': (program,)}).error
 
-    def test_a_second_tool_is_asked_when_the_first_fails(self, fake):
+    def test_the_second_tool_is_used_when_the_first_fails(self, fake):
         stacks = take(os.getpid(), fake('exit 1') | fake(THREAD, 'py-spy'))
         assert stacks.error == '' and len(parse(stacks.result)) == 1
 
@@ -350,13 +356,13 @@ class TestFailures:
         'scope, who',
         [
             ('0', 'root, or the user that the process runs as (kernel.yama.ptrace_scope is 0)'),
-            ('1', 'root; for others only the button in the Control Panel'),
+            ('1', 'root; other users only with the button in the Control Panel'),
             ('2', 'root (kernel.yama.ptrace_scope is 2)'),
-            ('3', 'nobody, until the machine is started'),
-            (None, '(kernel.yama.ptrace_scope is not there)'),
+            ('3', 'no user, until the machine is booted'),
+            (None, '(kernel.yama.ptrace_scope is not available)'),
         ],
     )
-    def test_it_may_not_attach(self, fake, yama, scope, who):
+    def test_a_refused_attach_says_who_may(self, fake, yama, scope, who):
         stacks = take(
             os.getpid(), fake('echo "Operation not permitted" >&2; exit 1'), proc=yama(scope)
         )
@@ -365,28 +371,28 @@ class TestFailures:
             and who in stacks.error
         )
 
-    def test_a_process_that_has_changed_its_user(self, yama):
+    def test_only_root_may_attach_to_a_process_that_has_changed_its_user(self, yama):
         proc = Path(yama('0'))
         (proc / '7').mkdir()
         (proc / '7' / 'status').write_text('Name:\tpython\nUid:\t33\t33\t33\t33\n')
-        assert 'root, for the process has changed its user' in nativestacks.what_is_needed(
+        assert 'root, because the process has changed its user' in nativestacks.what_is_needed(
             7, str(proc)
         ) or (os.geteuid() != 0)
 
-    def test_one_at_a_time(self, fake, tmp_path):
+    def test_only_one_runs_at_a_time(self, fake, tmp_path):
         hanging = fake(f'while [ ! -e {tmp_path}/go ]; do sleep .01; done; {THREAD}')
         first, second = NativeStacks(1, tools=hanging), NativeStacks(1, tools=hanging)
         assert first.start() and not second.start() and not first.start()
-        assert second.error == 'Native stacks are being taken already. Wait until that is over.'
+        assert second.error == 'Native stacks are being read already. Wait until that has finished.'
         pid = os.fork()
-        if pid == 0:  # what was under way is the parent's
+        if pid == 0:  # the running job belongs to the parent
             os._exit(not NativeStacks(1, tools={}).start())
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
         (tmp_path / 'go').touch()
         assert first.wait(20) and first.error == ''
         assert take(1, hanging).error == ''
 
-    def test_no_thread_can_be_had(self, monkeypatch):
+    def test_a_thread_that_cannot_start_is_an_error(self, monkeypatch):
         def refuse(thread):
             raise RuntimeError("can't start new thread")
 
@@ -398,20 +404,20 @@ class TestFailures:
 
 
 class TestTheChild:
-    def test_it_inherits_no_descriptor(self, fake, tmp_path):
+    def test_the_child_inherits_no_descriptor(self, fake, tmp_path):
         with open(tmp_path / 'database', 'w') as file:
             os.set_inheritable(file.fileno(), True)
             stacks = take(os.getpid(), fake('ls -l /proc/self/fd'))
         assert 'database' not in stacks.result and '/dev/null' in stacks.result
 
-    def test_it_asks_no_network_for_symbols(self, fake, monkeypatch):
+    def test_the_child_loads_no_symbols_from_the_network(self, fake, monkeypatch):
         monkeypatch.setenv('DEBUGINFOD_URLS', 'https://symbols.invalid/')
         assert 'DEBUGINFOD' not in take(os.getpid(), fake('env')).result
 
-    def test_a_process_with_many_descriptors(self, fake):
+    def test_it_works_in_a_process_with_many_descriptors(self, fake):
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if hard < 2000:
-            pytest.skip('not so many descriptors are allowed here')
+            pytest.skip('this system does not allow 2000 descriptors')
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2000), hard))
         many = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
         try:
@@ -421,7 +427,7 @@ class TestTheChild:
                 os.close(descriptor)
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
-    def test_it_leaves_nothing_behind(self, fake):
+    def test_no_process_thread_or_descriptor_is_left(self, fake):
         take(os.getpid(), fake(THREAD))
         before, threads = held(), threading.active_count()
         for _ in range(5):
@@ -430,7 +436,7 @@ class TestTheChild:
         assert wardens(os.getpid()) == []
 
     @pytest.mark.parametrize('end', ['SIGKILL', 'SIGTERM'])
-    def test_it_does_not_outlive_the_server(self, fake, tmp_path, end):
+    def test_the_child_does_not_outlive_the_server(self, fake, tmp_path, end):
         tool = fake(f'echo $$ > {tmp_path}/new; mv {tmp_path}/new {tmp_path}/tool; sleep 600')[
             'pystack'
         ][0]
@@ -446,7 +452,7 @@ class TestTheChild:
 
 @pytest.fixture
 def yama(tmp_path):
-    """The folder of a recorded /proc with this ptrace_scope, None for a kernel without Yama."""
+    """The folder of a fake /proc with this ptrace_scope; None is a kernel without Yama."""
 
     def make(scope):
         folder = tmp_path / 'proc' / 'sys' / 'kernel' / 'yama'
@@ -467,7 +473,7 @@ class TestYama:
 
         return calls, take(pid, fake(f'cat /proc/$PPID/stat\n{THREAD}'), proc=proc, prctl=prctl)
 
-    def test_the_child_is_admitted_and_then_nobody(self, fake, yama):
+    def test_the_child_may_trace_only_while_it_runs(self, fake, yama):
         calls, stacks = self.take(fake, yama('1'), os.getpid())
         warden = int(stacks.result.split()[0])
         assert [call[:2] for call in calls] == [(0x59616D61, warden), (0x59616D61, 0)]
@@ -476,7 +482,7 @@ class TestYama:
             'what this kernel answers'
         )
 
-    def test_also_after_a_failure(self, fake, yama):
+    def test_the_permission_is_withdrawn_after_a_failure(self, fake, yama):
         calls = []
         take(
             os.getpid(),
@@ -488,15 +494,15 @@ class TestYama:
         assert len(calls) == 2 and calls[-1][1] == 0
 
     @pytest.mark.parametrize('scope', ['0', '2', '3', None])
-    def test_nobody_is_admitted_without_need(self, fake, yama, scope):
+    def test_no_permission_is_given_if_yama_does_not_need_it(self, fake, yama, scope):
         assert self.take(fake, yama(scope), os.getpid())[0] == []
 
-    def test_nor_for_another_process(self, fake, yama):
+    def test_no_permission_is_given_for_another_process(self, fake, yama):
         assert self.take(fake, yama('1'), 1)[0] == []
 
 
 class TestTools:
-    def test_beside_the_executable_first(self, fake, tmp_path):
+    def test_tools_next_to_the_executable_come_first(self, fake, tmp_path):
         (tmp_path / 'bin').mkdir()
         fake('exit 0'), fake('exit 0', 'py-spy')
         shutil.copy(tmp_path / 'pystack', tmp_path / 'bin')
@@ -506,8 +512,8 @@ class TestTools:
         }
 
     @needs_pystack
-    def test_importable_only(self, make_target):
-        """As in a buildout, where a package is on sys.path of the server and nowhere else."""
+    def test_a_tool_that_is_only_importable_is_found(self, make_target):
+        """As in a buildout, where a package is only on sys.path of the server."""
         pytest.importorskip('pystack')
         tools = nativestacks.find_tools('/nowhere/python', '')
         assert set(tools) == {'pystack'} and tools['pystack'][0] == '/usr/bin/env'
@@ -516,15 +522,15 @@ class TestTools:
         )
         assert take(make_target().pid, {'pystack': started}).error == ''
 
-    def test_none(self, monkeypatch):
+    def test_no_tool_is_found(self, monkeypatch):
         monkeypatch.setattr(nativestacks.importlib.util, 'find_spec', lambda name: None)
         assert nativestacks.find_tools('/nowhere/python', '') == {}
 
-    def test_another_system(self, monkeypatch):
+    def test_other_systems_have_no_tools(self, monkeypatch):
         monkeypatch.setattr(sys, 'platform', 'freebsd14')
         assert nativestacks.find_tools() == {}
 
-    def test_command_lines(self, monkeypatch):
+    def test_command_lines_name_each_tool(self, monkeypatch):
         monkeypatch.setattr(nativestacks, 'find_tools', dict)
         lines = dict(nativestacks.command_lines(4711, '/opt/my zope/bin/python'))
         assert list(lines.values()) == [
@@ -561,7 +567,7 @@ Traceback for thread 14 [] (most recent call last):
 * - Unable to merge native stack due to insufficient native information - *
     (Python) File "Script (Python)", line 3, in page
 """
-#: What py-spy 0.4.3 says, shortened, of a thread that computes, and of one that holds the
+#: The output of py-spy 0.4.3, shortened: a thread that computes, and a thread that holds the
 #: interpreter lock in C.
 PYSPY = """\
 Process 9: /srv/zope/bin/python t.py
@@ -586,7 +592,7 @@ Thread 14 (idle): "Thread-7 (hold_the_gil)"
 
 
 class TestParse:
-    def test_pystack(self):
+    def test_parse_reads_the_output_of_pystack(self):
         first, second = parse(PYSTACK)
         assert (first['native_id'], first['name'], first['holds_gil']) == (13, 'waitress (1)', True)
         assert first['frames'] == [
@@ -624,7 +630,7 @@ class TestParse:
             ('Script (Python)', 'page')
         ]
 
-    def test_py_spy(self):
+    def test_parse_reads_the_output_of_py_spy(self):
         first, second = parse(PYSPY)
         assert (first['native_id'], first['name'], first['holds_gil']) == (13, 'Thread-1 (w)', True)
         assert (second['native_id'], second['name'], second['holds_gil']) == (
@@ -649,10 +655,10 @@ class TestParse:
         ]
 
     @pytest.mark.parametrize('text', ['', '\x00', 'Thread', '    (C) File', 'a\n' * 1000])
-    def test_anything_else(self, text):
+    def test_parse_ignores_other_text(self, text):
         assert parse(text) == []
 
     @pytest.mark.parametrize('text', [PYSTACK, PYSPY])
-    def test_text_that_is_cut_anywhere(self, text):
+    def test_parse_accepts_text_that_is_cut_anywhere(self, text):
         for length in range(len(text)):
             assert len(parse(text[:length])) <= 2

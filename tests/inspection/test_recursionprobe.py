@@ -1,6 +1,4 @@
-"""The recursion probe: its word against real threads, and children that die, hang, lie or are left
-alone.
-"""
+"""The recursion probe, compared with real threads, and with children that die, hang or lie."""
 
 import ast
 import contextlib
@@ -32,9 +30,9 @@ from Products.StabilityMonitor.inspection.recursionresult import finding
 from Products.StabilityMonitor.model import options
 from Products.StabilityMonitor.system.childprocess import python_command
 
-pytestmark = pytest.mark.skipif(os.name != 'posix', reason='the children need what POSIX gives')
+pytestmark = pytest.mark.skipif(os.name != 'posix', reason='the children need POSIX')
 linux = pytest.mark.skipif(
-    not sys.platform.startswith('linux'), reason='prctl and /proc are of Linux'
+    not sys.platform.startswith('linux'), reason='only Linux has prctl and /proc'
 )
 watched_by_python = sys.version_info >= (3, 14)
 small_stacks_die = pytest.mark.skipif(
@@ -53,9 +51,7 @@ def said(child):
 
 @pytest.fixture
 def stub(tmp_path):
-    """An executable that is no Python: `stub(script)`; its $5 is the size of the stack that is
-    asked for.
-    """
+    """`stub(script)` makes an executable that is not a Python; $5 is the requested stack size."""
 
     def make(script):
         path = tmp_path / 'python-stub'
@@ -66,7 +62,7 @@ def stub(tmp_path):
     return make
 
 
-# -- against reality -------------------------------------------------------------------------------
+# -- compared with reality -------------------------------------------------------------------------
 
 THREAD = """
 import os, sys, threading
@@ -92,7 +88,7 @@ def real_thread(size, limit):
 
 @small_stacks_die
 @pytest.mark.parametrize('limit', [500, 1000, 2000])
-def test_its_word_agrees_with_a_real_thread(limit):
+def test_the_result_agrees_with_a_real_thread(limit):
     result = probe(16 << 20, limit)
     assert result.error == '' and result.survives and STEP < result.smallest <= 16 << 20
     assert (result.ways, result.signal) == (('sorted with a key',), 'SIGSEGV')
@@ -102,7 +98,7 @@ def test_its_word_agrees_with_a_real_thread(limit):
 
 
 @small_stacks_die
-def test_a_stack_that_is_too_small_and_the_one_that_would_do():
+def test_a_stack_that_is_too_small_dies_and_the_smallest_one_survives():
     result = probe(2 * STEP, 1000)
     assert not result.survives and result.error == ''
     assert result.ways[0] == 'sorted with a key' and len(result.ways) > 5
@@ -112,9 +108,9 @@ def test_a_stack_that_is_too_small_and_the_one_that_would_do():
 
 
 def test_every_way_recurses_to_the_limit():
-    """A way that ended otherwise would prove nothing.
+    """A way that ended differently would prove nothing.
 
-    Python 3.14 knows no limit but the end of the stack, which what is nested must reach.
+    In Python 3.14 the only limit is the end of the stack, so the nesting must reach it.
     """
     lines, status = said(program(2 << 20 if watched_by_python else LARGEST))
     assert status == 0 and lines[-1] == 'survived'
@@ -123,7 +119,7 @@ def test_every_way_recurses_to_the_limit():
 
 
 @small_stacks_die
-def test_the_limit_in_force_here_is_the_usual_one():
+def test_the_default_limit_is_the_limit_of_this_process():
     assert probe(16 << 20).recursion_limit == sys.getrecursionlimit()
 
 
@@ -131,7 +127,7 @@ def test_the_limit_in_force_here_is_the_usual_one():
 
 
 class Children:
-    """Dies with less than `enough`; the way `weak` also with less than `weak_enough`."""
+    """A child dies with less stack than `enough`; the way `weak` with less than `weak_enough`."""
 
     python = ''
 
@@ -150,7 +146,7 @@ class Children:
     'enough', [1, STEP, STEP + 1, 7 * STEP, 8 * STEP - 5, 39 * STEP, 100 * STEP, LARGEST]
 )
 @pytest.mark.parametrize('size', [STEP, STEP + 4096, 3 * STEP, 128 * STEP, LARGEST, 4 * LARGEST])
-def test_the_least_size_is_found(enough, size):
+def test_the_smallest_size_is_found(enough, size):
     children, progress = Children(enough), []
     found = recursionexperiment._look(children, size, lambda *word: progress.append(word))
     least = max(STEP, -(-enough // STEP) * STEP)
@@ -162,19 +158,19 @@ def test_the_least_size_is_found(enough, size):
     assert len(children.tried) < 24
 
 
-def test_none_is_enough():
+def test_smallest_is_0_if_no_size_is_enough():
     found = recursionexperiment._look(Children(LARGEST + 1), 8 << 20, lambda *word: None)
     assert (found['survives'], found['smallest']) == (False, 0)
     found = recursionexperiment._look(Children(10 * LARGEST), 4 * LARGEST, lambda *word: None)
     assert (found['survives'], found['smallest']) == (False, 0)
 
 
-def test_a_size_that_the_system_refuses_is_too_small():
+def test_a_size_that_the_system_refuses_counts_as_too_small():
     found = recursionexperiment._look(Children(1, refused=2 * STEP), 8 << 20, lambda *word: None)
     assert found == {'survives': True, 'smallest': 2 * STEP, 'ways': (), 'signal': ''}
 
 
-def test_all_ways_that_die_are_named():
+def test_all_ways_that_kill_are_named():
     class Weak(Children):
         def die(self, size, names, refusal=False):
             return next(((name, 'SIGSEGV') for name in names if 'json' in name), None)
@@ -199,19 +195,19 @@ def test_all_ways_that_die_are_named():
         ('kill -SEGV $$', 'did not answer'),
     ],
 )
-def test_what_is_no_answer(stub, script, words):
+def test_an_unusable_answer_of_a_child_is_an_error(stub, script, words):
     result = probe(1 << 20, 1000, executable=stub(script))
     assert words in result.error and result.error.endswith('.')
     assert (result.survives, result.smallest, result.ways) == (False, 0, ())
     assert finding(result).severity.code == 'info' and words in finding(result).detail
 
 
-def test_a_size_that_is_not_known():
+def test_an_unknown_stack_size_is_an_error():
     assert 'not known' in probe(0, 1000).error
 
 
-def test_the_lost_status_of_a_death(stub):
-    """Other code has reaped the child: the last word tells what happened."""
+def test_a_death_is_recognised_without_its_exit_status(stub):
+    """Other code has reaped the child: its last line shows what happened."""
     script = 'echo "python 1"; echo "way map"; [ $5 -lt 262144 ] || echo survived; exit 0'
     result = probe(8 << 20, 1000, executable=stub(script))
     assert (result.survives, result.smallest, result.ways, result.signal) == (
@@ -223,7 +219,7 @@ def test_the_lost_status_of_a_death(stub):
 
 
 @small_stacks_die
-def test_a_process_that_ignores_sigchld():
+def test_the_probe_works_in_a_process_that_ignores_sigchld():
     code = (
         'import signal\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\n'
         'from Products.StabilityMonitor.inspection.recursionexperiment import probe\n'
@@ -245,12 +241,12 @@ def test_an_embedding_server_is_not_started(monkeypatch, tmp_path, name):
     assert not started.exists()
 
 
-def test_another_python_than_this_one_is_not_believed(monkeypatch, stub):
+def test_the_answer_of_another_python_is_an_error(monkeypatch, stub):
     monkeypatch.setattr(sys, 'executable', stub('echo "python 2.3.5"; echo survived'))
-    assert 'did not answer as this Python' in probe(1 << 20, 1000).error
+    assert 'did not answer like this Python' in probe(1 << 20, 1000).error
 
 
-def test_an_executable_that_is_not_there(tmp_path):
+def test_a_missing_executable_is_an_error(tmp_path):
     assert (
         'No child could be started'
         in probe(1 << 20, 1000, executable=str(tmp_path / 'python')).error
@@ -258,7 +254,7 @@ def test_an_executable_that_is_not_there(tmp_path):
 
 
 def ended(pid):
-    """Gone, or waiting to be reaped by whoever inherited it."""
+    """Whether the process is gone, or a zombie that its new parent has not reaped."""
     try:
         return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] == 'Z'
     except OSError:
@@ -266,7 +262,7 @@ def ended(pid):
 
 
 @linux
-def test_a_child_that_hangs_is_ended_in_time_and_reaped(stub, tmp_path):
+def test_a_child_that_hangs_is_killed_in_time_and_reaped(stub, tmp_path):
     result = probe(
         1 << 20, 1000, executable=stub(f'echo $$ > {tmp_path}/pid; exec sleep 1000'), time_limit=3
     )
@@ -279,7 +275,7 @@ def made(size, limit=1000, **named):
 
 
 @linux
-def test_to_stop_ends_the_child_at_once(stub, tmp_path):
+def test_stop_kills_the_child_at_once(stub, tmp_path):
     pid = tmp_path / 'pid'
     probe = made(
         1 << 20, executable=stub(f'echo $$ > {pid}.new; mv {pid}.new {pid}; exec sleep 1000')
@@ -289,16 +285,16 @@ def test_to_stop_ends_the_child_at_once(stub, tmp_path):
     assert not probe.start()  # one at a time
     probe.stop()
     until(lambda: not probe.running, 'the end of the probe')
-    assert probe.error == 'It was stopped.' and probe.result.error == probe.error
+    assert probe.error == 'The probe was stopped.' and probe.result.error == probe.error
     assert not Path(f'/proc/{int(pid.read_text())}').exists()
 
 
-# -- what a child is given and leaves --------------------------------------------------------------
+# -- what a child inherits and leaves --------------------------------------------------------------
 
 
 @pytest.fixture
 def full_pipe():
-    """A pipe that nobody reads: a child that has prepared itself waits for room in it, for ever."""
+    """A full pipe that is never read: a child blocks when it writes its first line."""
     reader, writer = os.pipe()
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
     os.set_blocking(writer, False)
@@ -314,7 +310,7 @@ def full_pipe():
 @linux
 @pytest.mark.parametrize('signals', ['usual', 'blocked', 'ignored'])
 def test_the_kernel_ends_a_child_that_takes_too_long(full_pipe, signals):
-    """Whatever the server does with its signals, and even if it is dead or stuck itself."""
+    """This does not depend on the signals of the server, nor on whether it is dead or stuck."""
     before = signal.pthread_sigmask(
         signal.SIG_BLOCK, [signal.SIGALRM] if signals == 'blocked' else []
     )
@@ -331,7 +327,7 @@ def test_the_kernel_ends_a_child_that_takes_too_long(full_pipe, signals):
 
 @linux
 def test_a_child_ends_with_the_server(full_pipe):
-    """The server is killed; the child waits in a pipe, with an hour left of its time."""
+    """The server is killed; the child is blocked in a pipe and has an hour left."""
     read, write = os.pipe()
     server = os.fork()
     if not server:
@@ -347,13 +343,13 @@ def test_a_child_ends_with_the_server(full_pipe):
 
 
 @linux
-def test_a_child_whose_server_died_before_it_looked():
+def test_a_child_with_another_parent_ends_itself():
     child = run_python('-I', '-S', PROGRAM, 1 << 20, 1000, 20, 1)
     assert (child.returncode, child.stdout) == (1, '')
 
 
 @linux
-def test_a_child_keeps_no_volume_busy(full_pipe, tmp_path):
+def test_a_child_runs_in_the_root_directory(full_pipe, tmp_path):
     command = python_command(sys.executable, PROGRAM, 1 << 20, 1000, 3600, os.getpid())
     child = subprocess.Popen(list(map(str, command)), stdout=full_pipe, cwd=tmp_path)
     try:
@@ -383,7 +379,7 @@ def test_a_death_leaves_no_core_file(tmp_path):
     assert status == other.returncode == -signal.SIGSEGV
     assert list((tmp_path / 'ours').iterdir()) == []
     if not list((tmp_path / 'other').iterdir()):
-        pytest.skip('core files are not left in the working directory here, for no process')
+        pytest.skip('this system writes no core files into the working directory')
 
 
 def kernel_log():
@@ -396,7 +392,10 @@ def kernel_log():
 @pytest.mark.root
 def test_a_death_leaves_no_line_in_the_kernel_log(tmp_path, monkeypatch):
     ours, other = (tmp_path / f'{kind}{os.getpid()}' for kind in ('ours', 'other'))
-    for name in (ours, other):  # the log names the executable, and the thread by number
+    for name in (
+        ours,
+        other,
+    ):  # the log has the name of the executable and the number of the thread
         name.symlink_to(Path(sys.executable).resolve())
     monkeypatch.setattr(sys, 'executable', str(ours))
     assert said(program(STEP))[1] == -signal.SIGSEGV
@@ -408,7 +407,7 @@ def test_a_death_leaves_no_line_in_the_kernel_log(tmp_path, monkeypatch):
         pytest.skip('this kernel logs no faults, or too many came at once')
 
 
-def test_the_program_needs_nothing_of_ours():
+def test_the_program_imports_only_the_standard_library():
     tree = ast.parse(PROGRAM.read_text('utf-8'))
     imported = {
         alias.name
@@ -420,7 +419,7 @@ def test_the_program_needs_nothing_of_ours():
     assert not [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
 
 
-def test_an_import_does_nothing():
+def test_an_import_starts_no_probe():
     code = (
         'import sys, threading, faulthandler, subprocess\n'
         'limit = sys.getrecursionlimit()\nsubprocess.Popen = threading.Thread.start = None\n'
@@ -442,7 +441,7 @@ def finished(probe):
     return probe.result
 
 
-def test_the_background_shows_its_progress(stub, tmp_path):
+def test_the_background_probe_shows_its_progress(stub, tmp_path):
     go = tmp_path / 'go'
     probe = made(8 << 20, executable=stub(f'while [ ! -e {go} ]; do sleep 0.01; done; {THRESHOLD}'))
     assert probe.progress is None and probe.result is None and not probe.running
@@ -456,7 +455,7 @@ def test_the_background_shows_its_progress(stub, tmp_path):
     assert finished(probe).survives
 
 
-def test_only_one_of_many_starts(stub):
+def test_only_one_of_many_simultaneous_starts_succeeds(stub):
     probe = made(1 << 20, executable=stub('exec sleep 1000'))
     answers, gate = [], threading.Barrier(8)
     threads = [
@@ -472,7 +471,7 @@ def test_only_one_of_many_starts(stub):
     assert sorted(answers) == [False] * 7 + [True]
 
 
-def test_a_failure_of_the_probe_itself_is_said(monkeypatch):
+def test_a_failure_of_the_probe_itself_is_an_error(monkeypatch):
     monkeypatch.setattr(recursionexperiment, 'probe', lambda *args, **how: 1 / 0)
     probe = made(1 << 20)
     assert probe.start()
@@ -480,7 +479,7 @@ def test_a_failure_of_the_probe_itself_is_said(monkeypatch):
     assert probe.error == 'The probe itself failed: ZeroDivisionError: division by zero.'
 
 
-def test_a_system_without_threads_left(monkeypatch):
+def test_a_probe_whose_thread_cannot_start_is_an_error(monkeypatch):
     def start(thread):
         raise RuntimeError("can't start new thread")
 
@@ -489,7 +488,7 @@ def test_a_system_without_threads_left(monkeypatch):
     assert not probe.start() and "can't start" in probe.error and not probe.running
 
 
-def test_a_result_is_kept_for_the_same_question_only(stub, tmp_path, monkeypatch):
+def test_a_result_is_kept_only_for_the_same_python_stack_and_limit(stub, tmp_path, monkeypatch):
     file = tmp_path / 'probe.json'
     probe = made(8 << 20, file=file, executable=stub(THRESHOLD))
     assert probe.load() is None
@@ -518,7 +517,7 @@ def test_a_result_is_kept_for_the_same_question_only(stub, tmp_path, monkeypatch
         {'result': {'survives': 1}},
     ],
 )
-def test_a_damaged_file_is_no_result(tmp_path, damage):
+def test_a_damaged_file_counts_as_no_result(tmp_path, damage):
     file = tmp_path / 'probe.json'
     recursionresult.keep(
         file, ProbeResult(8 << 20, 1000, True, ('map',), 'SIGSEGV', 1 << 20, 'x', 1.5)
@@ -535,7 +534,7 @@ def test_a_damaged_file_is_no_result(tmp_path, damage):
     assert recursionresult.read(file, 8 << 20, 1000) is None
 
 
-def test_errors_are_not_kept_and_a_full_disk_harms_nothing(stub, tmp_path):
+def test_errors_are_not_kept_and_a_full_disk_is_not_an_error(stub, tmp_path):
     probe = made(1 << 20, file=tmp_path / 'probe.json', executable=stub('exit 1'))
     probe.start()
     assert finished(probe).error and not (tmp_path / 'probe.json').exists()
@@ -544,7 +543,7 @@ def test_errors_are_not_kept_and_a_full_disk_harms_nothing(stub, tmp_path):
     assert finished(probe).survives and probe.error == ''
 
 
-# -- what is said of it ----------------------------------------------------------------------------
+# -- the finding -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -557,7 +556,7 @@ def test_errors_are_not_kept_and_a_full_disk_harms_nothing(stub, tmp_path):
         (False, 0, 'critical'),
     ],
 )
-def test_severities(survives, smallest, severity):
+def test_the_severity_follows_from_the_spare_stack(survives, smallest, severity):
     found = finding(ProbeResult(8 << 20, 1000, survives, ('map',), 'SIGSEGV', smallest))
     assert (found.id, found.severity.code) == ('recursion-probe', severity)
     assert bool(found.action) == (severity != 'ok')
@@ -566,13 +565,13 @@ def test_severities(survives, smallest, severity):
 
 
 @pytest.mark.parametrize('smallest', [STEP, 3 << 20, 5 << 20, LARGEST])
-def test_the_advice_can_be_written_as_it_stands_and_is_enough(smallest):
+def test_the_advised_option_is_valid_and_large_enough(smallest):
     action = str(finding(ProbeResult(STEP, 1000, False, ('map',), '', smallest)).action)
     advised = options.bytecount(re.search(r'"thread-stack-size (\w+)"', action)[1])
     assert finding(ProbeResult(advised, 1000, True, (), '', smallest)).severity.code == 'ok'
 
 
-def test_no_stack_is_large_enough():
+def test_if_no_stack_is_large_enough_the_advice_is_a_lower_limit():
     assert 'setrecursionlimit' in str(
         finding(ProbeResult(8 << 20, 10**6, False, ('map',) * 5, '', 0)).action
     )

@@ -1,4 +1,4 @@
-"""An action says which of its pieces are code, and reads as one text."""
+"""An action marks which of its pieces are code, and has a text form."""
 
 import ast
 from pathlib import Path
@@ -12,7 +12,7 @@ HOUSE = Path(__file__).resolve().parents[2] / 'Products' / 'StabilityMonitor'
 
 
 def pieces(action):
-    """Code in square brackets here."""
+    """The pieces of an action, with code in square brackets."""
     return [f'[{piece.text}]' if piece.is_code else piece.text for piece in action.pieces]
 
 
@@ -41,32 +41,32 @@ def pieces(action):
         (Action.plain(''), [], ''),
     ],
 )
-def test_pieces_and_text(action, found, text):
+def test_an_action_has_pieces_and_a_text_form(action, found, text):
     assert pieces(action) == found
     assert str(action) == (''.join(found) if text is None else text)
     assert bool(action) == bool(found)
 
 
 @pytest.mark.parametrize('path', ['/a "b" c', '/a`b`c', '/{x}', '"', '`'])
-def test_a_value_marks_nothing(path):
+def test_marks_in_a_value_have_no_effect(path):
     action = Action('Make {path} writable: "chmod {path}".', path=path)
     assert pieces(action) == [f'Make {path} writable: ', f'[chmod {path}]', '.']
 
 
-def test_the_text_of_a_foreign_document_is_words():
+def test_the_text_of_a_foreign_document_counts_as_words():
     text = 'Write "x" into `[y]` {z}.'
     assert pieces(Action.plain(text)) == [text]
     assert str(Action.plain(text)) == text
 
 
-def test_actions_are_put_together():
+def test_actions_can_be_joined_and_added():
     lines = Action(' and ').join([Action('"a"'), Action('"b"')])
     assert pieces(lines) == ['[a]', ' and ', '[b]']
     assert str(Action('Write ') + lines + Action('.')) == 'Write "a" and "b".'
     assert Action('Write "a"') + NOTHING == Action('Write "a"')
 
 
-def test_each_mark_in_the_source_has_its_other_half():
+def test_all_marks_in_the_source_are_closed():
     found = []
     for path in HOUSE.rglob('*.py'):
         for node in ast.walk(ast.parse(path.read_text('utf-8'))):

@@ -1,4 +1,4 @@
-"""The JSON form of a value: made from its annotations, and nothing that is read is trusted."""
+"""The JSON form of a value: it is made from annotations, and nothing that is read is trusted."""
 
 import json
 import math
@@ -71,22 +71,22 @@ DOCUMENT = {
 }
 
 
-def test_every_field_in_order_and_what_the_class_adds():
+def test_json_has_every_field_in_order_and_the_additional_properties():
     assert to_json(BICYCLE) == DOCUMENT and list(to_json(BICYCLE)) == list(DOCUMENT)
 
 
-def test_there_and_back():
+def test_a_value_survives_json():
     assert from_json(Bicycle, json.loads(json.dumps(DOCUMENT))) == BICYCLE
 
 
-def test_plain_leaves_numbers_what_they_are_and_is_read_too():
+def test_the_plain_form_keeps_numbers_and_can_be_read():
     plain = to_json(BICYCLE, plain=True)
     assert (plain['bought'], plain['owner']) == (1795419901.5, 17) and 'owned_by' not in plain
     assert from_json(Bicycle, plain) == BICYCLE
 
 
 @pytest.mark.parametrize('document', [None, [], 'x', 7])
-def test_what_is_no_object(document):
+def test_a_document_that_is_not_an_object_is_an_error(document):
     with pytest.raises(ValueError):
         from_json(Bicycle, document)
 
@@ -115,7 +115,7 @@ def test_what_is_no_object(document):
         ('owned_by', -(1 << 65)),
     ],
 )
-def test_a_wrong_value_counts_as_if_it_was_not_there(key, wrong):
+def test_a_wrong_value_counts_as_missing(key, wrong):
     without = {name: value for name, value in DOCUMENT.items() if name != key}
     assert from_json(Bicycle, DOCUMENT | {key: wrong}) == from_json(Bicycle, without)
 
@@ -123,37 +123,37 @@ def test_a_wrong_value_counts_as_if_it_was_not_there(key, wrong):
 @pytest.mark.parametrize(
     'document', [{}, {'name': 7}, {'name': 'x', 'price': 'dear'}, {'name': 'x', 'wheels': 3}, None]
 )
-def test_strictly_what_does_not_fit_is_an_error(document):
+def test_strict_reading_refuses_values_that_do_not_fit(document):
     with pytest.raises(ValueError):
         from_json(Bicycle, document, strict=True)
 
 
-def test_strictly_a_default_may_be_missing_and_more_may_be_there():
+def test_strict_reading_accepts_missing_defaults_and_unknown_keys():
     assert from_json(Bicycle, {'name': 'x', 'odd': 1}, strict=True) == Bicycle('x')
     assert from_json(Bicycle, DOCUMENT, strict=True) == BICYCLE
 
 
-def test_what_has_no_default_is_empty():
+def test_a_missing_value_without_default_is_empty():
     assert from_json(Bicycle, {}) == Bicycle('') and from_json(Wheel, {}) == Wheel(0)
 
 
-def test_a_key_without_a_name_stands_for_nothing():
+def test_an_unknown_key_is_ignored():
     assert from_json(Wheel, {'': 7}) == Wheel(0)
 
 
-def test_one_damaged_item_leaves_the_others():
+def test_one_damaged_item_does_not_lose_the_others():
     found = from_json(Bicycle, {'wheels': [7, {'size': 1}, None], 'colours': ['a', 7, 'b']})
     assert found.wheels == (Wheel(1),) and found.colours == ('a', 'b')
     assert items_from_json(Wheel, [7, {'size': 1}]) == (Wheel(1),)
     assert items_from_json(Wheel, None) == items_from_json(Wheel, {'size': 1}) == ()
 
 
-def test_a_list_without_end_is_cut():
+def test_a_very_long_list_is_cut():
     many = from_json(Bicycle, {'colours': ['x'] * (jsonform.MOST_ITEMS + 5)})
     assert len(many.colours) == jsonform.MOST_ITEMS
 
 
-def test_an_annotation_without_a_json_form_is_an_error_of_ours():
+def test_an_annotation_without_a_json_form_raises_typeerror():
     @dataclass(frozen=True)
     class Odd:
         odd: complex = 1j
@@ -162,13 +162,13 @@ def test_an_annotation_without_a_json_form_is_an_error_of_ours():
         to_json(Odd())
 
 
-def test_a_thread_that_is_not_known_is_null_in_a_file():
+def test_an_unknown_thread_is_null_in_a_file():
     assert to_json(ThreadState())['ident'] is None
     assert to_json(ThreadState(), plain=True)['ident'] == 0
     assert from_json(ThreadState, {'ident': None}) == ThreadState()
 
 
-def test_the_thread_of_a_log_line_is_read_from_what_older_releases_wrote():
+def test_the_thread_of_a_log_line_of_an_older_release_can_be_read():
     line = LogLine(1.5, 'ERROR', 'site', 'x', ident=0x7F10)
     document = to_json(line)
     assert document['thread'] == '0x0000000000007f10' and 'ident' not in document
@@ -201,7 +201,7 @@ anything = st.recursive(
     )
 )
 @settings(max_examples=300, deadline=None)
-def test_whatever_is_read_can_be_written_again(document):
+def test_any_value_that_is_read_can_be_written_again(document):
     for found in (from_json(Stacks, document), RunRecord.from_json(document | {'run': 'x'})):
         again = json.loads(json.dumps(to_json(found), allow_nan=False))
         assert json.dumps(to_json(from_json(type(found), again))) == json.dumps(again)

@@ -1,6 +1,4 @@
-"""Options: what is written in zope.conf or the environment, what is in force, and what is said when
-it is wrong.
-"""
+"""Options: texts in zope.conf and the environment, values in force, and problems."""
 
 import pytest
 
@@ -30,7 +28,7 @@ DEFAULTS = {
 }
 
 
-def test_the_defaults_are_those_of_the_design():
+def test_the_defaults_have_the_promised_values():
     values, problems = load({}, {})
     assert problems == []
     assert {key: vars(values)[key] for key in DEFAULTS} == DEFAULTS
@@ -45,13 +43,13 @@ class TestEachOption:
         if option.default:
             assert vars(values)[option.key] == option.convert(option.default) >= option.least
 
-    def test_in_zope_conf_with_hyphens_or_underscores(self, option):
+    def test_zope_conf_accepts_hyphens_or_underscores(self, option):
         for name in (option.name, option.key):
             values, problems = load({name: good(option)}, {})
             assert problems == []
             assert vars(values)[option.key] == option.convert(good(option))
 
-    def test_the_variable_wins(self, option):
+    def test_the_environment_variable_wins(self, option):
         variable = 'STABILITYMONITOR_' + option.name.upper().replace('-', '_')
         values, problems = load({option.name: option.default or 'lost'}, {variable: good(option)})
         assert problems == []
@@ -82,13 +80,13 @@ class TestEachOptionThatIsNotJustText:
             )
             assert option.convert.__doc__ in problem
 
-    def test_a_bad_variable_is_named(self, option):
+    def test_the_problem_names_a_wrong_variable(self, option):
         _, (problem,) = load({}, {option.variable: 'nonsense'})
         assert problem.startswith(f'The variable {option.variable} is')
 
 
 @pytest.mark.parametrize('option', [o for o in OPTIONS if o.least], ids=lambda option: option.name)
-def test_too_little_is_a_problem(option):
+def test_a_value_below_the_least_is_a_problem(option):
     values, (problem,) = load({option.name: '0'}, {})
     assert f'of at least {option.least:g}' in problem
     assert vars(values)[option.key] == option.convert(option.default)
@@ -105,7 +103,7 @@ def good(option):
     }[option.convert]
 
 
-def test_what_there_is_not_is_said_and_ignored():
+def test_an_unknown_option_or_variable_is_reported_and_ignored():
     values, problems = load(
         {'enable': 'off', 'stall': '5s'},
         {'STABILITYMONITOR_STAL': '1', 'STABILITYMONITOR_': '2', 'HOME': '/', 'ENABLED': 'off'},
@@ -118,7 +116,7 @@ def test_what_there_is_not_is_said_and_ignored():
     ]
 
 
-def test_one_bad_option_leaves_the_others():
+def test_one_wrong_option_does_not_change_the_others():
     values, problems = load({'stall': 'x', 'slow-request': '5s', 'drills': 'maybe'}, {})
     assert (values.stall, values.slow_request, values.drills, len(problems)) == (
         60.0,
@@ -141,7 +139,7 @@ def test_one_bad_option_leaves_the_others():
         ('0', 0),
     ],
 )
-def test_durations(text, value):
+def test_durations_are_read_in_seconds(text, value):
     assert options.seconds(text) == value
 
 
@@ -156,7 +154,7 @@ def test_durations(text, value):
         ('0', 0),
     ],
 )
-def test_sizes(text, value):
+def test_sizes_are_read_in_bytes(text, value):
     assert options.bytecount(text) == value
 
 
@@ -164,11 +162,11 @@ def test_sizes(text, value):
     'text, value',
     [('On', True), ('OFF', False), ('1', True), ('0', False), ('true', True), ('no', False)],
 )
-def test_switches(text, value):
+def test_switches_are_on_or_off(text, value):
     assert options.switch(text) is value
 
 
-def test_names_are_unique():
+def test_names_of_options_are_unique():
     assert (
         len({option.name for option in OPTIONS})
         == len({option.key for option in OPTIONS})

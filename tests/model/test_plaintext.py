@@ -1,4 +1,4 @@
-"""What cannot be seen is shown escaped: in a line, in JSON, and in what this product logs."""
+"""Characters that are not printable are escaped: in a line, in JSON, and in the event log."""
 
 import fractions
 import io
@@ -11,7 +11,7 @@ from Products.StabilityMonitor.model.plaintext import clean
 from Products.StabilityMonitor.model.plaintext import json_text
 from Products.StabilityMonitor.system.eventlog import LOGGER
 
-#: Newlines, terminal commands, line separators, and what changes the direction of text.
+#: Newlines, terminal commands, line separators, and characters that change the text direction.
 ODD = [
     chr(code)
     for code in (
@@ -33,13 +33,13 @@ PLAIN = 'é 日本 ☃ 𝄞 \\ "quoted"'
 
 
 @pytest.mark.parametrize('char', ODD, ids=ascii)
-def test_odd_characters_are_escaped(char):
+def test_characters_that_are_not_printable_are_escaped(char):
     shown = clean(f'a{char}b')
     assert shown.isprintable() and shown.startswith('a\\') and shown.endswith('b')
 
 
 @pytest.mark.parametrize('char', ODD, ids=ascii)
-def test_json_escapes_them_and_means_the_same(char):
+def test_json_escapes_such_characters_without_changing_the_value(char):
     value = {f'key{char}': [f'{PLAIN}{char}', 1.5, None]}
     for indent in (None, 1):
         text = json_text(value, indent=indent)
@@ -57,7 +57,7 @@ def test_other_text_stays_readable():
 
 @pytest.fixture
 def logged():
-    """What a handler like that of Zope's event log writes."""
+    """A function that returns what a handler like that of Zope's event log has written."""
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(logging.Formatter('2026 %(levelname)s [%(name)s] %(message)s'))
@@ -69,14 +69,14 @@ def logged():
 FORGED = 'x\n2026 CRITICAL [Zope] forged\x1b[2J\r\u2028\x85\u202e'
 
 
-def test_an_argument_begins_no_line(logged):
+def test_a_log_argument_cannot_begin_a_line(logged):
     LOGGER.warning('Slow request: %s has taken %.1f s.', FORGED, 2.04)
     (line,) = logged().splitlines()
     assert line.startswith('2026 WARNING [StabilityMonitor] Slow request: x\\n2026 CRITICAL')
     assert line.endswith(' has taken 2.0 s.')
 
 
-def test_a_message_begins_no_line(logged):
+def test_a_log_message_cannot_begin_a_line(logged):
     LOGGER.warning(FORGED)
     assert len(logged().splitlines()) == 1
 
@@ -86,7 +86,7 @@ def test_a_percent_sign_in_a_message_without_arguments_is_harmless(logged):
     assert logged().endswith(' 100 % of a/%2F/b\n')
 
 
-def test_a_traceback_looks_like_no_record(logged):
+def test_a_traceback_cannot_look_like_a_log_record(logged):
     try:
         raise ValueError(FORGED)
     except ValueError:
@@ -112,7 +112,7 @@ def test_arguments_by_name_are_cleaned(logged):
     assert len(logged().splitlines()) == 1
 
 
-def test_a_stack_looks_like_no_record(logged):
+def test_a_stack_cannot_look_like_a_log_record(logged):
     LOGGER.warning('Here.', stack_info=True)
     assert all(line.startswith('    ') for line in logged().splitlines()[1:])
 
@@ -123,12 +123,12 @@ class Unspeakable:
 
 
 @pytest.mark.parametrize('argument', [Unspeakable(), Unspeakable])
-def test_nothing_that_is_logged_raises(logged, argument):
+def test_logging_any_argument_gives_one_line(logged, argument):
     LOGGER.warning('%s', argument)
     assert len(logged().splitlines()) == 1
 
 
-def test_an_exception_that_cannot_be_shown_raises_nothing(logged):
+def test_logging_an_exception_that_cannot_be_shown_does_not_raise(logged):
     try:
         raise SyntaxError('x', ('f', 1, 1, 5))
     except SyntaxError:
@@ -136,6 +136,6 @@ def test_an_exception_that_cannot_be_shown_raises_nothing(logged):
     assert logged().startswith('2026 ')
 
 
-def test_numbers_stay_numbers(logged):
+def test_number_arguments_keep_their_format(logged):
     LOGGER.warning('%.1f %d', fractions.Fraction(1, 2), True)
     assert logged().endswith(' 0.5 1\n')

@@ -1,4 +1,4 @@
-"""The values that pass between the rooms: there and back through JSON, whatever a file holds."""
+"""The values that rooms pass to each other: they survive JSON, and any file can be read."""
 
 import json
 from dataclasses import fields
@@ -75,18 +75,18 @@ class TestTimes:
             (0.9999, '1970-01-01T00:00:00.999Z'),
         ],
     )
-    def test_as_iso(self, seconds, text):
+    def test_isotime_is_utc_with_milliseconds(self, seconds, text):
         assert records.isotime(seconds) == text
         assert records.from_isotime(text) == pytest.approx(seconds, abs=0.001)
 
     @pytest.mark.parametrize('seconds', [None, float('nan'), float('inf'), 1e30, -1e30, 'x', []])
-    def test_nonsense_is_none(self, seconds):
+    def test_isotime_of_nonsense_is_none(self, seconds):
         assert records.isotime(seconds) is None
 
     @pytest.mark.parametrize(
         'text', [None, '', 'yesterday', 17, [], '2026-13-01T00:00:00Z', '0001-01-01T00:00:00']
     )
-    def test_no_time_is_none(self, text):
+    def test_from_isotime_of_other_text_is_none(self, text):
         result = records.from_isotime(text)
         assert result is None or isinstance(result, float)
 
@@ -96,19 +96,19 @@ class TestTimes:
 
 
 class TestRunRecord:
-    def test_it_keeps_the_contract(self):
+    def test_a_record_has_all_promised_keys(self):
         assert RUN <= set(RECORD.to_json())
 
     def test_there_and_back(self):
         assert RunRecord.from_json(json.loads(json.dumps(RECORD.to_json()))) == RECORD
 
-    def test_a_later_release_may_have_added_keys(self):
+    def test_keys_of_a_later_release_are_ignored(self):
         document = json.loads(json.dumps(RECORD.to_json())) | {'invented_later': [1]}
         document['instance']['invented_later'] = 'x'
         document['evidence'][0]['invented_later'] = 'x'
         assert RunRecord.from_json(document) == RECORD
 
-    def test_values_of_the_wrong_type_are_left_out(self):
+    def test_values_of_the_wrong_type_count_as_missing(self):
         damaged = {
             'run': 'x',
             'uptime_seconds': 'long',
@@ -128,17 +128,17 @@ class TestRunRecord:
         assert [(r.method, r.path) for r in read.requests] == [('', '/x')]
         assert read.threads[0].frames == (records.Frame('f', None, ''),)
 
-    def test_an_earlier_release_may_have_lacked_keys(self):
+    def test_keys_that_an_earlier_release_did_not_write_have_defaults(self):
         assert RunRecord.from_json({'run': 'x'}) == RunRecord('x')
 
     @pytest.mark.parametrize('document', [None, [], 'x', 17, {}, {'run': 7}, {'instance': {}}])
-    def test_what_is_no_record(self, document):
+    def test_a_document_that_is_not_a_record_is_an_error(self, document):
         with pytest.raises(ValueError):
             RunRecord.from_json(document)
 
     @given(st.dictionaries(st.sampled_from(sorted(RUN)), anything))
     @settings(max_examples=300, deadline=None)
-    def test_a_damaged_file_yields_a_record_or_valueerror(self, document):
+    def test_a_damaged_file_gives_a_record_or_valueerror(self, document):
         record = RunRecord.from_json(document | {'run': 'x'})
         assert isinstance(record.instance, Instance) and isinstance(record.instance.label, str)
         for item in record.evidence:
@@ -146,7 +146,7 @@ class TestRunRecord:
         for key in ('ruled_out', 'candidates', 'requests', 'threads', 'suspects', 'samples', 'log'):
             assert isinstance(getattr(record, key), tuple)
 
-    def test_a_summary_lacks_only_what_is_large(self):
+    def test_a_summary_omits_only_the_large_parts(self):
         assert set(RECORD.to_json()) - set(RECORD.summary_json()) == HEAVY
         assert 'frames' not in json.dumps(RECORD.summary_json())
 
@@ -166,7 +166,7 @@ class TestRunRecord:
             ('running', False),
         ],
     )
-    def test_incidents(self, verdict, is_incident):
+    def test_only_unwanted_ends_are_incidents(self, verdict, is_incident):
         assert replace(RECORD, verdict=verdict).is_incident is is_incident
 
 
@@ -195,5 +195,5 @@ def test_values_are_frozen(value):
         (Instance(), '? on ?'),
     ],
 )
-def test_labels(instance, label):
+def test_the_label_of_an_instance(instance, label):
     assert instance.label == label

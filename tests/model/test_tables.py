@@ -1,4 +1,4 @@
-"""The tables of verdicts, severities and events are whole, and nobody keeps a second one."""
+"""The tables of verdicts, severities and events are complete, and there are no second ones."""
 
 import ast
 from pathlib import Path
@@ -23,7 +23,7 @@ TABLES = {
 }
 
 
-def test_the_verdicts_of_the_contract():
+def test_all_promised_verdicts_are_in_the_table():
     assert set(VERDICTS) == {
         'running',
         'crashed',
@@ -48,7 +48,7 @@ def test_a_verdict_of_a_later_release_is_an_incident_that_shows_its_code():
     assert (later.ending, later.is_wanted, later.is_crash) == ('abducted', False, False)
 
 
-def test_the_effects_of_known_issues_end_in_verdicts_that_there_are():
+def test_the_effects_of_known_issues_name_existing_verdicts():
     assert {code for codes in EFFECTS.values() for code in codes} <= set(VERDICTS)
 
 
@@ -59,22 +59,22 @@ def test_severities_have_an_order():
     assert [severity_of(row.code) for row in WORST_FIRST] == [*WORST_FIRST]
 
 
-def test_a_severity_of_a_later_release_is_the_mildest_and_shows_its_code():
+def test_a_severity_of_a_later_release_is_the_least_serious_and_shows_its_code():
     later = severity_of('strange')
     assert (later.rank, later.presses) == (0, False)
     assert {later.code, later.heading, later.one, later.many} == {'strange'}
     assert later not in WORST_FIRST
 
 
-def test_each_event_can_be_noted_with_its_end():
+def test_the_black_box_can_note_begin_and_end_of_each_event():
     for kind in EVENT_KINDS:
         assert {kind, f'{kind}-ended'} <= set(NOTES)
     assert event_kind('strange').headline == 'strange'
 
 
 @pytest.mark.parametrize('table', TABLES)
-def test_nobody_else_keeps_words_for_its_codes(table):
-    """A dict in the source that has words for two or more of the codes is a second table."""
+def test_no_other_module_has_a_table_of_the_same_codes(table):
+    """A dict in the source with two or more of the codes as keys is a second table."""
     second = []
     for path in HOUSE.rglob('*.py'):
         for node in ast.walk(ast.parse(path.read_text('utf-8'))):

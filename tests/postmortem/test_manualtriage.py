@@ -99,7 +99,7 @@ def test_it_prunes_as_a_start_would(base, capsys):
     archived(base, *(record(n) for n in range(4)))
     DeadRun(base.path, 9, options=LIMITS | {'keep-runs': 2}).crashed()
     assert command.main(['--directory', str(base.path), 'triage']) == 1
-    assert '3 old runs were removed, as the options "keep-..." of the site say.' in (
+    assert 'Old runs removed because of the options "keep-..." of the site: 3.' in (
         capsys.readouterr().out
     )
     assert [each.verdict for each in Archive(base).summaries()] == ['crashed', 'stopped']
@@ -187,7 +187,10 @@ def test_a_real_zope_and_the_command_archive_alike(make_zope, capsys):
         zope.start().kill()
         zope.wait_exit()
     assert command.main(['--client-home', str(zope.client_home), 'triage']) == 1
-    assert '1 old runs were removed' in capsys.readouterr().out
+    assert (
+        'Old runs removed because of the options "keep-..." of the site: 1.'
+        in capsys.readouterr().out
+    )
     by_start, by_command = sorted((zope.stability / 'archive').glob('2*/'))
     assert facts(by_start) == facts(by_command)
     assert facts(by_start)['incident.json'][0] == 0o640

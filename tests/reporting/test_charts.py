@@ -1,6 +1,4 @@
-"""The pictures are well-formed, say everything in words too, and let nothing of foreign origin
-through.
-"""
+"""The charts are well-formed, have everything also as text, and escape foreign text."""
 
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
@@ -41,23 +39,23 @@ def parsed(svg):
     return ElementTree.fromstring(svg)
 
 
-def test_there_is_a_colour_and_a_word_for_every_verdict():
+def test_every_verdict_has_a_colour_and_a_label():
     for code, row in VERDICTS.items():
         assert row.colour.startswith('#') and row.label and row.ending and len(row.letter) <= 1
         assert row.is_wanted == (code in ('running', 'stopped', 'host-restarted'))
 
 
-def test_letters_tell_incidents_apart_without_colour():
+def test_each_incident_verdict_has_its_own_letter():
     letters = [row.letter for row in VERDICTS.values() if row.letter]
     assert len(letters) == len(set(letters))
 
 
-def test_no_run_no_picture():
+def test_without_runs_there_is_no_chart():
     assert charts.timeline([], NOW) == ''
     assert charts.timeline([RunRecord(run='x')], NOW) == ''
 
 
-def test_one_living_run():
+def test_a_chart_of_one_living_run():
     svg = parsed(charts.timeline([run(start=50, verdict='running')], NOW))
     (bar,) = svg.iter(f'{SVG}rect')
     assert bar.get('fill') == charts.colour('running')
@@ -70,7 +68,7 @@ def test_the_living_run_reaches_until_now():
     assert float(living.get('x')) + float(living.get('width')) == pytest.approx(984, abs=1)
 
 
-def test_an_incident_stands_out_and_is_linked():
+def test_an_incident_has_a_linked_marker():
     svg = parsed(
         charts.timeline(
             [run(1, 1000, 500, 'crashed'), run(2, 400, 10)], NOW, lambda name: f'?run={name}'
@@ -80,7 +78,7 @@ def test_an_incident_stands_out_and_is_linked():
     assert svg.find(f'.//{SVG}a').get('href') == '?run=20261123T074501Z-1-abcd'
 
 
-def test_hovering_tells_verdict_start_and_uptime():
+def test_the_tooltip_has_verdict_start_and_uptime():
     svg = parsed(charts.timeline([run(1, 7300, 7200, 'crashed', 'Zope crashed.')], NOW))
     told = svg.find(f'.//{SVG}rect/{SVG}title').text
     assert (
@@ -97,7 +95,7 @@ def test_incidents_close_together_share_a_marker_with_their_number():
     assert [text.text for text in svg.findall(f'.//{SVG}g/{SVG}text')] == ['7']
 
 
-def test_the_time_that_a_picture_takes_grows_with_its_runs():
+def test_the_work_for_a_chart_grows_linearly_with_its_runs():
     """Ten times the runs take some ten times as many lines of Python, and not a hundred times."""
 
     def effort(count):
@@ -107,7 +105,7 @@ def test_the_time_that_a_picture_takes_grows_with_its_runs():
     assert effort(1000) < 15 * effort(100)
 
 
-def test_two_hundred_runs_are_all_there_inside_the_picture():
+def test_two_hundred_runs_all_lie_inside_the_chart():
     runs = [
         run(n, 88 * 86400 - n * 38000, 37000, verdict)
         for n, verdict in zip(range(200), list(VERDICTS)[1:] * 20, strict=False)
@@ -128,7 +126,7 @@ def test_markers_never_cover_each_other():
     assert min(b - a for a, b in zip(places, places[1:], strict=False)) >= 17.9
 
 
-def test_runs_that_overlap_get_lanes():
+def test_runs_that_overlap_get_different_lanes():
     svg = parsed(charts.timeline([run(n, 1000 - n, 900) for n in range(20)], NOW))
     lanes = {bar.get('y') for bar in svg.iter(f'{SVG}rect')}
     assert 1 < len(lanes) <= 6
@@ -141,7 +139,7 @@ def test_foreign_text_is_escaped():
     parsed(svg)
 
 
-def test_the_legend_names_what_occurs_only():
+def test_the_legend_names_only_verdicts_that_occur():
     entries = charts.legend(['running', 'hung', 'hung', 'of a later release'])
     assert [entry['label'] for entry in entries] == ['running', 'hung']
 
@@ -161,7 +159,7 @@ def words(svg):
     return [''.join(text.itertext()) for text in parsed(svg).iter(f'{SVG}text')]
 
 
-def test_memory_has_units_and_a_time():
+def test_the_memory_curve_has_units_and_a_time():
     found = words(charts.memory_curve(samples()))
     assert '150 MiB' in found or '100 MiB' in found
     assert '59 sec before' in found and any(word.endswith('UTC') for word in found)
@@ -175,18 +173,18 @@ def test_the_limit_of_the_cgroup_is_a_line():
     assert 'limit of the cgroup' not in words(charts.memory_curve(samples()))
 
 
-def test_processor_is_in_percent_of_a_core():
+def test_the_cpu_curve_is_in_percent_of_one_cpu():
     svg = charts.cpu_curve(samples())
     assert '50 %' in words(svg) or '40 %' in words(svg)
 
 
 @pytest.mark.parametrize('few', [[], samples(1), [Sample(0.0, 0.0)], samples(5, rss=-1, cpu=-1)])
-def test_too_little_is_no_curve(few):
+def test_fewer_than_two_points_give_no_curve(few):
     assert charts.memory_curve(few) == ''
     assert charts.cpu_curve(few) == ''
 
 
-def test_idle_and_equal_values_do_no_harm():
+def test_idle_and_equal_values_give_a_curve():
     parsed(charts.cpu_curve(samples(10, cpu=1.0)))
     parsed(charts.memory_curve(samples(10, rss=0)))
     parsed(charts.memory_curve([samples(1)[0]] * 3))

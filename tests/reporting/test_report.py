@@ -1,6 +1,4 @@
-"""The report: its keys are a contract, it survives JSON, and its text is safe and says what
-matters.
-"""
+"""The report: its keys are promised, it survives JSON, and its text is complete and safe."""
 
 import inspect
 import json
@@ -49,7 +47,7 @@ from Products.StabilityMonitor.store.archive import Archive
 from Products.StabilityMonitor.store.rundirectory import Base
 from Products.StabilityMonitor.system.processidentity import identity
 
-#: DESIGN, section 4; keys are only ever added.
+#: The promised keys; keys are only ever added.
 REPORT = {
     'schema',
     'generated',
@@ -87,7 +85,7 @@ LARGE = {'threads', 'native', 'samples', 'log', 'recent'}
 
 
 def crash(base, number=0, path='/fatal'):
-    """A dead run with everything a crash can leave."""
+    """A dead run with everything that a crash can leave."""
     run = DeadRun(base.path, number)
 
     def write(recorder):
@@ -144,7 +142,7 @@ def life(tmp_path):
     )
 
 
-def test_the_keys_of_the_contract(life, archive):
+def test_the_report_has_all_promised_keys(life, archive):
     report = build(life, archive, clock=lambda: STARTED + 9001)
     previous = report['previous']
     assert report['schema'] == 'stabilitymonitor/1' and report['generated'].endswith('Z')
@@ -169,7 +167,7 @@ def test_the_keys_of_the_contract(life, archive):
     assert report['workarounds'] == []
 
 
-def test_the_values(life, archive):
+def test_the_report_has_the_facts_of_the_living_run(life, archive):
     report = build(life, archive, clock=lambda: STARTED + 9001)
     assert report['instance'] == to_json(HERE)
     assert [(r['path'], r['seconds']) for r in report['in_flight']] == [('/now', 1.0)]
@@ -180,7 +178,7 @@ def test_the_values(life, archive):
     assert report['crash_loop'] == []
 
 
-def test_json_there_and_back(life, archive):
+def test_the_json_report_can_be_read_back(life, archive):
     report = build(life, archive)
     name, kind, body = render(report, 'json')
     assert (kind, name[-5:]) == ('application/json', '.json')
@@ -188,7 +186,7 @@ def test_json_there_and_back(life, archive):
     assert b'stability-' in name.encode() and ':' not in name
 
 
-def test_of_one_incident(life, archive):
+def test_a_report_of_one_incident(life, archive):
     run = archive.summaries()[0].run
     report = build(life, archive, run)
     assert report['incident'] == report['previous'] and report['incident']['run'] == run
@@ -197,7 +195,7 @@ def test_of_one_incident(life, archive):
         build(life, archive, '20260921T160000Z-1-abcd')
 
 
-def test_of_a_zope_that_is_down(archive):
+def test_a_report_while_zope_is_down_shows_how_the_last_run_ended(archive):
     report = build(None, archive, instance=HERE)
     assert report['process'] is None and report['previous']['verdict'] == 'crashed'
     assert b'How the last run ended' in render(report, 'text')[2]
@@ -207,7 +205,7 @@ def test_of_a_zope_that_is_down(archive):
 
 
 def recorded(run, **context):
-    """What a living process writes down of itself in the directory of that run."""
+    """Write what a living process writes into its run directory."""
     software = {'zope': '5.14', 'threads': 4, 'client_home': HERE.client_home}
     run.change(software=software, python='3.11.7 (main) [GCC 12]', platform='Linux-6-x', **context)
     serving = {'compiled_modules': ['a._b'], 'products': ['Shop']}
@@ -229,7 +227,7 @@ def row(id='disk', severity='warning'):
 
 
 def down(tmp_path, *rows, **values):
-    """The text and the document of a report about a site whose last run is archived."""
+    """(document, text, run) of a report about a site whose last run is archived."""
     base = Base(tmp_path / 'stability')
     run = told_of_checks(recorded(crash(base)), *rows, **values)
     triage(base, world=quiet_world(tmp_path))
@@ -237,7 +235,7 @@ def down(tmp_path, *rows, **values):
     return report, render(report, 'text')[2].decode(), run.name
 
 
-def test_the_last_process_of_a_zope_that_is_down(tmp_path):
+def test_while_zope_is_down_the_report_has_the_last_process(tmp_path):
     report, text, run = down(tmp_path)
     last, told = report['last_process'], {'source': 'run', 'run': run, 'as_of': isotime(STARTED)}
     assert report['process'] is None and PROCESS - set(last) == set()
@@ -248,7 +246,7 @@ def test_the_last_process_of_a_zope_that_is_down(tmp_path):
     assert '\nThe last process\n' in text and '\nThis process\n' not in text
 
 
-def test_the_findings_of_a_zope_that_is_down_are_its_last_word(tmp_path):
+def test_while_zope_is_down_the_findings_are_the_last_results(tmp_path):
     report, text, run = down(tmp_path, row(), {'id': 'nonsense'}, 5)
     assert [(c['id'], c['title']) for c in report['checks']] == [('disk', 'The disk is full.')]
     when = isotime(STARTED + 500)
@@ -259,10 +257,10 @@ def test_the_findings_of_a_zope_that_is_down_are_its_last_word(tmp_path):
         'running': False,
         'error': '',
     }
-    assert f'\nAs of {when}, as the run {run} told last:\n[warning] The disk is full.' in text
+    assert f'\nAs of {when}, recorded by the run {run}:\n[warning] The disk is full.' in text
 
 
-def test_a_finding_that_was_muted_since_is_marked(tmp_path):
+def test_a_recorded_finding_that_is_muted_today_is_marked(tmp_path):
     tomorrow = time.strftime('%Y-%m-%d', time.gmtime(time.time() + 86400))
     (tmp_path / 'stability').mkdir()
     MuteList(tmp_path / 'stability', HERE.label).mute('disk', 'It is known.', tomorrow, 'ada')
@@ -271,25 +269,25 @@ def test_a_finding_that_was_muted_since_is_marked(tmp_path):
 
 
 @pytest.mark.parametrize('word', [{'when': None}, {'when': 7}, {'when': 'nonsense'}, {'when': []}])
-def test_a_run_that_told_nothing_of_its_checks_has_no_empty_list(tmp_path, word):
+def test_findings_are_not_known_if_the_run_recorded_no_results(tmp_path, word):
     report, text, _ = down(tmp_path, **word)
     assert (report['checks'], report['sources']['checks']['source']) == ([], 'nobody')
-    assert 'Not known: the last process left no results of its checks.' in text
+    assert 'Not known: the last process recorded no results of its checks.' in text
 
 
-def test_checks_that_failed_in_the_last_run_say_so(tmp_path):
+def test_the_report_says_that_the_checks_of_the_last_run_failed(tmp_path):
     _, text, _ = down(tmp_path, error='The checks could not be run: OSError.')
     assert '\nThe checks could not be run: OSError.\n' in text
 
 
-def test_what_only_a_living_process_knows_is_not_called_none(tmp_path):
+def test_while_zope_is_down_requests_are_not_known_instead_of_none(tmp_path):
     report, text, _ = down(tmp_path, row())
     assert report['in_flight'] == [] and report['sources']['in_flight']['source'] == 'nobody'
     assert 'Not known: only a living process knows its requests, what its threads do' in text
     assert '\nNone.\n' not in text
 
 
-def test_the_inventory_of_a_zope_that_is_down_is_that_of_its_last_run(tmp_path):
+def test_while_zope_is_down_the_inventory_is_that_of_the_last_run(tmp_path):
     report, text, _ = down(tmp_path)
     inventory = report['inventory']
     assert inventory['distributions'] == [
@@ -302,13 +300,13 @@ def test_the_inventory_of_a_zope_that_is_down_is_that_of_its_last_run(tmp_path):
     assert '\npytest ' not in text
 
 
-def test_a_run_that_recorded_nothing_says_so(archive):
+def test_an_inventory_that_was_not_recorded_is_marked(archive):
     report = build(None, archive, instance=HERE)
     assert report['inventory']['distributions'] == report['inventory']['products'] == []
-    assert render(report, 'text')[2].count(b'\nThey were not recorded.\n') == 2
+    assert render(report, 'text')[2].count(b'\nNot recorded.\n') == 2
 
 
-def test_a_dead_run_that_waits_for_triage_is_the_last_one(archive):
+def test_a_dead_run_that_waits_for_triage_is_the_last_run(archive):
     waiting = told_of_checks(recorded(crash(archive.base, 1)), row())
     report = build(None, archive, instance=HERE)
     assert report['last_process']['run'] == waiting.name
@@ -316,7 +314,7 @@ def test_a_dead_run_that_waits_for_triage_is_the_last_one(archive):
     assert report['checks'][0]['id'] == 'disk'
 
 
-def test_neither_scripts_nor_other_instances_are_the_last_one(archive):
+def test_scripts_and_other_instances_are_not_the_last_run(archive):
     recorded(DeadRun(archive.base.path, 1), role='script')
     recorded(DeadRun(archive.base.path, 2), instance={'host': 'elsewhere'})
     (last,) = archive.summaries()
@@ -324,7 +322,7 @@ def test_neither_scripts_nor_other_instances_are_the_last_one(archive):
 
 
 def living(base, **context):
-    """A run of this very process, as it lies on disk."""
+    """The run directory of this process."""
     run = recorded(crash(base, 2, '/slow'), **context)
     known = identity()
     name = f'{run.name.split("-")[0]}-{known["pid"]}-abcd'
@@ -332,7 +330,7 @@ def living(base, **context):
     return run.change(identity=known)
 
 
-def test_of_a_living_process_its_files_are_read(archive):
+def test_the_command_reads_the_files_of_a_living_process(archive):
     run = told_of_checks(living(archive.base), row())
     report = build(None, archive, instance=HERE, clock=lambda: STARTED + 8000)
     assert report['process']['run'] == run.path.name and report['last_process'] is None
@@ -350,7 +348,7 @@ def test_of_a_living_process_its_files_are_read(archive):
     assert (report['in_flight'], report['sources']['in_flight']['source']) == ([], 'nobody')
 
 
-def test_no_run_at_all(tmp_path):
+def test_a_report_without_any_run(tmp_path):
     report = build(None, Archive(Base(tmp_path)), instance=HERE)
     assert (report['process'], report['last_process'], report['checks']) == (None, None, [])
     assert INVENTORY <= set(report['inventory'])
@@ -359,7 +357,7 @@ def test_no_run_at_all(tmp_path):
 
 
 @pytest.mark.parametrize('nonsense', [None, 5, 'x', [], {}, {'x': [1]}, [[]], 1e999])
-def test_nonsense_in_the_files_of_the_last_run_is_survived(tmp_path, nonsense):
+def test_nonsense_in_the_files_of_the_last_run_does_not_break_the_report(tmp_path, nonsense):
     base = Base(tmp_path / 'stability')
     run = told_of_checks(recorded(crash(base)), row(), checks=nonsense, when=nonsense)
     keys = ('software', 'python', 'platform', 'libc', 'started', 'thread_stack', 'executable')
@@ -385,7 +383,7 @@ def archived_crash(tmp_path, **context):
 
 @pytest.fixture
 def installed_now(monkeypatch):
-    """What the environment of these tests has."""
+    """The versions in the environment of these tests."""
     now = replace(systemfacts.here(), distributions={'lxml': '6.0.2', 'new': '2'})
     monkeypatch.setattr(systemfacts, 'here', lambda: now)
 
@@ -399,7 +397,7 @@ CHANGES = ['  gone 1 -> not installed', '  lxml 6.1.3 -> 6.0.2', '  new: not ins
 
 
 def section(report, title):
-    """(heading, body) of the section whose heading begins so."""
+    """(heading, body) of the section whose heading begins with these words."""
     text = render(report, 'text')[2].decode()
     head, _, rest = text.partition(f'\n{RULE}\n{title}')[2].partition(f'\n{RULE}\n')
     return f'{title}{head}', rest.partition(f'\n\n{RULE}\n')[0]
@@ -408,7 +406,7 @@ def section(report, title):
 RULE = '=' * 78
 
 
-def test_the_versions_of_a_crash_are_those_of_its_time(life, tmp_path, installed_now):
+def test_the_versions_of_a_crash_are_the_versions_at_that_time(life, tmp_path, installed_now):
     archive, run = archived_crash(tmp_path)
     report = build(life, archive, run)
     assert report['incident']['versions'] == {'known': True, 'with': 'process', 'changed': CHANGED}
@@ -421,14 +419,14 @@ def test_the_versions_of_a_crash_are_those_of_its_time(life, tmp_path, installed
     assert lines[1:4] == CHANGES and lines[5:7] == ['gone 1', 'lxml 6.1.3']
 
 
-def test_of_another_verdict_it_is_the_time_of_the_end(life, tmp_path):
+def test_the_versions_of_another_verdict_are_headed_time_of_the_end(life, tmp_path):
     archive, run = archived_crash(tmp_path)
     report = build(life, archive, run)
     report['incident'] |= {'verdict': 'vanished'}
     assert section(report, 'Versions')[0] == 'Versions at the time of the end'
 
 
-def test_the_command_compares_with_its_own_environment_where_it_is_the_same(
+def test_the_command_compares_with_its_environment_if_the_python_is_the_same(
     tmp_path, installed_now
 ):
     archive, run = archived_crash(tmp_path, executable=sys.executable)
@@ -437,7 +435,7 @@ def test_the_command_compares_with_its_own_environment_where_it_is_the_same(
     assert 'compared with the environment of this command' in section(report, 'Versions')[1]
 
 
-def test_in_another_environment_what_has_changed_is_not_known(tmp_path, installed_now):
+def test_with_another_python_changes_are_not_known(tmp_path, installed_now):
     archive, run = archived_crash(tmp_path, executable='/elsewhere/python')
     report = build(None, archive, run, HERE)
     assert report['incident']['versions'] == {'known': True, 'with': 'nobody', 'changed': None}
@@ -445,7 +443,7 @@ def test_in_another_environment_what_has_changed_is_not_known(tmp_path, installe
     assert 'What has changed since is not known' in body and '\nlxml 6.1.3' in body
 
 
-def test_the_command_compares_with_the_process_that_lives(tmp_path, installed_now):
+def test_the_command_compares_with_the_living_process(tmp_path, installed_now):
     archive, run = archived_crash(tmp_path, executable='/elsewhere/python')
     living(archive.base, executable='/elsewhere/python')
     report = build(None, archive, run, HERE)
@@ -464,7 +462,7 @@ def test_a_run_without_versions_is_not_compared(life, archive):
     assert 'The versions at the time of the crash were not recorded.' in body
 
 
-def test_a_process_is_compared_with_what_it_began_with(life, tmp_path, installed_now):
+def test_a_living_process_compares_with_its_versions_at_its_start(life, tmp_path, installed_now):
     archive, run = archived_crash(tmp_path)
     own = archive.base.runs / life.name
     own.mkdir()
@@ -502,7 +500,7 @@ def test_a_report_while_the_checks_still_run_says_so(life, archive):
     assert here.start()
     report = build(life, archive)
     assert report['sources']['checks']['running'] is True
-    assert 'The checks are still running: what they find is not known yet.' in findings(report)
+    assert 'The checks are still running: there are no results yet.' in findings(report)
     assert 'None.' not in findings(report)
     check.go.set()
     assert here.checks.wait(20)
@@ -519,13 +517,13 @@ def test_a_report_while_the_checks_still_run_says_so(life, archive):
     assert here.checks.wait(20)
 
 
-def test_checks_that_could_not_be_run_say_why(life, archive):
+def test_the_report_says_why_the_checks_could_not_run(life, archive):
     allfindings.of(life).checks.error = 'The checks could not be run: OSError.'
     report = build(life, archive)
     assert report['sources']['checks']['error'] and 'could not be run: OSError' in findings(report)
 
 
-def test_an_empty_list_of_finished_checks_is_none(life, archive):
+def test_finished_checks_without_findings_are_none(life, archive):
     life.findings = Findings()
     here = allfindings.of(life)
     here.checks = Background(lambda: None, [])
@@ -533,7 +531,7 @@ def test_an_empty_list_of_finished_checks_is_none(life, archive):
     assert findings(build(life, archive)).endswith(':\nNone.')
 
 
-def test_of_the_past_of_this_instance_only(life, archive):
+def test_the_history_is_only_of_this_instance(life, archive):
     other = record(3, 'hung', instance=Instance('here', '/elsewhere', ''))
     path = archive.base.runs / other.run
     path.mkdir()
@@ -556,20 +554,20 @@ def test_scripts_are_in_the_history_but_not_the_last_run(life, archive):
     assert report['previous']['role'] == 'server'
 
 
-def test_nothing_at_all(life, tmp_path):
+def test_a_living_run_without_recorder_and_history_can_be_reported(life, tmp_path):
     life.recorder = None
     report = build(life, Archive(Base(tmp_path / 'nowhere')))
     assert (report['previous'], report['history'], report['in_flight']) == (None, [], [])
     assert render(report, 'text')[2] and render(report, 'json')[2]
 
 
-def test_the_text(life, archive):
+def test_the_text_has_all_sections(life, archive):
     text = render(build(life, archive, clock=lambda: STARTED + 9001), 'text')[2].decode()
     for words in (
         '6.3',
         'Segmentation fault',
         'GET /fatal',
-        '<== the crash',
+        '<== crashed here',
         'Crashed thread',
         'in crash',
         '[warning] Something is off.',
@@ -582,7 +580,7 @@ def test_the_text(life, archive):
         assert words in text, words
 
 
-def test_foreign_text_cannot_steer_a_terminal(life, archive, tmp_path):
+def test_control_characters_in_foreign_text_are_escaped(life, archive, tmp_path):
     crash(archive.base, 1, '/\x1b[2J\r\nFORGED')
     triage(archive.base, world=quiet_world(tmp_path))
     text = render(build(life, archive), 'text')[2].decode()
@@ -590,7 +588,7 @@ def test_foreign_text_cannot_steer_a_terminal(life, archive, tmp_path):
     assert '\\x1b[2J\\r\\nFORGED' in text
 
 
-def test_no_such_format(life, archive):
+def test_an_unknown_format_is_an_error(life, archive):
     with pytest.raises(UnknownFormat, match='Use text or json'):
         render(build(life, archive), 'pdf')
     assert set(FORMATS) >= {'text', 'json'}
@@ -600,13 +598,13 @@ def test_no_such_format(life, archive):
 def test_every_renderer_keeps_the_contract(life, archive, format):
     _, _, renderer = FORMATS[format]
     assert verifyObject(IRenderer, renderer)
-    # `verifyObject` does not look at the arguments of a function.
+    # `verifyObject` does not check the arguments of a function.
     assert tuple(inspect.signature(renderer).parameters) == IRenderer['__call__'].positional
     assert isinstance(renderer(build(life, archive)), bytes)
 
 
-def test_a_thousand_runs_and_their_frames(life, archive):
-    """The history of a long life stays a list of short entries."""
+def test_the_history_of_a_report_contains_no_stacks(life, archive):
+    """The history of many runs is a list of short entries."""
     for number in range(1, 1000):
         each = record(
             number, 'crashed', threads=(ThreadState(frames=(Frame('x' * 1000, 1, 'f'),)),)

@@ -1,4 +1,4 @@
-"""The trace log of any run: living, dead and not yet judged, archived, damaged or not there."""
+"""The trace log of any run: living, dead and not judged, archived, damaged, or unknown."""
 
 import os
 import time
@@ -32,7 +32,7 @@ def base(tmp_path):
 
 
 def serve(recorder):
-    """Three requests, two of them equal in a row, and one that is in flight."""
+    """Record three requests, two of them equal in a row, and one that is in flight."""
     for path in ('/a b', '/probe', '/probe'):
         recorder.begin('GET', path)
         recorder.end(200)
@@ -41,7 +41,7 @@ def serve(recorder):
 
 @pytest.fixture
 def living(base):
-    """The run of this very process."""
+    """The run of this process."""
     run = base.create(
         new_name(time.time() - 9, os.getpid()), {'identity': identity(), 'role': 'server'}
     )
@@ -61,7 +61,7 @@ def trace(base, run):
 
 
 def requests(made):
-    """[(method, path, status, is over)], as a reader of old sees them."""
+    """[(method, path, status, has ended)], as an old program reads them."""
     found, complaints = profile(made)
     assert complaints == 0
     return [(r['method'], r['url'], r.get('code'), r['end'] is not None) for r in found]
@@ -74,7 +74,7 @@ EXPECTED = [
 ]
 
 
-def test_of_a_run_that_lives(base, living):
+def test_the_trace_log_of_a_living_run(base, living):
     made = trace(base, living.name)
     assert (
         requests(made) == EXPECTED
@@ -84,22 +84,22 @@ def test_of_a_run_that_lives(base, living):
     assert ' is in flight for ' in made[-1]
 
 
-def test_of_one_without_a_black_box_on_disk(base, living):
+def test_a_living_run_without_a_black_box_on_disk_is_an_error(base, living):
     (living / BLACKBOX).unlink()
     with pytest.raises(
         runtrace.NoBlackBox,
-        match=f'{living.name} has no black box on disk. Ask that process itself',
+        match=f'{living.name} has no black box on disk. The page',
     ):
         trace(base, living.name)
 
 
-def test_of_one_whose_black_box_is_damaged(base, living):
+def test_a_damaged_black_box_of_a_living_run_is_an_error(base, living):
     (living / BLACKBOX).write_bytes(b'nonsense')
     with pytest.raises(UnreadableRecord):
         trace(base, living.name)
 
 
-def test_a_dead_run_says_the_same_before_and_after_triage(base, tmp_path):
+def test_the_trace_log_of_a_dead_run_is_the_same_before_and_after_triage(base, tmp_path):
     run = DeadRun(base.path).box(serve).marked('faults', b'Fatal Python error: Aborted\n')
     waiting = trace(base, run.name)
     assert requests(waiting) == EXPECTED and run.path.is_dir()
@@ -108,8 +108,8 @@ def test_a_dead_run_says_the_same_before_and_after_triage(base, tmp_path):
     assert not run.path.exists() and trace(base, run.name) == waiting
 
 
-def test_nothing_of_a_request_is_lost_on_the_way(base, living, tmp_path):
-    """But of the order of what happened within one millisecond, which a record does not keep."""
+def test_the_archive_loses_nothing_of_a_request(base, living, tmp_path):
+    """Except the order of events within one millisecond, which a record does not keep."""
     made, run = trace(base, living.name), DeadRun(base.path)
     (run.path / BLACKBOX).write_bytes((living / BLACKBOX).read_bytes())
     triage(base, world=quiet_world(tmp_path))
@@ -135,7 +135,7 @@ def test_the_request_that_crashed_is_named(base):
 
 
 @pytest.mark.parametrize('millisecond', range(0, 1000, 37))
-def test_times_are_those_of_the_record(millisecond):
+def test_times_are_the_times_of_the_record(millisecond):
     moment = f'2026-11-23T07:45:01.{millisecond:03d}Z'
     document = record().to_json() | {'requests': [{'started': moment}]}
     made = list(runtrace.of_record(RunRecord.from_json(document)))
@@ -143,7 +143,7 @@ def test_times_are_those_of_the_record(millisecond):
 
 
 @pytest.mark.parametrize('run', ['', 'nonsense', '../archive', '20200101T000000Z-1-abcd'])
-def test_a_run_that_is_not_there(base, run):
+def test_an_unknown_run_is_an_error(base, run):
     with pytest.raises(NoSuchRun, match=f'There is no archived run {run!r}.'):
         trace(base, run)
 
@@ -174,7 +174,7 @@ def test_a_run_that_is_not_there(base, run):
         ],
     ],
 )
-def test_a_damaged_record_gives_lines_of_the_grammar(base, nonsense):
+def test_a_damaged_record_gives_only_valid_lines(base, nonsense):
     document = record(1, recent=(), requests=()).to_json() | {
         'recent': nonsense,
         'requests': nonsense,
@@ -198,12 +198,12 @@ def archived(base, *records):
     return [each.run for each in records]
 
 
-def test_the_newest_of_nothing(base):
+def test_newest_without_any_run_is_an_error(base):
     with pytest.raises(NoSuchRun, match='No run has been recorded here yet.'):
         runtrace.newest(base)
 
 
-def test_the_newest_is_the_server_that_lives_or_was_last(base):
+def test_newest_is_the_living_server_or_the_last_one(base):
     (script,) = archived(base, record(9, 'unhandled-exception', role='script'))
     assert runtrace.newest(base) == script
     old, new = archived(base, record(0), record(2, 'crashed'))

@@ -1,6 +1,4 @@
-"""A stacks document: made tidy whatever it is, put in order, and told as text that a terminal
-survives.
-"""
+"""A stacks document: any input is read, the threads are sorted, and the text is safe."""
 
 import copy
 import json
@@ -32,7 +30,7 @@ def state(number, **values):
 
 
 def with_keys_of(old, new):
-    """`new`, without the keys that `old` lacks."""
+    """`new`, without the keys that `old` does not have."""
     if isinstance(old, dict) and isinstance(new, dict):
         return {key: with_keys_of(old[key], new[key]) for key in new if key in old}
     if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
@@ -43,8 +41,8 @@ def with_keys_of(old, new):
 # -- tidy ------------------------------------------------------------------------------------------
 
 
-def test_a_good_document_stays_as_it_is():
-    """But for keys that an older release did not write."""
+def test_a_valid_document_is_unchanged():
+    """Except keys that an older release did not write."""
     good = tidy(document())
     assert with_keys_of(document(), to_json(good, plain=True)) == document()
     assert tidy(json.loads(json.dumps(document()))) == good
@@ -61,7 +59,7 @@ JSON = st.recursive(
 
 
 @given(JSON, st.data())
-def test_nonsense_anywhere_is_survived(nonsense, data):
+def test_nonsense_anywhere_in_a_document_is_dropped(nonsense, data):
     found = copy.deepcopy(document())
     at = found
     while isinstance(at, dict | list) and at:
@@ -83,14 +81,14 @@ def test_nonsense_anywhere_is_survived(nonsense, data):
         {'threads': [None, 5, {}], 'slow': [{}], 'hangs': [{}]},
     ],
 )
-def test_a_document_of_nothing_is_a_text(nonsense):
+def test_an_invalid_document_still_gives_a_text(nonsense):
     assert text(tidy(nonsense)).startswith('Threads of this process at ')
 
 
 # -- judgement and order ---------------------------------------------------------------------------
 
 
-def test_what_lasts_is_not_well():
+def test_hangs_and_slow_requests_that_last_are_not_well():
     assert not is_well(tidy(document()))
     assert not is_well(tidy(document(slow=[])))
     assert not is_well(tidy(document(hangs=[])))
@@ -108,14 +106,14 @@ def test_what_lasts_is_not_well():
         ('spinning', None, False),
     ],
 )
-def test_a_thread_of_other_code_may_have_much_to_do(kind, severity, well):
+def test_only_a_spin_that_is_not_critical_is_well(kind, severity, well):
     hang = document()['hangs'][0] | {'kind': kind, 'severity': severity}
     if severity is None:
-        del hang['severity']  # as another release answers
+        del hang['severity']  # as in the answer of another release
     assert is_well(tidy(document(slow=[], hangs=[hang]))) == well
 
 
-def test_requests_first_by_age_then_the_main_thread_and_idle_ones_apart():
+def test_oldest_requests_come_first_then_the_main_thread_and_idle_threads_are_separate():
     loud, quiet = ordered(tidy(document()).threads)
     assert [t.name for t in loud] == [
         'waitress-0',
@@ -127,13 +125,13 @@ def test_requests_first_by_age_then_the_main_thread_and_idle_ones_apart():
     assert [t.name for t in quiet] == ['waitress-2', 'waitress-4', 'StabilityMonitor heartbeat']
 
 
-def test_who_asks_is_quiet_even_with_a_request():
+def test_the_thread_that_makes_the_document_counts_as_idle():
     threads = tidy(document()).threads
     assert [t.name for t in ordered(threads, own=threads[0].ident)[1]][0] == 'waitress-0'
     assert 'grpc_poller' in [t.name for t in ordered(threads, own=0)[0]]
 
 
-def test_a_worker_that_waits_for_work_is_loud_while_a_request_is_its_own():
+def test_an_idle_worker_with_a_request_counts_as_busy():
     busy = state(5, request=document()['threads'][0]['request'])
     assert ordered([busy])[0] == [busy]
 
@@ -141,7 +139,7 @@ def test_a_worker_that_waits_for_work_is_loud_while_a_request_is_its_own():
 # -- text ------------------------------------------------------------------------------------------
 
 
-def test_the_text_tells_it_all():
+def test_the_text_contains_all_parts_of_the_document():
     shown = told()
     for words in (
         'Threads of process 17 at 2026-11-23 ',
@@ -154,9 +152,9 @@ def test_the_text_tells_it_all():
         '    File "/srv/zope/src/shop/views.py", line 31, in checkout',
         'grpc_poller (native id 1010): waits in C code',
         'no Python frame',
-        'Idle, or of the stability monitor: waitress-2 (native id 1002',
+        'Idle threads, and threads of the stability monitor: waitress-2 (native id 1002',
         'Slow requests:\n  GET /shop/prices?sort=cheapest: 12.5 s so far, since',
-        'looked at 30 times',
+        '30 samples',
         ' 70% in cheapest (/srv/zope/src/shop/views.py)',
         'Slow requests that have ended:\n  GET /shop/report: 1 min 35 sec in all',
     ):
@@ -165,15 +163,16 @@ def test_the_text_tells_it_all():
     assert ' 0% in prices' not in shown
 
 
-def test_a_quiet_site():
+def test_the_text_of_an_idle_site_is_one_line():
     shown = told(threads=[thread(2)], slow=[], hangs=[])
     assert shown.splitlines()[1:] == [
         '',
-        'Idle, or of the stability monitor: waitress-2 (native id 1002, 0x7f0000000002)',
+        'Idle threads, and threads of the stability monitor: '
+        'waitress-2 (native id 1002, 0x7f0000000002)',
     ]
 
 
-def test_nothing_foreign_steers_the_terminal():
+def test_control_characters_in_a_document_never_reach_the_terminal():
     evil = '\x1b[2J\n\x07'
     found = json.loads(
         json.dumps(document()).replace('waitress-0', 'evil').replace('checkout', 'evil')
@@ -187,10 +186,10 @@ def test_nothing_foreign_steers_the_terminal():
 @pytest.mark.parametrize(
     'seconds, said', [(0, '0.0 s'), (59.94, '59.9 s'), (60, '1 min'), (95, '1 min 35 sec')]
 )
-def test_age(seconds, said):
+def test_age_is_in_seconds_below_a_minute(seconds, said):
     assert age(seconds) == said
 
 
-def test_a_stack_that_is_not_known_is_not_told():
+def test_an_unknown_stack_size_is_omitted():
     assert stack_words(state(0, stack_size=0)) == stack_words(state(0, stack_used=0)) == ''
     assert stack_words(state(0)) == '120 KiB of 8.0 MiB'

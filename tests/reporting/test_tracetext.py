@@ -1,6 +1,4 @@
-"""The last requests as a trace log: readable by programs of old, escaped, and honest about what is
-lost.
-"""
+"""The last requests as a trace log: old programs can read it, and losses are noted."""
 
 import re
 import time
@@ -28,14 +26,14 @@ DOCUMENT = Path(__file__).resolve().parents[2] / 'docs' / 'trace-log.txt'
 
 
 def unescaped(word):
-    """What docs/trace-log.txt says of a word."""
+    """The reverse of the escaping that docs/trace-log.txt describes."""
     if word == '-':
         return ''
     return re.sub(r'\\(x..|u.{4}|U.{8})', lambda found: chr(int(found[1][1:], 16)), word)
 
 
 def done(number=1, path='/page', seconds=0.5, status=200, **values):
-    """A finished request of the synthetic past."""
+    """A finished request for these tests."""
     began = values.setdefault('started', STARTED + number)
     values.setdefault('ended', began + seconds)
     return request(
@@ -55,22 +53,22 @@ def lines(finished=(), in_flight=(), now=STARTED + 100, **named):
 
 
 class TestLines:
-    def test_a_finished_request(self):
+    def test_a_finished_request_has_begin_answer_and_end(self):
         assert lines([done(1, '/a', 0.25, 404, retry=1)]) == [
             f'B 1@0x{WORKER:016x} {isotime(STARTED + 1)} GET /a',
             f'A 1@0x{WORKER:016x} {isotime(STARTED + 1.25)} 404 -',
             f'E 1@0x{WORKER:016x} {isotime(STARTED + 1.25)} seconds=0.250000 native=7 retry=1',
         ]
 
-    def test_one_that_is_in_flight(self):
+    def test_a_request_in_flight_has_a_note(self):
         begin, note = lines([], [request(1, started=STARTED + 90)])
         assert begin.startswith('B 1@') and note.startswith(f'N - {isotime(STARTED + 100)} 1@0x')
         assert note.endswith('is in flight for 10.000 s, publishing')
 
-    def test_the_one_that_crashed_is_said(self):
+    def test_the_request_that_crashed_is_noted(self):
         assert lines([], [request(1, crashed=True)])[-1].endswith(', the crash was in it')
 
-    def test_in_order_of_their_times(self):
+    def test_lines_are_sorted_by_time(self):
         made = lines(
             [done(1, '/long', 10), done(2, '/short', 1)],
             [request(3, path='/last', started=STARTED + 4)],
@@ -87,10 +85,10 @@ class TestLines:
         ]
         assert [line.split()[2] for line in made] == sorted(line.split()[2] for line in made)
 
-    def test_one_that_took_no_time_begins_before_it_ends(self):
+    def test_a_request_of_zero_duration_begins_before_it_ends(self):
         assert [line[0] for line in lines([done(1, seconds=0.0)])] == ['B', 'A', 'E']
 
-    def test_equal_requests_are_one_with_a_count(self):
+    def test_equal_requests_share_lines_with_a_count(self):
         *_, end = made = lines([done(1, '/probe', 0.125, ended=STARTED + 60, count=42, last=42)])
         assert [line[0] for line in made] == ['B', 'A', 'E']
         assert end.split()[2] == isotime(STARTED + 1.125)
@@ -98,7 +96,7 @@ class TestLines:
             f'seconds=0.125000 native=7 count=42 last=42 until={isotime(STARTED + 60)}'
         )
 
-    def test_the_start_and_what_is_lost_come_first(self):
+    def test_the_start_and_notes_on_lost_requests_come_first(self):
         made = lines(
             [done(8), done(9, count=2, last=10)],
             [request(12)],
@@ -108,26 +106,26 @@ class TestLines:
         )
         assert made[:3] == [
             f'U - {isotime(STARTED)} a-run',
-            f'N - {isotime(STARTED + 8)} 8 of 12 requests are not here: the ring holds the last '
-            'ones only',
+            f'N - {isotime(STARTED + 8)} 8 of 12 requests are missing: the ring holds only the '
+            'last ones',
             f'N - {isotime(STARTED + 8)} 3 requests were not recorded: all slots were taken',
         ]
 
-    def test_nothing_lost_is_not_mentioned(self):
+    def test_without_lost_requests_there_is_no_note(self):
         assert not [
             line for line in lines([done(1), done(2), done(3, count=3, last=5)]) if line[0] == 'N'
         ]
 
-    def test_no_request_at_all(self):
+    def test_without_requests_there_are_no_lines(self):
         assert lines() == []
 
-    def test_a_user_is_one_word(self):
+    def test_the_name_of_a_user_is_one_word(self):
         assert lines([done(1, user='Jörg O. \n')])[-1].endswith(r' user=Jörg\x20O.\x20\x0a')
 
-    def test_a_path_that_was_cut_says_so(self):
+    def test_a_path_that_was_cut_is_marked(self):
         assert lines([done(1, '/long', cut=True)])[0].endswith(r' /long\...')
 
-    def test_bytes(self):
+    def test_the_lines_as_bytes(self):
         assert tracetext.as_text(['a', 'ü\udcff']) == 'a\nü\\udcff\n'.encode()
 
 
@@ -149,16 +147,16 @@ class TestWords:
             ('\u202e', r'\u202e'),
         ],
     )
-    def test_escaped(self, word, written):
+    def test_special_characters_are_escaped(self, word, written):
         assert escaped(word) == written
 
     @given(st.text(st.characters(), max_size=40))
-    def test_nothing_is_lost_and_no_word_falls_apart(self, word):
+    def test_escaping_is_reversible_and_keeps_one_word(self, word):
         assert escaped(word).split() == [escaped(word)] and escaped(word).isprintable()
         assert unescaped(escaped(word)) == word
 
     @given(st.floats(0, 1e11))
-    def test_times_are_those_of_the_report(self, seconds):
+    def test_times_are_the_times_of_the_report(self, seconds):
         ours, theirs = stamp(seconds), isotime(seconds)
         assert (
             ours[:19] == theirs[:19] or abs(seconds - round(seconds)) < 1e-3
@@ -166,8 +164,8 @@ class TestWords:
         assert re.fullmatch(TIME, ours)
 
 
-class TestReadersOfOld:
-    def test_they_read_it(self):
+class TestOldPrograms:
+    def test_requestprofiler_reads_it(self):
         made = lines(
             [done(3, '/a b', 2, 500), done(4, '/p', count=9, last=12, ended=STARTED + 80)],
             [request(13, method='POST', path='')],
@@ -182,7 +180,7 @@ class TestReadersOfOld:
             for r in requests
         ] == [('GET', r'/a\x20b', '500', 2), ('GET', '/p', '200', 0), ('POST', '-', None, None)]
 
-    def test_a_real_black_box(self):
+    def test_older_programs_read_the_trace_log_of_a_real_black_box(self):
         buffer = bytearray(blackbox.SIZE)
         recorder = Recorder(buffer)
         blackbox.lay_out(buffer)
@@ -193,19 +191,19 @@ class TestReadersOfOld:
         recorder.begin('POST', '/now')
         box = blackboxreader.read(bytes(buffer))
         made = lines(box.finished, box.in_flight, time.time(), started=time.time() - 9, run='x')
-        kept = 400 - int(re.search(r'(\d+) of 401 requests are not here', '\n'.join(made))[1])
+        kept = 400 - int(re.search(r'(\d+) of 401 requests are missing', '\n'.join(made))[1])
         requests, complaints = profile(made)
         assert kept == len(box.finished) == len(requests) - 1 > 200 and complaints == 0
         assert requests[-1]['url'] == '/now' and requests[-1]['end'] is None
 
 
-def test_the_document_has_an_example_that_follows_its_grammar():
+def test_the_example_in_the_documentation_is_valid():
     example = re.findall(r'^    ([UBAEN] .*)$', DOCUMENT.read_text('utf-8'), re.MULTILINE)
     assert len(example) == 6 and [line for line in example if not GRAMMAR.fullmatch(line)] == []
 
 
 @given(st.text(max_size=400))
-def test_only_lines_of_the_grammar_leave_here(text):
+def test_any_text_gives_only_valid_lines(text):
     lines(
         [done(1, text, method=text or 'GET', user=text)],
         [request(2, path=text)],

@@ -205,7 +205,7 @@ def test_the_page_has_hangs_requests_other_threads_and_idle_threads(threadpages)
     assert summary.startswith('POST /shop/checkout (waitress-0) waits for a lock: lock LOCK_B at')
     assert summary.endswith('in checkout (inferred from the code).'), 'the title says "Deadlock"'
     assert [(hang['title'], hang['lasted']) for hang in page['past_hangs']] == [
-        ('Nobody answers', '1 min 40 sec')
+        ('The site does not answer', '1 min 40 sec')
     ]
     assert [row['name'] for row in page['requests']] == ['waitress-0', 'waitress-1', 'waitress-3']
     assert [row['name'] for row in page['others']] == ['MainThread', 'grpc_poller']
@@ -385,7 +385,7 @@ def test_the_page_shows_why_native_stacks_could_not_be_started(
     shown = threadpages.native(native_life, False)['native']
     assert (shown['busy'], shown['result']) == (False, '')
     assert shown['error'] == (
-        "The native stacks were not taken: can't start new thread. Try again later."
+        "The native stacks were not read: can't start new thread. Try again later."
     )
 
 

@@ -1,7 +1,8 @@
 """The command "checks": what is wrong with the living site.
 
-It asks the processes; where one does not answer, it prints what that process said last.  The exit
-status is 1 where a finding of severity warning or worse is not muted, for monitoring.
+It asks the living processes for their results; for a process that does not answer, it prints the
+last known results.  For monitoring, the exit status is 1 if a finding of severity warning or worse
+is not muted.
 """
 
 from __future__ import annotations
@@ -57,22 +58,22 @@ from .exitstatus import WELL
 from .exitstatus import WRONG
 from .terminal import print_lines
 
-#: (name, context) of the servers that live.
+#: (name, context) of each living server.
 _Servers = list[tuple[str, dict[str, Any]]]
 
-#: Seconds to wait for an answer, and for a run of the checks that has begun.
+#: Seconds to wait for an answer, and for the end of checks that are running.
 _ANSWER = 5.0
 _RUN = 60.0
-#: Seconds.  A living process renews its results; older ones mean that it does not.
+#: Seconds.  Older results mean that the living process does not renew them.
 _OLD = 3 * allfindings.RENEWED
 #: Seconds.  A start that takes longer is worth a warning.
 _LONG_START = 600
 
 
 def show(runs: AllRuns, options: Namespace) -> int:
-    """Print what is wrong; returns the exit status.
+    """Print what is wrong and return the exit status.
 
-    `options`: everything (show what is fine too), as_json, probe.
+    `options`: everything (show also what is fine), as_json, probe.
     """
     base = runs.base
     servers = [(name, context) for name, context in runs.living if context.get('role') != 'script']
@@ -81,9 +82,9 @@ def show(runs: AllRuns, options: Namespace) -> int:
     if servers:
         parts += [_of_process(base, name, context) for name, context in servers]
     else:
-        parts += _of_the_past(runs)
+        parts += _last_results(runs)
     if options.probe:
-        parts.append(_probed(_newest(runs, servers)))
+        parts.append(_probe_part(_to_imitate(runs, servers)))
     if options.as_json:
         subjects = [part.to_json() for part in parts]
         print(json_text({'generated': isotime(time.time()), 'subjects': subjects}, indent=1))
@@ -99,8 +100,8 @@ def show(runs: AllRuns, options: Namespace) -> int:
 class _Part:
     """The findings of one subject.
 
-    `when` is the time when the checks ran, `took` how many seconds they took.  `now` is False if
-    they did not run for this command.
+    `when` is the time when the checks ran, `took` their duration in seconds.  `now` is False if the
+    checks did not run for this command.
     """
 
     subject: str
@@ -123,18 +124,18 @@ class _Part:
 
 
 def _of_directory(base: Base, servers: _Servers, waiting: Sequence[RunRecord]) -> Iterator[Finding]:
-    """What is wrong with the data directory."""
+    """Yield what is wrong with the data directory."""
     if not os.access(base.path, os.W_OK):
         severity = INFO
-        action = Action('Run this as the user that Zope runs as to ask the living process.')
+        action = Action('To ask the living process, run this as the user that Zope runs as.')
         if base.path.stat().st_uid == os.geteuid():
             severity = WARNING
-            action = Action('Make {path} writable for the user of Zope.', path=base.path)
+            action = Action('Make {path} writable for the user that Zope runs as.', path=base.path)
         yield Finding(
             'directory', severity, f'{base.path} is not writable for this user.', action=action
         )
     if waiting:
-        # A wanted stop is no reason to act: the next start archives it.
+        # A wanted stop needs no action: the next start archives it.
         has_incident = any(record.is_incident for record in waiting)
         count = '1 dead run waits' if len(waiting) == 1 else f'{len(waiting)} dead runs wait'
         yield Finding(
@@ -149,82 +150,84 @@ def _of_directory(base: Base, servers: _Servers, waiting: Sequence[RunRecord]) -
                 f'no-black-box:{name}',
                 WARNING,
                 f'The run {name} has no black box.',
-                action=Action('Look at the findings in its tab.'),
+                action=Action('See the findings in the tab "Stability" of that process.'),
             )
 
 
 def _of_process(base: Base, name: str, context: dict[str, Any]) -> _Part:
-    """What a living process answers; where it does not, what it said last, and a finding."""
+    """The answer of a living process; without an answer, its last results and a finding."""
     path = base.runs / name
     started, pid = name_facts(name)
     answer = allfindings.last_word(path)
-    trouble: list[Finding] = []
+    problems: list[Finding] = []
     now = False
     try:
-        answer = _asked(path)
+        answer = _new_results(path)
         now = True
         if answer.get('starting') is True:
             answer = {}
-            trouble = [_starting(pid, started)]
+            problems = [_starting(pid, started)]
     except PermissionError:  # a member of the option `group` may read, but not ask
         told_last = from_isotime(answer.get('when')) or started
-        trouble = [_last_told(pid, told_last)]
+        problems = [_age_of_results(pid, told_last)]
     except (NoAnswer, OSError) as error:
-        reason = f'It cannot be asked: {error}.'
+        reason = f'It could not be asked: {error}.'
         if isinstance(error, NoAnswer):
             reason = error.args[0]
-        trouble = [
+        problems = [
             Finding(
                 'no-answer',
                 WARNING,
-                f'The process {pid} does not tell how it stands. {reason}',
+                f'Process {pid} reports no results of its checks. {reason}',
                 action=Action('See what it does with "stabilitymonitor stacks".'),
             )
         ]
     if answer.get('error'):
-        trouble.append(Finding('checks-error', WARNING, str(answer['error'])))
-    return _told(base, f'Process {pid} (run {name})', answer, trouble, instance_of(context), now)
+        problems.append(Finding('checks-error', WARNING, str(answer['error'])))
+    return _part_from_answer(
+        base, f'Process {pid} (run {name})', answer, problems, instance_of(context), now
+    )
 
 
 def _starting(pid: int, started: float) -> Finding:
-    """The process has armed, but does not serve yet: the checks run after that."""
+    """The finding that the process does not serve yet: the checks run after that."""
     is_late = time.time() - started > _LONG_START
     return Finding(
         'starting',
         WARNING if is_late else INFO,
-        f'The process {pid} is still starting: its checks have not run yet.',
+        f'Process {pid} is still starting: its checks have not run yet.',
         action=Action(
-            'Ask again when it serves, or see what it does with "stabilitymonitor stacks".'
+            'Try again when it serves, or see what it does with "stabilitymonitor stacks".'
         ),
     )
 
 
-def _last_told(pid: int, when: float) -> Finding:
-    """For a user who may not ask the process: how old its last results are.
+def _age_of_results(pid: int, when: float) -> Finding:
+    """The finding for a user who may not ask the process: how old its last results are.
 
-    A process that works renews them by itself.
+    A process that works renews its results each hour.
     """
     if time.time() - when > _OLD:
         return Finding(
             'no-answer',
             WARNING,
-            f'The process {pid} has not told how it stands since {clocktime(when)}.',
+            f'Process {pid} has reported no results of its checks since {clocktime(when)}.',
             action=Action(
-                'Ask it as the user that Zope runs as, or see what it does: "stabilitymonitor '
-                'stacks".'
+                'Run this as the user that Zope runs as, or see what the process does with '
+                '"stabilitymonitor stacks".'
             ),
         )
     return Finding(
         'as-of',
         INFO,
-        f'This is as of {clocktime(when)}: only the user that Zope runs as, and root, can '
-        f'ask the process {pid}.',
-        action=Action('Nothing has to be done: it tells by itself each hour.'),
+        f'These results are from {clocktime(when)}: only root and the user that Zope runs as can '
+        f'ask process {pid} for new ones.',
+        action=Action('Nothing needs to be done: the process renews its results each hour.'),
     )
 
 
-def _asked(path: Path) -> dict[str, Any]:
-    """Fresh results of the checks; a process that is running them is asked again until they end.
+def _new_results(path: Path) -> dict[str, Any]:
+    """Return new results of the checks; while the checks are running, ask again until they end.
 
     Raises NoAnswer, PermissionError and other OSErrors.
     """
@@ -234,26 +237,26 @@ def _asked(path: Path) -> dict[str, Any]:
         if answer.get('starting') is True:
             return answer
         if not isinstance(answer.get('checks'), list):
-            raise NoAnswer(str(answer.get('error') or 'It does not know this request.'))
+            raise NoAnswer(str(answer.get('error') or 'It does not know this mailbox request.'))
         if not answer.get('running') or time.monotonic() > until:
             return answer
 
 
-def _told(
+def _part_from_answer(
     base: Base,
     subject: str,
     answer: dict[str, Any],
-    trouble: Sequence[Finding],
+    problems: Sequence[Finding],
     instance: Instance,
     now: bool = False,
     without: str = '',
 ) -> _Part:
-    """What a process answered: the findings in `trouble` come first.
+    """What a process answered, after the findings in `problems`.
 
-    Those of the check `without` are left out.  An answer comes from another process, which may be
-    of another release: nothing in it is trusted.
+    Findings of the check with the id `without` are left out.  The answer comes from another
+    process, which may run another release: nothing in it is trusted.
     """
-    findings = list(trouble)
+    findings = list(problems)
     rows = answer.get('checks')
     if not isinstance(rows, list):
         rows = []
@@ -279,11 +282,11 @@ def _told(
 # -- when Zope is down -----------------------------------------------------------------------------
 
 
-def _of_the_past(runs: AllRuns) -> list[_Part]:
-    """What each instance said last.
+def _last_results(runs: AllRuns) -> list[_Part]:
+    """The last results of each instance.
 
-    Where this command runs on the Python of an instance, it looks up again which known issues
-    affect what is installed for this Python, once.
+    If this command runs on the Python of an instance, it also looks up, once, which known issues
+    affect what is installed for this Python now.
     """
     base = runs.base
     parts = []
@@ -297,16 +300,16 @@ def _of_the_past(runs: AllRuns) -> list[_Part]:
             if not has_looked_up:
                 parts.append(_of_environment(base, instance))
                 has_looked_up = True
-            # Known issues of now replace those of then, where they can be looked up.
+            # The known issues of today replace the recorded ones, if they can be looked up.
             if has_packaging():
                 without = KnownIssues.id
         subject = f'{instance.label}, which is down (run {path.name})'
-        parts.append(_told(base, subject, word, (), instance, without=without))
+        parts.append(_part_from_answer(base, subject, word, (), instance, without=without))
     return parts
 
 
 def _of_environment(base: Base, instance: Instance) -> _Part:
-    """The known issues of what is installed for the Python of this command."""
+    """The known issues that affect what is installed for the Python of this command."""
     found = KnownIssues().look(Site(base.path, stack=None))
     findings = [found] if isinstance(found, Finding) else found
     muted = MuteList(base.path, instance.label)
@@ -334,8 +337,8 @@ class _Recursing:
     """What the probe imitates: the threads of a Zope.
 
     `of_site` is the Python of that Zope, None if it is not known.  `executable` is the Python to
-    try, '' for the one of this command.  `stack_size` is in bytes.  A `limit` of 0 stands for the
-    recursion limit in force here.
+    try, '' for the Python of this command.  `stack_size` is in bytes.  A `limit` of 0 means the
+    recursion limit of this process.
     """
 
     of_site: object
@@ -344,10 +347,10 @@ class _Recursing:
     limit: int
 
 
-def _newest(runs: AllRuns, servers: _Servers) -> _Recursing:
-    """As a living run has it, else as the last one had it; where there is none, as this process.
+def _to_imitate(runs: AllRuns, servers: _Servers) -> _Recursing:
+    """The values of a living run, else of the last run, else of this process.
 
-    No Python is run but that of a living process and that of this command.
+    Only the Python of a living process or of this command is ever run.
     """
     paths = [runs.folder(name) for name, _ in servers] or _last_servers(runs)
     context = read_json(paths[0] / CONTEXT) if paths else {}
@@ -363,10 +366,11 @@ def _newest(runs: AllRuns, servers: _Servers) -> _Recursing:
 
 
 def _python_of(path: Path) -> str:
-    """The Python of a living run's process; '' where it is ours, none, or of another user.
+    """The Python of a living run's process.
 
-    The kernel is asked, not the context of the run: a user who can write there could name any
-    program.
+    '' if it is the Python of this command, is not a Python, or runs as another user.  The answer
+    comes from the kernel, not from the context of the run: a user who can write that file could
+    name any program.
     """
     pid = name_facts(path.name)[1]
     program = outside.executable(pid)
@@ -378,7 +382,7 @@ def _python_of(path: Path) -> str:
     return program
 
 
-def _probed(like: _Recursing) -> _Part:
+def _probe_part(like: _Recursing) -> _Part:
     result = probe(
         like.stack_size,
         like.limit,
@@ -388,7 +392,7 @@ def _probed(like: _Recursing) -> _Part:
     print(file=sys.stderr)
     finding = recursionresult.finding(result)
     if result.error:
-        # Here the user has asked for it, and gets no answer.
+        # The user has asked for this probe, so its failure is more than information.
         finding = replace(finding, severity=WARNING)
     python = like.executable or sys.executable
     return _Part(
@@ -400,7 +404,7 @@ def _probed(like: _Recursing) -> _Part:
 
 
 def _other_python(of_site: object, python: str) -> Iterator[Finding]:
-    """A finding where the site runs another Python than the one that was tried."""
+    """Yield a finding if the site runs another Python than the one that was tried."""
     if not isinstance(of_site, str) or not of_site:
         return
     if os.path.realpath(of_site) != os.path.realpath(python):
@@ -408,14 +412,14 @@ def _other_python(of_site: object, python: str) -> Iterator[Finding]:
             'recursion-probe-python',
             INFO,
             f'The site runs another Python: {of_site}.',
-            'Only the Python of this command is tried, or that of a living process of the same '
-            'user.',
-            Action('Run this with the Python of the site, as its user.'),
+            'The probe tries only the Python of this command, or that of a living process of the '
+            'same user.',
+            Action('Run this with the Python of the site, as the user that Zope runs as.'),
         )
 
 
 def _show_progress(share: float, words: str) -> None:
-    """On a terminal, each line overwrites the one before."""
+    """Print the progress.  On a terminal, each line overwrites the one before."""
     line = f'recursion probe: {share:4.0%} {words}'
     end = '\r' if sys.stderr.isatty() else '\n'
     print(line.ljust(60), end=end, file=sys.stderr, flush=True)
@@ -430,7 +434,7 @@ def _lines(parts: Iterable[_Part], everything: bool) -> Iterator[str]:
         if part.when or part.look.shown or part.look.muted:
             told.append(part)
     if not told:
-        yield 'All is well with the breadcrumbs.'
+        yield 'No problem was found in the data directory.'
     for number, part in enumerate(told):
         if number:
             yield ''
@@ -455,7 +459,7 @@ def _when(part: _Part) -> str:
 
 
 def _count(look: Look) -> str:
-    """Such as "= 1 critical, 2 warnings, 17 fine, 1 muted"."""
+    """For example "= 1 critical, 2 warnings, 17 fine, 1 muted"."""
     shown = [finding.severity for finding in look.shown]
     words = []
     for severity in WORST_FIRST:
@@ -465,4 +469,4 @@ def _count(look: Look) -> str:
             words.append(f'{count} {word}')
     if look.muted:
         words.append(f'{len(look.muted)} muted')
-    return '= ' + (', '.join(words) or 'nothing is known')
+    return '= ' + (', '.join(words) or 'no results')

@@ -1,6 +1,7 @@
-"""The command `stabilitymonitor`: the same answers while Zope is down.  Needs no Zope.
+"""Show how Zope processes ended and what living ones do.  Works while Zope is down; needs no Zope.
 
-Exit status 0: all is well; 1: something is wrong with the site; 2: wrong usage, or nothing to read.
+Exit status: 0 if all is well, 1 if something is wrong with the site, 2 for wrong usage or if there
+is nothing to read.
 """
 
 from __future__ import annotations
@@ -43,12 +44,12 @@ from .terminal import print_lines
 
 
 def status(runs: AllRuns, options: Namespace) -> int:
-    """Which processes live and whether they hang, how the last one ended, and crash loops."""
+    """Show which processes run, whether they hang, how the last one ended, and crash loops."""
     return clistatus.show(runs, options.format == 'json')
 
 
 def history(runs: AllRuns, options: Namespace) -> int:
-    """One line for each dead run, newest first."""
+    """List the dead runs, newest first, one line for each."""
     rows = [record.summary_json() for record in runs.summaries()]
     waiting = {record.run for record in runs.waiting}
     for line in titled_history_lines(rows, waiting):
@@ -59,7 +60,7 @@ def history(runs: AllRuns, options: Namespace) -> int:
 
 
 def show(runs: AllRuns, options: Namespace) -> int:
-    """Everything about one run; without RUN, about the newest incident."""
+    """Show everything about one run; without RUN, about the newest incident."""
     record = runs.record(whichrun.incident(runs, options.run))
     known = of_incident(record, runs.base.path)
     print_lines(run_lines(replace(record, known_issues=known)))
@@ -67,8 +68,8 @@ def show(runs: AllRuns, options: Namespace) -> int:
 
 
 def report(runs: AllRuns, options: Namespace) -> int:
-    """The report of one run; without RUN, of the newest incident, or of the present state where
-    there was none.
+    """Print the report of one run; without RUN, of the newest incident, or of the present state if
+    there is no incident.
     """
     run = options.run
     if run is not None or runs.incidents:
@@ -93,9 +94,10 @@ def report(runs: AllRuns, options: Namespace) -> int:
 
 
 def _site_of(runs: AllRuns, record: RunRecord) -> Instance:
-    """The instance that a report of that run is about.
+    """Return the instance that a report of that run is about.
 
-    A script listens nowhere: its report is about the newest server beside it, if there is one.
+    A script listens on no address.  Its report is about the newest server with the same host and
+    CLIENT_HOME, if there is one.
     """
     if record.role == 'server':
         return record.instance
@@ -121,7 +123,7 @@ def _present_instance(runs: AllRuns) -> Instance:
 
 
 def judge(runs: AllRuns, options: Namespace) -> int:
-    """Judge and archive what is dead, as the next start of Zope would."""
+    """Judge and archive the dead runs, as the next start of Zope does."""
     failed: list[str] = []
 
     def note_failure(name: str, error: Exception) -> None:
@@ -138,7 +140,7 @@ def judge(runs: AllRuns, options: Namespace) -> int:
     if not done and not failed:
         print('There was nothing to judge.')
     if removed:
-        print(f'{removed} old runs were removed, as the options "keep-..." of the site say.')
+        print(f'Old runs removed because of the options "keep-..." of the site: {removed}.')
     if failed:
         return UNUSABLE
     has_incident = any(record.is_incident for record in done)
@@ -146,7 +148,7 @@ def judge(runs: AllRuns, options: Namespace) -> int:
 
 
 def stacks(runs: AllRuns, options: Namespace) -> int:
-    """What every thread of a living process does; also while none of its workers is free."""
+    """Show what every thread of a living process does; works while all workers are busy."""
     wanted = options.run
     if wanted:
         living = [name for name, _ in runs.living]
@@ -155,13 +157,13 @@ def stacks(runs: AllRuns, options: Namespace) -> int:
 
 
 def checks(runs: AllRuns, options: Namespace) -> int:
-    """What is wrong with the living site; while Zope is down, what it said last."""
+    """Show what is wrong with the living site; while Zope is down, the last known results."""
     return clichecks.show(runs, options)
 
 
 def trace(runs: AllRuns, options: Namespace) -> int:
-    """The last requests of a run as a trace log; without RUN, of the server that lives, or was
-    last.
+    """Print the last requests of a run as a trace log; without RUN, of the living server, or of the
+    last server.
     """
     if options.run:
         run = whichrun.any_run(runs, options.run)
@@ -185,16 +187,22 @@ _COMMANDS: dict[str, Callable[[AllRuns, Namespace], int]] = {
 
 
 _RUN_HELP = (
-    'a run, by the beginning of its name, or -1 for the newest incident, -2 for the one before'
+    'the beginning of the name of a run, or -1 for the newest incident, -2 for the one before it'
 )
 
 
 def _parser() -> ArgumentParser:
     common = ArgumentParser(add_help=False)
-    common.add_argument('--directory', help='the data directory', default=SUPPRESS)
+    common.add_argument(
+        '--directory',
+        help='the data directory (default: that of --client-home, else that of the variable '
+        'STABILITYMONITOR_DIRECTORY, else one found below the current directory, INSTANCE_HOME or '
+        'CLIENT_HOME)',
+        default=SUPPRESS,
+    )
     common.add_argument(
         '--client-home',
-        help='the CLIENT_HOME of the instance; its "stability" is the data directory',
+        help='the CLIENT_HOME of the instance; the data directory is the folder "stability" in it',
         default=SUPPRESS,
     )
     parser = ArgumentParser('stabilitymonitor', description=__doc__, parents=[common])
@@ -204,36 +212,41 @@ def _parser() -> ArgumentParser:
         if name in ('show', 'report', 'stacks', 'trace'):
             command.add_argument('run', metavar='RUN', nargs='?', help=_RUN_HELP)
         if name in ('report', 'status'):
-            command.add_argument('--format', choices=sorted(FORMATS), default='text')
+            command.add_argument(
+                '--format',
+                choices=sorted(FORMATS),
+                default='text',
+                help='text for people (the default), json for programs',
+            )
         if name == 'checks':
             command.add_argument(
                 '--all',
                 action='store_true',
                 dest='everything',
-                help='what is fine, or muted, too',
+                help='show also what is fine and what is muted',
             )
             command.add_argument(
                 '--json',
                 action='store_true',
                 dest='as_json',
-                help='all of it, for programs',
+                help='print everything as JSON, for programs',
             )
             command.add_argument(
                 '--probe',
                 action='store_true',
-                help='try out whether a deep recursion kills this Python; takes some seconds',
+                help='test whether a deep recursion kills Python; takes a few seconds',
             )
         if name == 'stacks':
             command.add_argument(
                 '--native',
                 action='store_true',
-                help='C frames too, taken by pystack or py-spy',
+                help='show also C frames, read by pystack or py-spy',
             )
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status."""
+    """Run one command and return its exit status."""
     options = _parser().parse_args(argv)
     run_command = _COMMANDS[options.command]
     try:
@@ -243,10 +256,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         notice(str(error))
         return error.exit_code
     except BrokenPipeError:
-        # A reader such as `head` has enough.  Python's flush at exit must not fail again.
+        # The reader, for example `head`, has closed the pipe.  Python's flush at exit must not fail
+        # again.
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, 1)
         return WELL
     except OSError as error:
-        notice(f'{error}. Run it as the user that Zope runs as.')
+        notice(f'{error}. Run this command as the user that Zope runs as.')
         return UNUSABLE

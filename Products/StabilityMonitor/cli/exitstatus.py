@@ -4,5 +4,5 @@
 WELL = 0
 #: Something is wrong with the site.
 WRONG = 1
-#: Wrong usage, or nothing to read.
+#: Wrong usage, or there is nothing to read.
 UNUSABLE = 2

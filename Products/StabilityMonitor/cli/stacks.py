@@ -1,8 +1,8 @@
 """The command "stacks": what every thread of a living process does.
 
-The process is asked: its heartbeat answers even while no worker is free.  Where it does not answer,
-C code holds the interpreter lock, or the process is stopped.  Then this shows what can be seen from
-outside: by the kernel, the black box and the marks of the watchdog.
+The command asks the heartbeat of the process, which answers even while all workers are busy.  If it
+does not answer, C code holds the interpreter lock, or the process is stopped.  Then the command
+shows what the kernel, the black box and the marks of the watchdog report about the process.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from .exitstatus import WRONG
 from .terminal import notice
 from .terminal import print_lines
 
-#: An answer is awaited for so many beats of the heartbeat, within these limits in seconds.
+#: The command waits this many beats for an answer, within these limits in seconds.
 _BEATS = 3
 _LEAST_PATIENCE = 5.0
 _MOST_PATIENCE = 60.0
 
 
 class NotLiving(NoSuchRun):
-    next_step = 'See with the command "status" which runs live.'
+    next_step = 'The command "status" lists the living runs.'
 
 
 def show(
@@ -47,9 +47,10 @@ def show(
     wanted: str | None,
     native: bool,
 ) -> int:
-    """Print the threads of each living run, or of the wanted one; returns the exit status.
+    """Print the threads of each living run, or of the wanted one, and return the exit status.
 
-    `living`: (name, context) of the runs that live.  Raises NotLiving, and OSError without rights.
+    `living`: (name, context) of each living run.  Raises NotLiving, and OSError if the user has no
+    permission.
     """
     worst = WELL
     has_shown = False
@@ -64,17 +65,17 @@ def show(
     if has_shown:
         return worst
     if wanted:
-        raise NotLiving(f'The run {wanted!r} does not live.')
-    raise NotLiving('No process lives that leaves its traces here.')
+        raise NotLiving(f'The run {wanted!r} is not alive.')
+    raise NotLiving('No living process uses this data directory.')
 
 
 def _show_process(path: Path, context: dict[str, Any]) -> int:
-    """Print what a process answers; where it does not, what can be seen from outside."""
+    """Print the answer of a process; without an answer, what can be seen from outside."""
     _, pid = name_facts(path.name)
     subject = f'process {pid} (run {path.name})'
     try:
         answer = runmailbox.ask(path, 'stacks', patience(path))
-        if answer.get('error'):  # it only says why it cannot answer
+        if answer.get('error'):  # the answer only says why there are no stacks
             raise NoAnswer(str(answer['error']))
     except NoAnswer as error:
         view = outside.look(path, context, pid)
@@ -91,13 +92,13 @@ def _show_process(path: Path, context: dict[str, Any]) -> int:
 
 
 def _show_native(path: Path) -> int:
-    """Print native stacks, which a tool takes; the progress goes to standard error."""
+    """Print native stacks, which a tool reads; the progress goes to standard error."""
     _, pid = name_facts(path.name)
-    # The tool stops the process that it looks at, so it must be the right one.
+    # The tool stops the process while it reads, so it must be the right process.
     if not is_alive(path):
         notice(
-            f'No native stacks are taken: whether process {pid} is the one of the run {path.name} '
-            'cannot be told from here. Run this on the host, and in the container, of that Zope.'
+            f'Native stacks were not read: this command cannot verify that process {pid} belongs '
+            f'to the run {path.name}. Run it on the host, and in the container, of that Zope.'
         )
         return UNUSABLE
     taking = nativestacks.NativeStacks(pid)
@@ -114,7 +115,7 @@ def _show_native(path: Path) -> int:
 
 
 def patience(path: Path) -> float:
-    """Seconds to wait for an answer: some beats, whose pace the last two samples tell."""
+    """Seconds to wait for an answer: some beats, with the interval of the last two samples."""
     try:
         samples = load(path / BLACKBOX).samples[-2:]
     except (OSError, UnreadableRecord):

@@ -1,8 +1,8 @@
-"""The command "status": which processes live, whether they hang, how the last one ended, and crash
-loops.
+"""The command "status": which processes are running, whether they hang, how the last one ended, and
+crash loops.
 
-It only reads files, so it answers at once whatever the processes do.  The exit status is 1 where a
-process hangs, or where the last run of an instance was an incident.
+It only reads files, so it never waits for a process.  The exit status is 1 if a process hangs, or
+if the last run of an instance was an incident.
 """
 
 from __future__ import annotations
@@ -33,13 +33,14 @@ from .exitstatus import WELL
 from .exitstatus import WRONG
 from .terminal import print_lines
 
-#: {kind of hang: the word before it}.  No process notes of itself that it is silent or stopped.
+#: {kind of hang: the first word of its line}.  "silent" and "stopped" are seen from outside only,
+#: so they are not kinds of events.
 _VERBS = {kind.code: kind.verb for kind in EVENT_KINDS.values()}
 _VERBS |= {'silent': 'HANGS', 'stopped': 'STOPPED'}
 
 
 def show(runs: AllRuns, as_json: bool) -> int:
-    """Print the status; returns the exit status."""
+    """Print the status and return the exit status."""
     document = of(runs)
     if as_json:
         print(json_text(document, indent=1))
@@ -50,12 +51,12 @@ def show(runs: AllRuns, as_json: bool) -> int:
 
 
 def of(runs: AllRuns, now: Callable[[], float] = time.time) -> dict[str, Any]:
-    """The status as a document for JSON.
+    """Return the status as a document for JSON.
 
     Its keys are documented in docs/formats.rst; keys are added, but never changed or removed.
     """
     living = [_of_process(runs, name, context) for name, context in runs.living]
-    # Each instance once: those that have a past first.
+    # Each instance once; those with dead runs come first.
     found = [record.instance for record in runs.summaries()]
     for process in living:
         if _serves(process):
@@ -84,7 +85,7 @@ def _of_process(
     name: str,
     context: dict[str, Any],
 ) -> dict[str, Any]:
-    """The facts of a living process, and how it hangs if it does."""
+    """The facts of a living process, with its hang if it hangs."""
     seen = liveness.look(runs.base.runs / name, context)
     hang = None
     if seen.hang:
@@ -124,7 +125,7 @@ def _of_record(record: RunRecord) -> dict[str, Any]:
 
 
 def _serves(process: dict[str, Any]) -> bool:
-    """Whether it is a server, and not a script."""
+    """Whether the process is a server, not a script."""
     role: str = process['role']
     return role == 'server'
 
@@ -134,7 +135,7 @@ def _of_instance(
     runs: AllRuns,
     living: list[dict[str, Any]],
 ) -> dict[str, Any]:
-    """Which of the living servers are of an instance, how its last run ended, and a crash loop."""
+    """The living servers of an instance, how its last run ended, and its crash loop."""
     ours = of_instance(runs.summaries(), instance)
     last = last_server_run(ours)
     named = to_json(instance)
@@ -161,7 +162,7 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
     for known in instances:
         count = len(known['crash_loop'])
         if count:
-            yield f'CRASH LOOP: {count} incidents in a row of {_label(known)}'
+            yield f'CRASH LOOP: {count} incidents in a row: {_label(known)}'
     for process in living:
         yield from _process_lines(process)
     has_runs = instances or living or waiting or clean_scripts
@@ -169,14 +170,15 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
         yield 'No run has been recorded here yet.'
         return
     if not living:
-        yield 'No process runs.'
+        yield 'No process is running.'
     elif not any(map(_serves, living)):
-        yield 'Only scripts run, no server.'
-    # Nothing is wrong with the site because of runs that are not in the archive yet.
+        yield 'Only scripts are running, no server.'
+    # That a run waits to be archived is not a problem of the site.
     for record in waiting:
         yield (
             f'dead, not yet archived: {record["run"]} [{record["verdict"]}, '
-            f'{record["confidence"]}] (the next start does it, or "stabilitymonitor triage")'
+            f'{record["confidence"]}] (the next start of Zope archives it, or '
+            '"stabilitymonitor triage")'
         )
     if clean_scripts:
         yield f'clean runs of scripts, not yet counted: {len(clean_scripts)}'
@@ -213,14 +215,14 @@ def _process_lines(process: dict[str, Any]) -> Iterator[str]:
 
 
 def _stuck_threads(hang: dict[str, Any]) -> str:
-    """Such as "3 of 4 threads that serve are stuck."; '' where no thread serves."""
+    """For example "3 of 4 workers are stuck."; '' if there are no workers."""
     if hang['serving'] <= 0:
         return ''
-    threads = f'{hang["stuck"]} of {hang["serving"]} threads that serve'
+    threads = f'{hang["stuck"]} of {hang["serving"]} workers'
     is_one = hang['stuck'] == 1
     if hang['kind'] in ('silent', 'stopped'):
         verb = 'was' if is_one else 'were'
-        return f'{threads} {verb} busy then.'
+        return f'{threads} {verb} busy at the last sample.'
     verb = 'is' if is_one else 'are'
     return f'{threads} {verb} stuck.'
 

@@ -1,4 +1,4 @@
-"""What the command prints: no text of foreign origin commands the terminal."""
+"""Print lines for a terminal, without the control characters that foreign text may contain."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ def print_lines(lines: Iterable[str]) -> None:
 
 
 def notice(text: str) -> None:
-    """Print what is no part of the answer to standard error."""
+    """Print a message that is not part of the output to standard error."""
     print(clean(f'stabilitymonitor: {text}'), file=sys.stderr)

@@ -1,4 +1,4 @@
-"""What the command looks at: which data directory, and which run is meant by a word."""
+"""Find the data directory, and the run that a word on the command line names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..postmortem.allruns import AllRuns
 from ..store.rundirectory import Base
 from .terminal import notice
 
-#: `-1` is the newest incident, `-2` the one before.
+#: `-1` is the newest incident, `-2` the one before it.
 _NUMBER = re.compile(r'-[1-9]\d{0,5}', re.ASCII)
 _MOST_CANDIDATES = 5
 
@@ -28,9 +28,9 @@ def data_directory(
     options: Namespace,
     environ: Mapping[str, str] = os.environ,
 ) -> Base:
-    """The directory that the options name, else the environment, else one that is found.
+    """Return the directory from the options, else from the environment, else a likely one.
 
-    One that is found is named on standard error.  Raises NoDirectory.
+    A guess is reported on standard error.  Raises NoDirectory.
     """
     named = getattr(options, 'directory', None)
     home = getattr(options, 'client_home', None)
@@ -44,36 +44,36 @@ def data_directory(
         if not _has_runs(path):
             continue
         path = os.path.abspath(path)
-        notice(f'{path} is looked at, {how}.')
+        notice(f'Using the data directory {path}, {how}.')
         return Base(_checked(path))
-    raise NoDirectory('There is no data directory to look into.')
+    raise NoDirectory('No data directory was found.')
 
 
 def _guesses(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """(how it was found, path) of directories where data may be, the likeliest first."""
-    here = 'found from the current directory'
+    """Yield (how it was found, path) of possible data directories, the most likely first."""
+    here = 'found below the current directory'
     yield here, os.path.join('var', 'stability')
-    yield here, 'stability'  # where the current directory is the CLIENT_HOME
+    yield here, 'stability'  # if the current directory is the CLIENT_HOME
     for variable, below in (
         ('INSTANCE_HOME', 'var/stability'),
         ('CLIENT_HOME', 'stability'),
     ):
         home = environ.get(variable)
         if home:
-            yield f'as the variable {variable} says', os.path.join(home, below)
+            yield f'found with the variable {variable}', os.path.join(home, below)
 
 
 def _checked(path: str) -> str:
     can_be_read = os.path.isdir(path) and os.access(path, os.R_OK | os.X_OK)
     if not can_be_read:
-        raise NoDirectory(f'{path} is not a directory that can be read.')
+        raise NoDirectory(f'{path} is not a readable directory.')
     if not _has_runs(path):
-        raise NoDirectory(f'{path} is no data directory: it has neither "runs" nor "archive".')
+        raise NoDirectory(f'{path} is not a data directory: it has neither "runs" nor "archive".')
     return path
 
 
 def _has_runs(path: str) -> bool:
-    """Whether it may be a data directory: each start of Zope makes both of these folders."""
+    """Whether this may be a data directory: each start of Zope makes both of these folders."""
     for name in ('runs', 'archive'):
         if os.path.isdir(os.path.join(path, name)):
             return True
@@ -84,8 +84,10 @@ def _has_runs(path: str) -> bool:
 
 
 def incident(runs: AllRuns, word: str | None) -> str:
-    """The name of the dead run that is meant: `-2` is the last incident but one, None the last one,
-    other words are the beginning of a name.  Raises NoSuchRun, AmbiguousRun.
+    """Return the name of the dead run that `word` means.
+
+    None and `-1` mean the newest incident, `-2` the one before it; any other word is the beginning
+    of a name.  Raises NoSuchRun, AmbiguousRun.
     """
     if word is None:
         word = '-1'
@@ -96,14 +98,14 @@ def incident(runs: AllRuns, word: str | None) -> str:
 
 
 def any_run(runs: AllRuns, word: str) -> str:
-    """As `incident`, also for runs that live.  A word that fits no run is returned as it is."""
+    """Like `incident`, but also for living runs.  A word that fits no run is returned unchanged."""
     if _NUMBER.fullmatch(word):
         return _numbered(runs, word)
     return by_beginning(runs.names(), word)
 
 
 def by_beginning(names: Sequence[str], word: str) -> str:
-    """The only one of these names that begins with the word, or the word itself if none does.
+    """Return the only name that begins with the word, or the word itself if no name does.
 
     Raises AmbiguousRun.
     """
@@ -119,12 +121,12 @@ def by_beginning(names: Sequence[str], word: str) -> str:
         more = count - _MOST_CANDIDATES
         if more > 0:
             shown += f' and {more} more'
-        raise AmbiguousRun(f'{word!r} is the beginning of {count} runs: {shown}.')
+        raise AmbiguousRun(f'{word!r} fits {count} runs: {shown}.')
     return found.pop()
 
 
 def _numbered(runs: AllRuns, word: str) -> str:
-    """The incident that a word such as `-2` means.  Raises NoSuchRun."""
+    """Return the incident that a word such as `-2` means.  Raises NoSuchRun."""
     number = int(word.removeprefix('-'))
     incidents = runs.incidents
     count = len(incidents)

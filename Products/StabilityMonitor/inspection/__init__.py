@@ -1,1 +1,1 @@
-"""Looks at other processes: stacks from outside, native stacks, the recursion probe."""
+"""Inspection of other processes: stacks from outside, native stacks, the recursion probe."""

@@ -1,9 +1,10 @@
-"""The state of a living run, read from its files alone: a process that may hang is asked nothing.
+"""The state of a living run, read from its files only: a process that may hang is never asked.
 
     look(path, context)    the Pulse of the run in that directory
 
-As long as the heartbeat goes on, the black box tells since when the run hangs.  Where C code holds
-the interpreter lock (GIL), or the process is stopped, the samples end; that is recognised, too.
+While the heartbeat beats, the black box says since when the run hangs.  If C code holds the
+interpreter lock (GIL), or the process is stopped, there are no more samples; `look` recognises that
+too.
 """
 
 import os
@@ -24,17 +25,17 @@ from ..store.rundirectory import is_alive
 from ..store.rundirectory import name_facts
 from ..system import procfiles
 
-#: The heartbeat is silent after this many sample intervals,
+#: The heartbeat counts as silent after this many sample intervals,
 _BEATS = 5
 #: but not before this many seconds: a busy machine delays it.
-_LEAST = 10.0
-#: Where the watchdog has fired, this many sample intervals are enough.
-_FIRED = 3
+_LEAST_SILENCE = 10.0
+#: If the watchdog has fired, this many sample intervals are enough.
+_BEATS_IF_FIRED = 3
 _STOPPED = frozenset('Tt')
 
 
 class Clock(Protocol):
-    """The module `time`, or what a test has in its place."""
+    """The module `time`, or a substitute in a test."""
 
     def time(self) -> float: ...
 
@@ -43,11 +44,12 @@ class Clock(Protocol):
 
 @dataclass(frozen=True)
 class Hang:
-    """Why a living process does not do its work, in one sentence.
+    """How a living process hangs.
 
-    `kind` is hang (no worker or no server loop is free), silent (no heartbeat), stopped (by a
-    signal), deadlock or spinning.  `stuck` of `serving` threads serve a request that is too old, in
-    a silent process any request; `since` is in seconds since the epoch.
+    `kind` is hang (all workers are busy, or the server loop is blocked), silent (no heartbeat),
+    stopped (by a signal), deadlock or spinning.  `since` is in seconds since the epoch, `summary` a
+    sentence.  `serving` is the number of workers, `stuck` the number of those whose request is too
+    old; in a silent process, of those with any request.
     """
 
     kind: str
@@ -59,9 +61,10 @@ class Hang:
 
 @dataclass(frozen=True)
 class Pulse:
-    """`state` is starting, running, hanging, stopped, ending or unknown (nothing is recorded).
+    """The state of a living run.
 
-    `last_sample` is in seconds since the epoch, `hang` None where all is well.
+    `state` is starting, running, hanging, stopped, ending or unknown (nothing is recorded).
+    `last_sample` is in seconds since the epoch, `hang` is None if all is well.
     """
 
     run: str
@@ -77,7 +80,7 @@ def look(
     proc: Path = Path('/proc'),
     clock: Clock = time,
 ) -> Pulse:
-    """See the module."""
+    """Return the Pulse of the run in directory `path`."""
     _, pid = name_facts(path.name)
     traces = evidence.collect(path, evidence.World(proc=proc))
     recording = traces.recording
@@ -116,25 +119,25 @@ def _silence(
     context: dict[str, Any],
     clock: Clock,
 ) -> float:
-    """The seconds since the last sample, if they are too many; else 0.0."""
+    """Return the seconds since the last sample if the heartbeat is silent, else 0.0."""
     if not samples:
-        return 0.0  # the run is arming, or its heartbeat could not be started, which is a finding
+        return 0.0  # the run is arming, or its heartbeat could not start, which is a finding
     last = samples[-1]
     interval = from_record(context.get('options')).get('sample-interval')
-    if not isinstance(interval, int | float):  # the run is of an older release
+    if not isinstance(interval, int | float):  # the run is from an older release
         interval = 1.0
         if len(samples) > 1:
             interval = last.monotonic - samples[-2].monotonic
     age = clock.time() - last.time
     if traces.same_boot:
-        # The monotonic clock is the same for the whole system, and cannot be set.  A process in
-        # another time namespace has its own, which may be behind.
+        # All processes of a system share one monotonic clock, and it cannot be set.  Only a
+        # process in another time namespace has another clock, which may be behind.
         monotonic = clock.monotonic() - last.monotonic
         if monotonic >= 0:
             age = monotonic
-    longest = max(_LEAST, _BEATS * interval)
+    longest = max(_LEAST_SILENCE, _BEATS * interval)
     if traces.hang is not None:
-        longest = min(longest, _FIRED * interval)
+        longest = min(longest, _BEATS_IF_FIRED * interval)
     if age <= longest:
         return 0.0
     return age
@@ -148,21 +151,21 @@ def _hang_of_silent(
     there: bool | None,
     proc: Path,
 ) -> Hang:
-    """Why there is no heartbeat; `sample` is the last one."""
+    """Return why there is no heartbeat; `sample` is the last sample."""
     kind = 'silent'
     if there and _is_stopped(traces.pid, proc):
         kind = 'stopped'
         summary = (
-            f'All its threads are stopped (state T), as by SIGSTOP; "kill -CONT {traces.pid}" '
-            'lets it go on.'
+            f'All its threads are stopped (state T), for example by SIGSTOP; "kill -CONT '
+            f'{traces.pid}" resumes it.'
         )
     else:
-        summary = f'The heartbeat is silent for {duration(silence)}'
+        summary = f'The heartbeat has been silent for {duration(silence)}'
         if there is None:
-            summary += '; whether the process still lives cannot be seen from here.'
+            summary += '; this command cannot see whether the process is still alive.'
         else:
-            summary += ', as when C code holds the interpreter lock (GIL)'
-            summary += _where_a_request_stands(traces, recording)
+            summary += ', for example because C code holds the interpreter lock (GIL)'
+            summary += _place_of_a_request(traces, recording)
     return Hang(
         kind,
         sample.time,
@@ -173,8 +176,8 @@ def _hang_of_silent(
     )
 
 
-def _where_a_request_stands(traces: Traces, recording: Recording) -> str:
-    """The end of a sentence: the innermost frame of a request that the watchdog has dumped."""
+def _place_of_a_request(traces: Traces, recording: Recording) -> str:
+    """The end of the sentence: the innermost frame of a request that the watchdog has dumped."""
     requests = {request.ident: request for request in reversed(recording.in_flight)}
     for ident, mark in traces.stuck.items():
         request = requests.get(ident)
@@ -185,14 +188,15 @@ def _where_a_request_stands(traces: Traces, recording: Recording) -> str:
             if thread.frames:
                 frame = thread.frames[0]
                 place = f'{frame.function} ({frame.file}:{frame.line})'
-                return f'; {request.method} {request.path} stands in {place}.'
+                return f'; {request.method} {request.path} is in {place}.'
     return '.'
 
 
 def _recorded_hang(traces: Traces, recording: Recording) -> Hang | None:
-    """What the heartbeat has noted and what still lasts.
+    """Return the hang, deadlock or spin that the heartbeat has noted and that still lasts.
 
-    A hang comes first.  Beside a deadlock, or a main thread that spins, other threads may serve.
+    A hang comes first: during a deadlock, or while the main thread spins, other threads may still
+    serve requests.
     """
     sample = recording.last_sample
     overdue = sample.overdue if sample else 0
@@ -203,7 +207,7 @@ def _recorded_hang(traces: Traces, recording: Recording) -> Hang | None:
     if begun:
         return Hang('hang', since or begun.time, begun.title, overdue, workers)
     if since:
-        return Hang('hang', since, 'It does not answer.', overdue, workers)
+        return Hang('hang', since, 'The site does not answer.', overdue, workers)
     deadlock = hangnotes.lasting(notes, 'deadlock')
     if deadlock:
         stuck = len(hangnotes.threads(notes, deadlock))
@@ -217,13 +221,13 @@ def _recorded_hang(traces: Traces, recording: Recording) -> Hang | None:
 
 
 def _is_stopped(pid: int, proc: Path) -> bool:
-    """Whether a signal or a debugger has stopped all threads."""
+    """Whether a signal or a debugger has stopped all threads of the process."""
     folder = proc / str(pid) / 'task'
     states: set[str] = set()
     try:
         for tid in os.listdir(folder):
             stat = procfiles.read(folder / tid / 'stat')
-            # The state follows the name, which stands in brackets and may hold any character.
+            # The state follows the name, which is in brackets and may contain any character.
             _, _, fields = stat.decode('ascii', 'replace').rpartition(')')
             states.add(fields.strip()[:1])
     except OSError:

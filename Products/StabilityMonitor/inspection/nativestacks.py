@@ -1,10 +1,9 @@
-"""Native stacks of a living process: C and Python frames of all threads, taken by pystack or
-py-spy.
+"""Native stacks of a living process: C and Python frames of all threads, read by pystack or py-spy.
 
 The tool stops the process while it reads: pystack 100 to 240 ms, py-spy 25 to 35 ms, measured with
-8 threads.  A process that is stopped cannot read the output of the tool, nor end it.  So a warden,
-which is a program of its own, runs the tool, ends it when its time is over, and makes sure that the
-process goes on.
+8 threads.  A stopped process cannot read the output of the tool, nor end it.  So a separate
+program, the warden, runs the tool, ends it after a time limit, and makes sure that the process
+continues.
 """
 
 from __future__ import annotations
@@ -32,28 +31,28 @@ from ..system.childprocess import python_command
 LONGEST = 30.0
 #: Bytes of its output that are kept.
 MOST = 2 << 20
-#: The warden gets this many seconds more.
+#: Additional seconds for the warden.
 _GRACE = 5.0
 #: prctl(PR_SET_PTRACER): names the process that may trace this one, see prctl(2).
 _SET_PTRACER = 0x59616D61
 _WARDEN = os.path.join(os.path.dirname(__file__), 'toolwarden.py')
-#: Name and arguments, the better tool first.  `--native-all`: also threads that Python does not
+#: Name and arguments, the better tool first.  `--native-all` includes threads that Python does not
 #: know.
 _TOOLS = {
     'pystack': ('remote', 'PID', '--native-all'),
     'py-spy': ('dump', '--native', '--pid', 'PID'),
 }
-#: {kernel.yama.ptrace_scope: who may attach}; None: this kernel has no Yama.
-_MAY = {
+#: {kernel.yama.ptrace_scope: users who may attach}; None: this kernel has no Yama.
+_WHO_MAY_ATTACH = {
     None: 'root, or the user that the process runs as',
     '0': 'root, or the user that the process runs as',
-    '1': 'root; for others only the button in the Control Panel, which the process itself admits',
+    '1': 'root; other users only with the button in the Control Panel, where the process allows it',
     '2': 'root',
-    '3': 'nobody, until the machine is started with another value',
+    '3': 'no user, until the machine is booted with another value',
 }
-#: What tools say when the kernel does not let them attach.
-_DENIED = re.compile('not permitted|permission denied|ptrace|EPERM', re.IGNORECASE)
-#: Of all NativeStacks in a process, one is under way at a time.
+#: Words of a tool that the kernel does not allow to attach.
+_NOT_PERMITTED = re.compile('not permitted|permission denied|ptrace|EPERM', re.IGNORECASE)
+#: In a process, only one NativeStacks runs at a time.
 _TURNS: Turns = {}
 
 
@@ -61,8 +60,9 @@ def find_tools(
     executable: str = sys.executable,
     path: str | None = None,
 ) -> dict[str, tuple[str, ...]]:
-    """{name: the command that starts it} of the tools that are beside the executable, on PATH, or
-    importable.  {} on other systems than Linux.
+    """Return {name: command} of the tools that are next to the executable, on PATH, or importable.
+
+    {} on other systems than Linux.
     """
     if sys.platform != 'linux':
         return {}
@@ -91,7 +91,12 @@ def _import_folder(name: str) -> str:
     """The folder on sys.path that holds a package; '' if it cannot be imported."""
     try:
         spec = importlib.util.find_spec(name)
-    except (ImportError, AttributeError, ValueError, TypeError):  # what stands there is odd
+    except (
+        ImportError,
+        AttributeError,
+        ValueError,
+        TypeError,
+    ):  # the module of that name is damaged or unusual
         return ''
     if spec is None or not spec.origin:
         return ''
@@ -111,8 +116,9 @@ def _command(
 
 
 def command_lines(pid: int, executable: str = '') -> list[tuple[str, str]]:
-    """[(title, exact shell line)] for a person; `executable` is the Python of that process.  See
-    `what_is_needed`.
+    """Return [(title, exact shell line)] for a person.
+
+    `executable` is the Python of that process.  `what_is_needed` says who may run them.
     """
     gdb = ['gdb', '-p', str(pid), '-batch']
     gdb += ['-ex', 'set pagination off', '-ex', 'thread apply all bt']
@@ -133,18 +139,18 @@ def command_lines(pid: int, executable: str = '') -> list[tuple[str, str]]:
 
 
 def what_is_needed(pid: int, proc: str = '/proc') -> str:
-    """Who may attach to that process on this machine, in a sentence or two."""
+    """Return who may attach to that process on this machine, in one or two sentences."""
     scope = ptrace_scope(proc)
-    who = _MAY.get(scope, 'root')
+    who = _WHO_MAY_ATTACH.get(scope, 'root')
     status = _read(f'{proc}/{pid}/status')
     user = re.search(r'^Uid:\s+(\d+)', status, re.MULTILINE)
     with contextlib.suppress(OSError):
-        # The kernel gives the files of a process that has changed its user to root.
+        # If a process has changed its user, its files in /proc belong to root.
         owner = os.stat(f'{proc}/{pid}').st_uid
         if user and owner == 0 and int(user[1]) != owner:
-            who = 'root, for the process has changed its user'
+            who = 'root, because the process has changed its user'
     return (
-        f'Who may attach: {who} (kernel.yama.ptrace_scope is {scope or "not there"}). In a '
+        f'Who may attach: {who} (kernel.yama.ptrace_scope is {scope or "not available"}). In a '
         'container CAP_SYS_PTRACE is needed.'
     )
 
@@ -167,10 +173,10 @@ def _prctl(option: int, value: int) -> int:
 
 
 class NativeStacks(BackgroundJob[str, str]):
-    """Takes the stacks of process `pid` (this one or another) in a thread of its own.
+    """Reads the stacks of process `pid` (this one or another) in a background thread.
 
-    In a process, only one does so at a time.  `result` is the output of the tool, at most `most`
-    bytes, also where `error` is set; `error` is a sentence with the next step, or ''.
+    In a process, only one runs at a time.  `result` is the output of the tool, at most `most`
+    bytes, even if `error` is set; `error` is a sentence with the next step, or ''.
     """
 
     def __init__(
@@ -186,12 +192,12 @@ class NativeStacks(BackgroundJob[str, str]):
         super().__init__(
             'native stacks',
             self._take,
-            first='not begun',
-            not_started='The native stacks were not taken: {}. Try again later.',
-            failed='The native stacks were not taken: {}. Use the command lines.',
-            refused='Native stacks are being taken already. Wait until that is over.',
+            first='not started',
+            not_started='The native stacks were not read: {}. Try again later.',
+            failed='The native stacks were not read: {}. Use the command lines.',
+            refused='Native stacks are being read already. Wait until that has finished.',
             turns=_TURNS,
-            is_logged=False,  # the command would say it twice
+            is_logged=False,  # else the command would print it twice
         )
         self.pid = pid
         self.longest = seconds
@@ -203,10 +209,10 @@ class NativeStacks(BackgroundJob[str, str]):
 
     @property
     def words(self) -> str:
-        """The progress, and how long it takes already."""
+        """The progress, and how long it has taken so far."""
         doing = self.progress
         if doing is None:
-            return 'over' if self.ended else 'not begun'
+            return 'finished' if self.ended else 'not started'
         took = time.monotonic() - self._began
         return f'{doing}, {took:.0f} s of at most {self.longest:.0f} s'
 
@@ -214,13 +220,13 @@ class NativeStacks(BackgroundJob[str, str]):
         self._began = time.monotonic()
         said = ''
         error = (
-            'There is no pystack here. Install it into this Python (pip install pystack), or use '
+            'pystack is not installed. Install it into this Python (pip install pystack), or use '
             'the command lines.'
         )
         for name, started in self.tools.items():
             outcome, said = self._ask(name, _command(started, name, self.pid))
             error = self._error(name, outcome, said)
-            # Another tool may know more, unless this one was ended: then the time is over.
+            # Try the next tool if this one failed by itself; if it was ended, the time is over.
             if not error or outcome['ended'] != 'itself':
                 break
         return said, error
@@ -230,14 +236,15 @@ class NativeStacks(BackgroundJob[str, str]):
         name: str,
         command: list[str],
     ) -> tuple[dict[str, Any], str]:
-        """Run a tool: ({ended, code}, its output).
+        """Run a tool and return ({ended, code}, its output).
 
-        `ended` says what ended it: itself, time, parent, or lost, where the warden was killed.
+        `ended` says why it ended: itself, time, parent (the parent of the warden has ended), or
+        lost (the warden was killed).
         """
         self.tell(f'{name} reads process {self.pid}')
         interpreter = sys.executable or ''
         if 'python' not in os.path.basename(interpreter):
-            # A server embeds Python, and `sys.executable` is that server.
+            # A server embeds Python, and `sys.executable` is the server.
             interpreter = os.path.join(sys.exec_prefix, 'bin', 'python3')
         guarded = python_command(
             interpreter,
@@ -248,11 +255,11 @@ class NativeStacks(BackgroundJob[str, str]):
             *command,
         )
         with ChildProcess(guarded, _environment(), listens=True) as child:
-            with self._admitted(child.pid):
+            with self._allowed_to_trace(child.pid):
                 child.write(b'go\n')
                 until = time.monotonic() + self.longest + _GRACE
                 answer, _ = child.read(until)
-            child.end(_GRACE)  # without standard input, a warden ends its tool
+            child.end(_GRACE)  # the warden ends its tool when its standard input is closed
         head, _, output = answer.partition(b'\n')
         outcome = {'ended': 'lost', 'code': None}
         if head:
@@ -260,8 +267,8 @@ class NativeStacks(BackgroundJob[str, str]):
         return outcome, output.decode('utf-8', 'replace')
 
     @contextlib.contextmanager
-    def _admitted(self, child: int) -> Iterator[None]:
-        """Where Yama demands it, allow the child and its own children to trace this process."""
+    def _allowed_to_trace(self, child: int) -> Iterator[None]:
+        """If Yama requires it, allow the child and its children to trace this process."""
         if self.pid != os.getpid() or ptrace_scope(self.proc) != '1':
             yield
             return
@@ -277,36 +284,34 @@ class NativeStacks(BackgroundJob[str, str]):
         outcome: dict[str, Any],
         said: str,
     ) -> str:
-        """What went wrong, with the next step; '' where the tool has told the stacks."""
+        """Return what went wrong, with the next step; '' if the tool has printed the stacks."""
         code = outcome['code']
         if outcome['ended'] == 'time':
             return (
-                f'{name} was ended after {self.longest:.0f} s, and process {self.pid} goes on. Try '
-                'again, or use the command line of gdb.'
+                f'{name} was ended after {self.longest:.0f} s; process {self.pid} is running '
+                'again. Try again, or use the command line of gdb.'
             )
         if outcome['ended'] != 'itself':
-            return f'The child that watches {name} was ended. Try again.'
+            return f'The process that controls {name} was ended. Try again.'
         if code == 0 and parse(said):
             return ''
-        if code not in (0, 127) and _DENIED.search(said):
+        if code not in (0, 127) and _NOT_PERMITTED.search(said):
             needed = what_is_needed(self.pid, self.proc)
             return (
-                f'{name} may not attach to process {self.pid}, unless another debugger just has. '
+                f'{name} may not attach to process {self.pid}, or another debugger is attached. '
                 f'{needed}'
             )
         last = 'nothing'
         for line in said.splitlines():
             last = line.strip() or last
         return (
-            f'{name} ended with code {code} and no threads; the last it said: {last[:300]}. Use '
-            'the command line of gdb.'
+            f'{name} ended with exit status {code} and showed no threads; its last line: '
+            f'{last[:300]}. Use the command line of gdb.'
         )
 
 
 def _environment() -> dict[str, str]:
-    """The environment of a tool: plain output, no traceback of its own, no debug symbols from the
-    network.
-    """
+    """The environment of a tool: plain output, no backtrace of the tool, no download of symbols."""
     environment = dict(os.environ)
     environment.pop('DEBUGINFOD_URLS', None)
     environment['NO_COLOR'] = '1'
@@ -315,7 +320,7 @@ def _environment() -> dict[str, str]:
     return environment
 
 
-#: The first line of a thread, and a line with a frame, as each tool writes them.
+#: The first line of a thread and the line of a frame, in the output of each tool.
 _PYSTACK_HEAD = re.compile(
     r'Traceback for thread (?P<id>\d+)'
     r'(?: \((?P<name>.*)\))? '
@@ -341,10 +346,10 @@ _PY_SPY_FRAME = re.compile(
 
 
 def parse(text: str) -> list[dict[str, Any]]:
-    """[{native_id, name, holds_gil, frames: [{file, line, function, native, library}]}], frames
-    innermost first.
+    """Read the output of a tool.
 
-    Lines that are not understood are left out.  What is not known is None (`line`) or ''.
+    Returns [{native_id, name, holds_gil, frames: [{file, line, function, native, library}]}],
+    innermost frame first.  Unknown lines are skipped.  What is not known is None (`line`) or ''.
     """
     threads: list[dict[str, Any]] = []
     frames: list[dict[str, Any]] = []
@@ -369,7 +374,7 @@ def parse(text: str) -> list[dict[str, Any]]:
         elif is_pystack:
             found = _PYSTACK_FRAME.match(line)
             if found:
-                frames.insert(0, _frame(found))  # the innermost frame comes last
+                frames.insert(0, _frame(found))  # pystack prints the innermost frame last
         else:
             found = _PY_SPY_FRAME.match(line)
             if found:
@@ -380,13 +385,13 @@ def parse(text: str) -> list[dict[str, Any]]:
 def _frame(found: re.Match[str]) -> dict[str, Any]:
     file = found['file']
     line = int(found['line'] or 0)
-    if found['kind']:  # only pystack tells it
+    if found['kind']:  # only pystack prints the kind
         native = found['kind'] == 'C'
     else:
         native = not file.endswith('.py') and not file.startswith('<')
     library = found['library'] or ''
     if native and not line and not library:
-        library = file  # py-spy names the library where it does not know the source
+        library = file  # py-spy prints the library if it does not know the source file
     if file in ('???', library):
         file = ''
     return {

@@ -1,8 +1,8 @@
-"""A living process that does not answer, seen from outside: what the kernel, its black box and its
-watchdog tell.
+"""A living process that does not answer, seen from outside: by the kernel, its black box and its
+watchdog.
 
-`look` collects.  Which thread probably holds the interpreter lock (GIL) is judged afterwards, by
-the table `_TELLS`.
+`look` collects the facts.  `View.holders` then judges, by the table `_SIGNS_OF_HOLDER`, which
+thread probably holds the interpreter lock (GIL).
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from ..system.tasks import Task
 from ..threads.activity import LOCKED
 from ..threads.activity import STREAMS
 
-#: A thread that waits for the GIL wakes up about 200 times a second (`threads.activity`), on a busy
-#: machine less often.  From this rate on it counts as waiting.
+#: Wake-ups per second from which a thread counts as waiting for the GIL.  Such a thread wakes about
+#: 200 times a second (`threads.activity`), on a busy machine less often.
 _WAKES = 40
-#: A thread with this share of a CPU counts as running.
+#: Share of one CPU from which a thread counts as running.
 _RUNS = 0.5
 _POLLS = ('select', 'pselect6', 'poll', 'ppoll', 'epoll_wait', 'epoll_pwait', 'epoll_pwait2')
 _STOPPED = frozenset('Tt')
@@ -37,7 +37,7 @@ _STOPPED = frozenset('Tt')
 
 @dataclass(frozen=True)
 class Seen:
-    """One thread.  `cpu` is its share of a CPU, `wakes` is per second; None: not known."""
+    """One thread.  `cpu` is its share of one CPU, `wakes` is per second; None: not known."""
 
     kernel: Task
     ident: int = 0
@@ -61,7 +61,7 @@ class Seen:
 class View:
     """The process at one moment.
 
-    `there` tells whether it exists; None: this process cannot find out, and `threads` is empty.
+    `there` says whether it exists; None: this process cannot know, and `threads` is empty.
     """
 
     pid: int
@@ -81,20 +81,20 @@ class View:
         return [seen for seen in self.threads if seen.waits_for_gil]
 
     def holders(self) -> list[Seen]:
-        """The threads that may hold the GIL, if any thread waits for it: usually one."""
+        """Return the threads that may hold the GIL, if any thread waits for it: usually one."""
         if not self.waiting or self.is_stopped:
             return []
         found = [seen for seen in self.threads if not seen.waits_for_gil]
-        for tells in _TELLS:
+        for tells in _SIGNS_OF_HOLDER:
             told = [seen for seen in found if tells(seen)]
             if told:
                 found = told
         return found
 
 
-#: What distinguishes the holder from the others, the surest first.  One that is true of no thread
-#: is skipped.
-_TELLS: tuple[Callable[[Seen], bool], ...] = (
+#: Signs of the thread that holds the GIL, the surest first.  A sign that no thread shows is
+#: skipped.
+_SIGNS_OF_HOLDER: tuple[Callable[[Seen], bool], ...] = (
     lambda seen: seen.runs,
     lambda seen: seen.kernel.call not in ('futex', *_POLLS),
     lambda seen: seen.request is not None,
@@ -109,9 +109,9 @@ def look(
     proc: Path = Path('/proc'),
     pause: float = 0.3,
 ) -> View:
-    """Everything that can be seen of the run in directory `path`; takes `pause` seconds.
+    """Return everything that can be seen of the run in directory `path`; takes `pause` seconds.
 
-    Raises OSError without the rights for it.
+    Raises OSError if the user has no permission.
     """
     traces = evidence.collect(path, evidence.World(proc=proc))
     there = is_alive(path, proc)
@@ -122,7 +122,7 @@ def look(
 
 
 def executable(pid: int, proc: Path = Path('/proc')) -> str:
-    """The program that a process runs; '' where the system does not tell."""
+    """Return the program that a process runs; '' if it is not known."""
     try:
         return os.readlink(proc / str(pid) / 'exe')
     except OSError:
@@ -130,9 +130,7 @@ def executable(pid: int, proc: Path = Path('/proc')) -> str:
 
 
 def users(pid: int, proc: Path = Path('/proc')) -> set[int]:
-    """The user ids of a process (real, effective, saved, file system); empty where the system does
-    not tell.
-    """
+    """Return the user ids of a process: real, effective, saved, file system; empty: not known."""
     status = procfiles.read(proc / str(pid) / 'status').decode('ascii', 'replace')
     for line in status.splitlines():
         if line.startswith('Uid:'):
@@ -181,7 +179,7 @@ def _rates(
     now: Reading | None,
     seconds: float,
 ) -> tuple[float | None, float | None]:
-    """Share of a CPU, and turns on a CPU per second, between two readings; None: not known."""
+    """(share of one CPU, turns on a CPU per second) between two readings; None: not known."""
     if before is None or now is None or seconds <= 0:
         return None, None
     ran = max(0.0, now.cpu - before.cpu)

@@ -1,8 +1,8 @@
-"""The experiment of the recursion probe: child processes that recurse to the limit, each with one
-stack size, and may die of it.
+"""The experiment of the recursion probe: child processes recurse to the limit, each with one stack
+size, and may die.
 
-They run `recursionprogram.py` in the same interpreter.  What counts is the last line that a child
-writes; other code that reaps children may take its exit status.
+They run `recursionprogram.py` with the same interpreter.  The last line that a child writes is the
+result, because the exit status may be lost: other code in this process may reap the child.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from .recursionresult import LARGEST
 from .recursionresult import ProbeResult
 
 PROGRAM = Path(__file__).with_name('recursionprogram.py')
-#: Sizes are tried in these steps, and never beyond the largest.
+#: The sizes that are tried are multiples of this, in bytes, up to LARGEST.
 STEP = 64 << 10
-#: Seconds that a child may take, and seconds in which it then ends by itself.
+#: Seconds that a child may take, and then seconds in which it must end by itself.
 _CHILD_SECONDS = 15
 _ENDING = 5.0
-#: How a child dies at the end of its stack, or when Python aborts there: {exit status: signal}.
+#: How a child dies when its stack overflows, or when Python aborts: {exit status: signal}.
 _DEATHS = {
     -getattr(signal, name): name
     for name in ('SIGSEGV', 'SIGBUS', 'SIGABRT', 'SIGILL')
@@ -37,14 +37,14 @@ _DEATHS = {
 }
 
 
-#: Is told the share that is done, from 0 to 1, and what is tried now.
+#: Called with the share that is done, from 0 to 1, and what is tried now.
 _OnProgress = Callable[[float, str], None]
-#: (the way that killed a child, or '' where there is no such stack; the signal, or '')
+#: (the way that killed a child, or '' if the system refused the stack; the signal, or '')
 _Death = tuple[str, str]
 
 
 class _CannotTell(Exception):
-    """The experiment itself failed; the text is a sentence."""
+    """The experiment failed; the text is a sentence."""
 
 
 def probe(
@@ -56,11 +56,11 @@ def probe(
     executable: str = '',
     stop: threading.Event | None = None,
 ) -> ProbeResult:
-    """Try a stack of that size, then find the smallest one that survives.
+    """Try a stack of that size, then find the smallest stack that survives.
 
-    `recursion_limit` 0 means the limit of this process, `executable` '' its own Python.  It takes a
-    second or two in the calling thread, which must outlive its children: the kernel ends them with
-    it.  Whatever a child does, nothing is raised.
+    `recursion_limit` 0 means the limit of this process, `executable` '' its Python.  The probe
+    takes one or two seconds.  It runs in the calling thread, which must not end earlier: the kernel
+    kills the children when the thread that started them ends.  It never raises because of a child.
     """
     limit = recursion_limit or sys.getrecursionlimit()
     started = time.monotonic()
@@ -88,14 +88,14 @@ def _look(
     stack_size: int,
     on_progress: _OnProgress,
 ) -> dict[str, Any]:
-    """Fields of the ProbeResult.  Raises _CannotTell."""
+    """Return the fields of the ProbeResult.  Raises _CannotTell."""
     if stack_size <= 0:
         raise _CannotTell('The size of thread stacks is not known on this system.')
     deaths = _all_deaths(children, stack_size, on_progress)
     survives = not deaths
     smallest, last = _least(children, stack_size, survives, on_progress)
     if survives:
-        smallest = min(smallest, stack_size)  # it is in steps
+        smallest = min(smallest, stack_size)  # `smallest` is a multiple of STEP
         if last:
             deaths = [last]
     signal_of_first = ''
@@ -114,8 +114,9 @@ def _all_deaths(
     size: int,
     on_progress: _OnProgress,
 ) -> list[_Death]:
-    """All ways that kill a thread with this stack.  After a death, another child tries those that
-    are left.
+    """Return all ways that kill a thread with this stack.
+
+    After a death, another child tries the ways that are left.
     """
     deaths: list[_Death] = []
     names = list(WAYS)
@@ -137,12 +138,12 @@ def _least(
     survives: bool,
     on_progress: _OnProgress,
 ) -> tuple[int, _Death | None]:
-    """(the smallest size that survives, or 0; the death with one step less, or None).
+    """Return (the smallest size that survives, or 0; the death with one step less, or None).
 
     The size is doubled until a child survives; then the interval is halved until it is one step.
     """
-    # In steps: the largest size that is known to die, and the smallest that is known to survive,
-    # or 0.
+    # In steps: the largest size that is known to die, and the smallest size that is known to
+    # survive; 0 if there is none yet.
     died = 0
     survived = 0
     if survives:
@@ -173,7 +174,7 @@ def _least(
 
 
 class _Children:
-    """Starts one child after the other, and tells how each ended."""
+    """Starts one child after the other, and reports how each ended."""
 
     def __init__(
         self,
@@ -195,7 +196,7 @@ class _Children:
         names: list[str],
         refusal: bool = False,
     ) -> _Death | None:
-        """How a child with this stack died; None if it survived.
+        """Run a child with this stack and return how it died; None if it survived.
 
         With `refusal`, a size that the system does not allow counts as a death.  Raises
         _CannotTell.
@@ -208,7 +209,7 @@ class _Children:
         seconds = min(_CHILD_SECONDS, left)
         if seconds <= 0:
             raise _CannotTell(
-                'Time was up: the machine is too busy, or the recursion limit too high.'
+                'The time was over: the machine is too busy, or the recursion limit too high.'
             )
         lines, status = self._live(size, seconds, names)
         first = lines[0]
@@ -217,21 +218,19 @@ class _Children:
         version = ' '.join(sys.version.split())
         is_other = self._is_own and self.python != version
         if word != 'python' or is_other:
-            raise _CannotTell(
-                f'{self._executable!r} did not answer as this Python does: {first!r}.'
-            )
+            raise _CannotTell(f'{self._executable!r} did not answer like this Python: {first!r}.')
         if last == 'survived':
             return None
         if last.startswith('refused') and refusal:
             return '', ''
         ways = [line.removeprefix('way ') for line in lines if line.startswith('way ')]
-        if ways and not status:  # other code has reaped the child: its signal is lost
+        if ways and not status:  # other code has reaped the child: the signal is lost
             return ways[-1], ''
         if ways and status in _DEATHS:
             return ways[-1], _DEATHS[status]
         raise _CannotTell(
-            f'A thread with {size >> 10} KiB of stack could not be tried: {last!r} was the last '
-            f'word of the child, its status {status}.'
+            f'A thread with {size >> 10} KiB of stack could not be tried: the last line of the '
+            f'child was {last!r}, its exit status {status}.'
         )
 
     def _live(
@@ -240,9 +239,9 @@ class _Children:
         seconds: int,
         names: list[str],
     ) -> tuple[list[str], int | None]:
-        """Let a child live and die: (the lines that it wrote, its exit status).
+        """Run a child to its end and return (the lines that it wrote, its exit status).
 
-        Raises _CannotTell when the time is over or the experiment was stopped.
+        Raises _CannotTell if the time is over or the experiment was stopped.
         """
         command = python_command(
             self._executable,
@@ -261,11 +260,11 @@ class _Children:
                     is_wanted=lambda: not self._stop.is_set(),
                 )
                 if is_all:
-                    child.end(_ENDING)  # it ends by itself: its exit status tells how
+                    child.end(_ENDING)  # it ends by itself: wait for its exit status
         except (OSError, ValueError) as error:
             raise _CannotTell(f'No child could be started: {error}.') from error
         if self._stop.is_set():
-            raise _CannotTell('It was stopped.')
+            raise _CannotTell('The probe was stopped.')
         if not is_all:
             raise _CannotTell(
                 'A child took too long: the machine is too busy, or the recursion limit too high.'
@@ -275,9 +274,9 @@ class _Children:
 
 
 def _own_executable() -> str:
-    """This process's own Python; '' where a server embeds it.
+    """Return the Python of this process; '' if a server embeds it.
 
-    There `sys.executable` may be that server, and starting it would start a second one.
+    Then `sys.executable` may be the server, and running it would start a second server.
     """
     path = sys.executable or ''
     name = os.path.basename(path)

@@ -1,7 +1,7 @@
-"""The recursion probe: does this Python, with this stack and recursion limit, survive a recursion
-through C code?
+"""The recursion probe: does this Python, with this stack size and recursion limit, survive a
+recursion through C code?
 
-It runs on demand, in the background; never at import, and never in the thread of a request.
+It runs on request, in the background; never at import, and never in the thread of a request.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from .recursionresult import read
 
 
 class Probe(BackgroundJob[ProbeResult, tuple[float, str]]):
-    """Probes a stack of `stack_size()` bytes; `recursion_limit` 0 is the one of this process.
+    """Tries a stack of `stack_size()` bytes; `recursion_limit` 0 is the limit of this process.
 
-    `progress` is (0.0 to 1.0, words).  `stop` kills the child within a moment; it never outlives
+    `progress` is (0.0 to 1.0, words).  `stop` kills the child at once; the child never outlives
     this process.
     """
 
@@ -40,10 +40,10 @@ class Probe(BackgroundJob[ProbeResult, tuple[float, str]]):
         self.stack_size = stack_size
         self.recursion_limit = recursion_limit
         self.file = file
-        self.executable = executable  # '': this process's own Python
+        self.executable = executable  # '': the Python of this process
 
     def load(self) -> ProbeResult | None:
-        """What an earlier probe found with this very Python, machine, stack and limit."""
+        """Return the result of an earlier probe with the same Python, machine, stack and limit."""
         if self.file is None:
             return None
         return read(self.file, self.stack_size(), self.recursion_limit)
@@ -59,7 +59,7 @@ class Probe(BackgroundJob[ProbeResult, tuple[float, str]]):
             stop=self.stopping,
         )
         if self.file and not result.error:
-            # On a full disk the result is lost, and the next start probes again.
+            # On a full disk the result is lost, and the next start runs the probe again.
             with contextlib.suppress(OSError):
                 keep(self.file, result)
         return result, result.error

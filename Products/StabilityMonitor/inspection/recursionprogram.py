@@ -1,13 +1,12 @@
-"""Recurses to the limit through C code in many ways, each in a thread of its own, and may die of
-it.
+"""Recurses to the limit through C code in many ways, each in a new thread, and may die.
 
     python -I -S recursionprogram.py STACK LIMIT SECONDS PARENT [WAY ...]
 
-`recursionexperiment` starts it, and reads from its last line how it went.  It writes `python
-VERSION`, then `way NAME` before and `end NAME EXCEPTION` after each way, and `survived`; or
-`refused WORDS` where the system has no such stack, or `error WORDS` where it could not be tried.
-It imports the standard library only, leaves no core file and no line in the kernel's log, and ends
-with its parent.
+`recursionexperiment` starts it, and reads the result from its last line.  The program writes
+`python VERSION`, then for each way `way NAME` before and `end NAME EXCEPTION` after it, and at last
+`survived`.  It writes `refused WORDS` if the system does not allow the stack size, or `error WORDS`
+if the size could not be tried.  It imports only the standard library, leaves no core file and no
+line in the kernel's log, and ends with its parent.
 """
 
 import contextlib
@@ -21,11 +20,11 @@ import signal
 import sys
 import threading
 
-TYPE_CHECKING = False  # true for a type checker: the children do without the module typing
+TYPE_CHECKING = False  # True for a type checker: the children do not import `typing`
 if TYPE_CHECKING:
     import typing
 
-#: Levels of nested values and expressions: far beyond any limit.
+#: Levels of nested values and expressions: far above any limit.
 _DEPTH = 100000
 #: See prctl(2).
 _PR_SET_PDEATHSIG = 1
@@ -36,7 +35,7 @@ def say(words: str) -> None:
     os.write(1, f'{words}\n'.encode())
 
 
-# -- the ways: each recurses for ever -------------------------------------------------------------
+# -- the ways: each recurses without end -----------------------------------------------------------
 
 
 def sort_key(item: object = None) -> list[object]:
@@ -44,7 +43,7 @@ def sort_key(item: object = None) -> list[object]:
 
 
 class Described:
-    """Computes an attribute by its class, as ExtensionClass and ComputedAttribute do."""
+    """Computes an attribute through its class, like ExtensionClass and ComputedAttribute."""
 
     class Computed:
         def __get__(
@@ -58,7 +57,7 @@ class Described:
 
 
 class Acquirer:
-    """Asks its container for attributes that it lacks, as Acquisition does."""
+    """Asks its container for attributes that it does not have, like Acquisition."""
 
     def __init__(self, container: 'Acquirer | None'):
         self.__dict__['container'] = container
@@ -74,7 +73,7 @@ def acquisition() -> object:
     return wrapped.title
 
 
-class Falling:
+class Recursive:
     """Each special method calls itself through C."""
 
     def __repr__(self) -> str:
@@ -101,8 +100,8 @@ class Falling:
     def __eq__(self, other: object) -> bool:
         return [self] == [other]
 
-    def __reduce__(self) -> 'tuple[type[Falling], tuple[Falling]]':
-        return Falling, (Falling(),)
+    def __reduce__(self) -> 'tuple[type[Recursive], tuple[Recursive]]':
+        return Recursive, (Recursive(),)
 
     def __call__(self) -> object:
         return functools.partial(self)()
@@ -146,16 +145,16 @@ _EXPRESSION = compile('expression()', 'expression', 'eval')
 WAYS: 'dict[str, typing.Callable[[], object]]' = {
     'sorted with a key': sort_key,
     'a computed attribute (__get__)': lambda: Described().title,
-    '__getattr__': lambda: Falling().title,
+    '__getattr__': lambda: Recursive().title,
     'acquisition (a chain of __getattr__)': acquisition,
-    '__setattr__': lambda: setattr(Falling(), 'title', ''),
-    '__iter__': lambda: list(Falling()),
-    '__add__': lambda: Falling() + 1,
-    '__eq__': lambda: Falling() == 1,
-    '__repr__': lambda: repr(Falling()),
-    '__str__': lambda: str(Falling()),
-    '__format__': lambda: f'{Falling():x}',
-    'functools.partial': lambda: Falling()(),
+    '__setattr__': lambda: setattr(Recursive(), 'title', ''),
+    '__iter__': lambda: list(Recursive()),
+    '__add__': lambda: Recursive() + 1,
+    '__eq__': lambda: Recursive() == 1,
+    '__repr__': lambda: repr(Recursive()),
+    '__str__': lambda: str(Recursive()),
+    '__format__': lambda: f'{Recursive():x}',
+    'functools.partial': lambda: Recursive()(),
     'map': mapped,
     'eval of an expression': expression,
     'exec of a statement': statement,
@@ -165,17 +164,17 @@ WAYS: 'dict[str, typing.Callable[[], object]]' = {
     'json.dumps of nested dictionaries': lambda: json.dumps(nested_dict()),
     'json.loads': lambda: json.loads('[' * _DEPTH),
     'pickle of nested lists': lambda: pickle.dumps(nested_list()),
-    'pickle through __reduce__': lambda: pickle.dumps(Falling()),
+    'pickle through __reduce__': lambda: pickle.dumps(Recursive()),
     'comparison of nested lists': lambda: nested_list() == nested_list(),
     'compile of a long expression': lambda: compile('a' + '.a' * _DEPTH, 'long', 'eval'),
 }
 
 
-# -- one life --------------------------------------------------------------------------------------
+# -- one child -------------------------------------------------------------------------------------
 
 
-def fall(name: str) -> None:
-    """Recurse in one way, and say which exception ended it.  Any exception is good news."""
+def recurse(name: str) -> None:
+    """Recurse in one way, and print which exception ended it.  Any exception means: it survived."""
     ended = ''
     try:
         WAYS[name]()
@@ -185,17 +184,17 @@ def fall(name: str) -> None:
 
 
 def leave_no_trace(seconds: int, parent: int) -> None:
-    """Leave no core file and no log line, and let the kernel end this process.
+    """Prevent a core file and a line in the kernel's log, and have the kernel end this process.
 
-    It does so when the time is over or the parent dies, whatever C code is doing then.
+    The kernel ends it when the time is over or the parent dies, even if C code never returns.
     """
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     signal.alarm(seconds)
-    # The kernel logs a fault only in a process that does not handle it.
+    # The kernel logs a fault only if the process has no handler for it.
     faulthandler.enable(open(os.devnull, 'w'))
     with contextlib.suppress(OSError), open('/proc/self/oom_score_adj', 'w') as file:
-        file.write('1000')  # the OOM killer shall choose this process before the server
+        file.write('1000')  # the OOM killer must choose this process, not the server
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource
 
@@ -205,7 +204,7 @@ def leave_no_trace(seconds: int, parent: int) -> None:
 
         control = ctypes.CDLL(None).prctl
         control(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-        # Where core_pattern is a pipe, the kernel ignores RLIMIT_CORE.
+        # If core_pattern is a pipe, the kernel ignores RLIMIT_CORE.
         control(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
@@ -224,14 +223,14 @@ def main(stack: str, limit: str, seconds: str, parent: str, *names: str) -> None
             os._exit(1)
         for name in names or WAYS:
             say(f'way {name}')
-            thread = threading.Thread(target=fall, args=(name,))
+            thread = threading.Thread(target=recurse, args=(name,))
             thread.start()
             thread.join()
     except (ValueError, OverflowError, RuntimeError, MemoryError) as error:
         say(f'error {type(error).__name__}: {error}')
         os._exit(1)
     say('survived')
-    os._exit(0)  # an ordinary exit would free deeply nested objects, and might die of that
+    os._exit(0)  # a normal exit would free deeply nested objects, and might crash
 
 
 if __name__ == '__main__':

@@ -1,6 +1,6 @@
-"""The result of the recursion probe: kept on disk while it is valid, and told as a finding.
+"""The result of the recursion probe: kept on disk while it is valid, and shown as a finding.
 
-It is valid as long as Python, machine, C library, stack and limit are the same.
+It is valid as long as Python, machine, C library, stack size and recursion limit are the same.
 """
 
 import hashlib
@@ -24,20 +24,21 @@ from ..model.severities import Severity
 from ..store.rundirectory import read_json
 from ..store.rundirectory import write_whole
 
-#: A stack that survives, but with less than this share to spare, is worth a warning.
+#: A stack that survives with less than this share to spare causes a warning.
 _SPARE = 1 / 4
-#: The largest stack that is tried.  A child may fill all of it, so this is memory, too.
+#: The largest stack that is tried, in bytes.  A child may fill all of it, so it needs this memory.
 LARGEST = 64 << 20
 
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """Sizes are bytes, `took` is seconds.  Where `error` is a sentence, there is no answer.
+    """The result of a probe.  Sizes are in bytes, `took` is in seconds.
 
-    `smallest` is the smallest size that survives every way, 0 if none up to LARGEST does.  `ways`
-    are all ways that kill a thread with `stack_size`; where it survives, the first way that kills
-    one with a step less than `smallest`.  `signal` is what killed it in the first of these ways; ''
-    when the exit status was lost, or the system has no smaller stack.
+    If `error` is not '', the probe failed, and `error` is a sentence that says why.  `smallest` is
+    the smallest size that survives every way, 0 if no size up to LARGEST does.  `ways` are all ways
+    that kill a thread with `stack_size`; if it survives, the first way that kills a thread with one
+    step less than `smallest`.  `signal` is the signal of the first of these ways; '' if the exit
+    status was lost, or if the system allows no smaller stack.
     """
 
     stack_size: int
@@ -52,7 +53,7 @@ class ProbeResult:
 
 
 def keep(file: Path, result: ProbeResult) -> None:
-    """Raises OSError where the file cannot be written."""
+    """Write the result to a file.  Raises OSError."""
     document = {
         'key': _key(result.stack_size, result.recursion_limit),
         'result': to_json(result),
@@ -65,12 +66,12 @@ def read(
     stack_size: int,
     recursion_limit: int = 0,
 ) -> ProbeResult | None:
-    """The result that was kept, if it is of this Python, machine, program, stack and limit."""
+    """Return the kept result; None if Python, machine, program, stack or limit are different."""
     document = read_json(file)
     values = document.get('result')
     if not isinstance(values, dict):
         return None
-    # Only now: the key imports the ways to recurse, which no start needs.
+    # Late, because the key imports the ways to recurse, which no start needs.
     limit = recursion_limit or sys.getrecursionlimit()
     if document.get('key') != _key(stack_size, limit):
         return None
@@ -81,7 +82,7 @@ def read(
 
 
 def _key(stack_size: int, recursion_limit: int) -> str:
-    """Another build of Python, machine, C library or list of ways is another experiment."""
+    """The hash of everything that can change the result: Python, machine, C library, ways ..."""
     world = [
         sys.version,
         sys.executable,
@@ -95,46 +96,52 @@ def _key(stack_size: int, recursion_limit: int) -> str:
 
 
 def _ways() -> Mapping[str, object]:
-    """The ways to recurse.  Like the rest of the experiment, they are imported only on demand."""
+    """The ways to recurse.  Like the rest of the experiment, they are imported only when needed."""
     from .recursionprogram import WAYS
 
     return WAYS
 
 
-# -- the finding ----------------------------------------------------------------------------
+# -- the finding -----------------------------------------------------------------------------------
 
 
 def finding(result: ProbeResult) -> Finding:
-    """The answer to "does a recursion to the limit end with an exception, or with the process?"."""
-    severity, title = _judged(result)
+    """Return the finding: does a recursion to the limit raise an exception or kill the process?"""
+    severity, title = _severity_and_title(result)
     if result.error:
         detail = result.error
-        action = Action('Look at the reason, and run the probe again.')
+        action = Action('Remove the cause, and run the probe again.')
     else:
         detail = (
             f'With a recursion limit of {result.recursion_limit} and {result.stack_size >> 10} KiB '
-            f'of stack, a thread {_fate(result)}'
+            f'of stack, a thread {_outcome(result)}'
         )
         action = NOTHING if severity == OK else _advice(result)
     return Finding('recursion-probe', severity, title, detail, action, 'recursion probe')
 
 
-def _judged(result: ProbeResult) -> tuple[Severity, str]:
+def _severity_and_title(result: ProbeResult) -> tuple[Severity, str]:
     if result.error:
-        return INFO, 'Whether a deep recursion is survived could not be found out.'
+        return (
+            INFO,
+            'The recursion probe gave no answer.',
+        )
     if not result.survives:
         return CRITICAL, 'A deep recursion kills this process instead of raising RecursionError.'
     if result.smallest > result.stack_size * (1 - _SPARE):
-        return WARNING, 'A deep recursion is survived with little stack to spare.'
+        return (
+            WARNING,
+            'A deep recursion ends with RecursionError, but leaves little stack to spare.',
+        )
     return OK, 'A deep recursion ends with RecursionError.'
 
 
-def _fate(result: ProbeResult) -> str:
-    """How a recursion ended, and which stack is enough."""
+def _outcome(result: ProbeResult) -> str:
+    """How a recursion ended, and which stack size is enough."""
     if result.smallest:
         needs = f'{result.smallest >> 10} KiB are enough.'
     else:
-        needs = f'{LARGEST >> 10} KiB are not enough either.'
+        needs = f'{LARGEST >> 10} KiB are not enough.'
     if result.survives:
         return f'survives a recursion to the limit through C code; {needs}'
     by = f' by {result.signal}' if result.signal else ''

@@ -1,11 +1,10 @@
-"""The warden: runs a tool that reads the stacks of another process, and ends it when its time is
-over.
+"""The warden: runs a tool that reads the stacks of another process, and ends it after a time limit.
 
     toolwarden.py PID SECONDS MOST COMMAND ...
 
-`nativestacks` starts it through `childstart`; it imports the standard library only.  It waits for
-"go" on its standard input, runs COMMAND, and answers with one line of JSON, {ended, code}, followed
-by at most MOST bytes of the output of COMMAND.
+`nativestacks` starts it through `childstart`; it imports only the standard library.  It waits for
+"go" on its standard input, runs COMMAND, and writes one line of JSON, {ended, code}, followed by at
+most MOST bytes of the output of COMMAND.
 """
 
 import contextlib
@@ -27,7 +26,7 @@ def main(
     parent = os.getppid()
     if not os.read(0, 3):
         return
-    stood = _stands_still(pid)
+    stood = _is_stopped(pid)
     try:
         tool = subprocess.Popen(
             command,
@@ -37,19 +36,19 @@ def main(
             start_new_session=True,
         )
     except OSError as error:
-        _say({'ended': 'itself', 'code': 127}, str(error).encode())
+        _send({'ended': 'itself', 'code': 127}, str(error).encode())
         return
     until = time.monotonic() + seconds
     said, ended = _listen(tool, parent, until, most)
     with contextlib.suppress(OSError):
         os.killpg(tool.pid, signal.SIGKILL)
     code = tool.wait()
-    # A tool that is killed may leave the process stopped.
+    # A tool that failed or was killed may leave the process stopped.
     has_failed = ended != 'itself' or code
-    if not stood and (has_failed or _stands_still(pid)):
+    if not stood and (has_failed or _is_stopped(pid)):
         with contextlib.suppress(OSError):
             os.kill(pid, signal.SIGCONT)
-    _say({'ended': ended, 'code': code}, said)
+    _send({'ended': ended, 'code': code}, said)
 
 
 def _listen(
@@ -58,7 +57,7 @@ def _listen(
     until: float,
     most: int,
 ) -> tuple[bytearray, str]:
-    """(output of the tool, what ended it: itself, time, or parent)"""
+    """Return (output of the tool, why it ended: itself, time, or parent)."""
     assert tool.stdout is not None  # it is a pipe
     said = bytearray()
     open_ends = [0, tool.stdout.fileno()]
@@ -70,7 +69,7 @@ def _listen(
             part = os.read(ready[0], 1 << 16)
             left = most - len(said)
             said += part[:left]
-            if not part:  # the tool has closed its output, and may live on
+            if not part:  # the tool has closed its output, but may still be running
                 open_ends = [0]
         elif tool.poll() is not None:
             return said, 'itself'
@@ -78,7 +77,7 @@ def _listen(
             return said, 'time'
 
 
-def _stands_still(pid: int) -> bool:
+def _is_stopped(pid: int) -> bool:
     try:
         with open(f'/proc/{pid}/stat', errors='replace') as file:
             _, _, fields = file.read().rpartition(')')
@@ -87,7 +86,7 @@ def _stands_still(pid: int) -> bool:
     return fields.split()[:1] == ['T']
 
 
-def _say(outcome: dict[str, object], said: bytes | bytearray) -> None:
+def _send(outcome: dict[str, object], said: bytes | bytearray) -> None:
     head = json.dumps(outcome).encode()
     with contextlib.suppress(OSError), open(1, 'wb') as answer:
         answer.write(head + b'\n' + said)

@@ -1,1 +1,1 @@
-"""What every room speaks of: values, options, errors, interfaces.  No I/O."""
+"""What all rooms share: values, options, errors, interfaces.  No I/O."""

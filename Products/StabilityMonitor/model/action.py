@@ -1,7 +1,7 @@
-"""What a person should do about a finding, with the parts of it that are code told from the words.
+"""What to do about a finding: sentences in which the code is marked.
 
-A command, a setting or a section of a file is code: a page shows it as such, and a program may read
-it.
+Code is a command, a setting or a section of a file.  A page shows it as code, and a program can
+find it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _MARKED = re.compile(r'("[^"]+"|`[^`]+`)')
 
 @dataclass(frozen=True)
 class Piece:
-    """Words, or code.  `quoted`: code that stands in quotation marks where it is part of a text."""
+    """Words, or code.  `quoted`: the text form shows this code in quotation marks."""
 
     text: str
     is_code: bool = False
@@ -28,13 +28,13 @@ class Piece:
 
 @dataclass(frozen=True, init=False)
 class Action:
-    """One or more sentences with code in them; empty if nothing need be done.
+    """One or more sentences with code in them; empty if nothing needs to be done.
 
         Action('Write "threads = {count}" into `[server:main]` of zope.ini.', count=4)
 
-    Two marks say what is code.  The text form, `str`, keeps the quotation marks and leaves out the
-    backticks.  Values are filled in after the marks are read: whatever a value contains, it marks
-    nothing.  Without values a brace is a brace.
+    Quotation marks and backticks mark code.  The text form, `str`, keeps the quotation marks and
+    omits the backticks.  Values are filled in after the marks were read, so marks in a value have
+    no effect.  Without values, a brace is only a brace.
     """
 
     pieces: tuple[Piece, ...]
@@ -58,11 +58,11 @@ class Action:
 
     @classmethod
     def plain(cls, text: str) -> Action:
-        """The text of a foreign document: all of it counts as words."""
+        """An action from the text of a foreign document: all of it counts as words."""
         return cls.of([Piece(text)] if text else [])
 
     def join(self, actions: Iterable[Action]) -> Action:
-        """As `str.join`: the actions with this one between them."""
+        """Like `str.join`: the actions, with this one between them."""
         pieces: list[Piece] = []
         for number, action in enumerate(actions):
             if number:
@@ -80,5 +80,5 @@ class Action:
         return ''.join(map(str, self.pieces))
 
 
-#: Nothing need be done.
+#: Nothing needs to be done.
 NOTHING = Action()

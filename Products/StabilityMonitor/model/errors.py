@@ -1,16 +1,16 @@
-"""What a person reads at three in the morning: one base class, each class carries the next step.
+"""The errors that a person sees, each with the next step to take.  Imports nothing.
 
-Imports nothing.  The command line turns `exit_code` into its exit status.
+The command prints the error and exits with its `exit_code`.
 """
 
 
 class StabilityError(Exception):
-    """Something this product was asked for cannot be done.
+    """The base class: this product cannot do what it was asked to do.
 
-    `next_step` is one sentence that tells the operator what to do about it.
+    `next_step` is one sentence that says what to do about it.
     """
 
-    next_step = 'Look into the event log for the traceback.'
+    next_step = 'See the event log for the traceback.'
     exit_code = 2
 
     def __str__(self) -> str:
@@ -18,7 +18,7 @@ class StabilityError(Exception):
 
 
 class UnreadableRecord(StabilityError):
-    """A file of a run is damaged, or was written by something else."""
+    """A file of a run is damaged, or was not written by this product."""
 
     next_step = 'Nothing needs to be done: what could be saved is in the archive.'
 
@@ -28,9 +28,9 @@ class NoSuchRun(StabilityError):
 
 
 class AmbiguousRun(NoSuchRun):
-    """A beginning of a name fits several runs."""
+    """The beginning of a name fits several runs."""
 
-    next_step = 'Type more of its name.'
+    next_step = 'Type more of the name.'
 
 
 class NoDirectory(StabilityError):
@@ -45,19 +45,19 @@ class UnknownFormat(StabilityError):
 
 
 class WrongProcess(StabilityError):
-    """A form was made by another process than the one that got it."""
+    """A form was sent to another process than the one that made it."""
 
     next_step = 'Nothing was changed: reload the page and try again.'
 
 
 class DrillRefused(StabilityError):
-    next_step = 'Read on the Drills page what this drill needs.'
+    next_step = 'The page "Drills" says what this drill needs.'
 
 
 class NoAnswer(StabilityError):
-    """A living process was asked something and has not answered."""
+    """A living process did not answer a mailbox request."""
 
     next_step = (
-        'It may hang with the interpreter lock held, or have ended: look at its native stacks '
-        '("stabilitymonitor stacks --native").'
+        'The process may have ended, or C code may hold the interpreter lock (GIL): look at the '
+        'native stacks ("stabilitymonitor stacks --native").'
     )

@@ -12,9 +12,11 @@ from types import MappingProxyType
 
 @dataclass(frozen=True)
 class EventKind:
-    """`title` stands above the event of a run that has ended, `headline` above one that lasts.
+    """The texts of one kind of event.
 
-    `shout` is for the text of a terminal, `verb` for a line that begins with it.
+    `title` is the heading for an event of a dead run, `headline` the heading for an event that
+    still lasts.  On a terminal, `shout` begins a line about the event and `verb` a line about the
+    process.
     """
 
     code: str
@@ -26,17 +28,17 @@ class EventKind:
 
 
 _ROWS = (
-    EventKind('hang', 'Hang', 'Nobody answers', 'HANG', 'HANGS', 'fa-hand-paper'),
+    EventKind('hang', 'Hang', 'The site does not answer', 'HANG', 'HANGS', 'fa-hand-paper'),
     EventKind('deadlock', 'Deadlock', 'Deadlock', 'DEADLOCK', 'DEADLOCK', 'fa-lock'),
     EventKind(
         'spinning', 'Spinning thread', 'A thread spins', 'SPINNING THREAD', 'SPINS', 'fa-sync-alt'
     ),
 )
-#: The gravest first: where an event of one kind tells what was wrong, the next ones are not asked.
+#: The most serious kind first: if a run has an event of one kind, the later kinds are not examined.
 EVENT_KINDS: Mapping[str, EventKind] = MappingProxyType({row.code: row for row in _ROWS})
 
 
 def event_kind(code: str) -> EventKind:
-    """The row of a code; for one of a later release, a row that shows the code itself."""
+    """The row of a code; for a code of a later release, a row that shows the code itself."""
     unknown = EventKind(code, 'Hang', code, code, code, 'fa-exclamation-triangle')
     return EVENT_KINDS.get(code) or unknown

@@ -1,6 +1,6 @@
 """A finding: the answer of a check, or what a living process says about itself.
 
-What a program decides rests on its fields; title, detail and action are for people.
+Title, detail and action are for people; programs decide only by the other fields.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from .jsonform import to_json
 from .severities import SEVERITIES
 from .severities import SeverityCode
 
-#: Keys of the JSON form that are left out where they are empty.
+#: Keys that the JSON form omits if they are empty.
 _SOMETIMES = ('check', 'issue')
 
 
@@ -24,10 +24,10 @@ def _plain_action(text: object) -> Action | None:
 
 @dataclass(frozen=True)
 class Finding:
-    """The answer of a check when something should be done; with severity OK, when all is well.
+    """The answer of a check: something should be done, or, with severity OK, all is well.
 
-    Findings are muted by their `id`.  `check` is the id of the check that made it, `issue` the id
-    of the rule where it tells of a known issue.
+    Findings are muted by their `id`.  `check` is the id of the check that made the finding, `issue`
+    the id of the rule if the finding reports a known issue.
     """
 
     id: str
@@ -40,9 +40,9 @@ class Finding:
     issue: str = ''
 
     def to_json(self) -> dict[str, Any]:
-        """The fields by name, all of them texts; the severity as its code.
+        """Return the fields by name, all as texts; the severity as its code.
 
-        `check` and `issue` are left out where they are empty.
+        `check` and `issue` are omitted if they are empty.
         """
         document = to_json(self)
         for key in _SOMETIMES:
@@ -52,7 +52,7 @@ class Finding:
 
 
 def finding_from(row: object) -> 'Finding | None':
-    """A finding out of a foreign document; None if it is none."""
+    """Read a finding from a foreign document; None if it is not a finding."""
     if not isinstance(row, dict):
         return None
     severity = SEVERITIES.get(str(row.get('severity')))

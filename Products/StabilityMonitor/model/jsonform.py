@@ -1,12 +1,12 @@
-"""The JSON form of the model's values: it comes from their annotations, and is checked when read.
+"""The JSON form of the model's values: made from their annotations, and checked when it is read.
 
-A value is a frozen dataclass.  In JSON it is an object with a key for each field, in their order;
-the properties that `ALSO_IN_JSON` of its class names follow.  What is read may be damaged, or
-written by another release: an unknown key is ignored, and what has the wrong type, is not finite or
-is out of bounds counts as if it was not there.
+A value is a frozen dataclass.  In JSON it is an object with a key for each field, in order; then
+come the properties that `ALSO_IN_JSON` of its class names.  A document may be damaged, or written
+by another release: unknown keys are ignored, and a value of the wrong type, not finite or out of
+bounds counts as missing.
 
-The annotations are read as objects.  So the modules that define values do not postpone them (no
-`from __future__ import annotations`): to evaluate text later is what no thread of ours may do.
+This module needs the annotations as objects.  So the modules that define values do not postpone
+them (no `from __future__ import annotations`): our threads must not evaluate annotations later.
 """
 
 import typing
@@ -26,20 +26,20 @@ from typing import TypeVar
 
 Value = TypeVar('Value')
 
-#: At most this many items of a list are read: ten times what is ever written.
+#: At most this many items of a list are read: ten times as many as are ever written.
 MOST_ITEMS = 10_000
 #: The largest number that the black box can hold.
 LARGEST = (1 << 64) - 1
-#: Larger floats mean nothing: in seconds, these are 30 billion years.
+#: Larger floats make no sense: as seconds, this is 30 billion years.
 LARGEST_FLOAT = 1e18
 
 
 @dataclass(frozen=True)
 class Form:
-    """How an annotated field looks in a file: `Annotated[float, Form(isotime, from_isotime)]`.
+    """The JSON form of an annotated field: `Annotated[float, Form(isotime, from_isotime)]`.
 
-    `decode` returns None for what does not fit.  `key` is the key of the field in JSON, where that
-    is not its name.  `always`: there is no plain form, so also `plain` has this one.
+    `decode` returns None for a value that does not fit.  `key` is the JSON key of the field, if it
+    is not its name.  `always`: the field has no plain form, so `plain` documents use this form too.
     """
 
     encode: Callable[[Any], Any]
@@ -52,8 +52,8 @@ class Form:
 class _Codec:
     """Reads and writes the values of one annotation.
 
-    `decode` raises ValueError for what does not fit.  `nothing` makes what stands for a value that
-    is not there.  `encode` and `encode_plain` are None where a value is its own JSON form.
+    `decode` raises ValueError for a value that does not fit.  `nothing` makes the value for a key
+    that is missing.  `encode` and `encode_plain` are None if a value is its own JSON form.
     """
 
     decode: Callable[[Any], Any]
@@ -65,9 +65,9 @@ class _Codec:
 
 
 def to_json(value: Any, plain: bool = False) -> dict[str, Any]:
-    """The JSON form of a value; `plain` leaves out every Form, so that times are numbers.
+    """Return the JSON form of a value; `plain` uses no Form, so that times are numbers.
 
-    Do not change the dicts in it: they are the value's own.
+    Do not change the dicts in it: they belong to the value.
     """
     known = vars(value)
     document = {}
@@ -82,16 +82,16 @@ def to_json(value: Any, plain: bool = False) -> dict[str, Any]:
 
 
 def from_json(cls: type[Value], document: object, strict: bool = False) -> Value:
-    """The value that a document describes, see above.
+    """Return the value that a document describes, see the module.
 
-    Raises ValueError if it is no object; with `strict`, also for a value that does not fit, and for
-    one that is missing and has no default.
+    Raises ValueError if the document is not an object; with `strict`, also for a value that does
+    not fit, and for a missing value without a default.
     """
     if not isinstance(document, dict):
         raise ValueError('not an object')
     values = {}
     for name, codec in _codecs(cls):
-        # A plain document has the name of the field, any other one the key of its Form.
+        # A plain document uses the name of the field, any other document the key of its Form.
         key = name if name in document else codec.key or name
         if key not in document:
             if strict and codec.is_required:
@@ -108,7 +108,7 @@ def from_json(cls: type[Value], document: object, strict: bool = False) -> Value
 
 
 def items_from_json(cls: type[Value], documents: object) -> tuple[Value, ...]:
-    """The values that a list describes.  What does not fit is left out."""
+    """Return the values that a list describes.  Items that do not fit are skipped."""
     if not isinstance(documents, list | tuple):
         return ()
     return _read_items(_codec(cls), documents)
@@ -116,12 +116,12 @@ def items_from_json(cls: type[Value], documents: object) -> tuple[Value, ...]:
 
 # -- by annotation ---------------------------------------------------------------------------------
 
-#: By class.  Two threads may both make an entry: they make the same.
+#: By class.  It needs no lock: two threads that make an entry at once make the same one.
 _CODECS: dict[type, list[tuple[str, _Codec]]] = {}
 
 
 def _codecs(cls: type) -> list[tuple[str, _Codec]]:
-    """(name, codec) of each field of a class, in their order."""
+    """(name, codec) of each field of a class, in order."""
     found = _CODECS.get(cls)
     if found is None:
         found = [(field.name, _of_field(field)) for field in fields(cls)]
@@ -140,7 +140,7 @@ def _of_field(field: 'Field[Any]') -> _Codec:
 
 
 def _codec(annotation: Any) -> _Codec:
-    """Raises TypeError for an annotation that a value of the model cannot have."""
+    """Return the codec of an annotation.  Raises TypeError if it is not supported."""
     if annotation in _SCALARS:
         return _SCALARS[annotation]
     if is_dataclass(annotation):
@@ -191,12 +191,12 @@ def _decode_form(form: Form, value: Any) -> Any:
 
 
 def _decode_either(plain: _Codec, form: Form, value: Any) -> Any:
-    """Reads the plain form as well as the other one."""
+    """Read a value in its plain form or in the other form."""
     try:
         found = plain.decode(value)
     except ValueError:
         return plain.decode(form.decode(value))
-    if form.encode(found) is None:  # such as a time in a year that does not exist
+    if form.encode(found) is None:  # for example a time in a year that does not exist
         raise ValueError('cannot be written')
     return found
 
@@ -258,7 +258,7 @@ def _text(value: Any) -> str:
 
 
 def _integer(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):  # a bool is an int, too
+    if not isinstance(value, int) or isinstance(value, bool):  # a bool is an int in Python
         raise ValueError('not a whole number')
     if abs(value) > LARGEST:
         raise ValueError('too large')
@@ -270,7 +270,7 @@ def _number(value: Any) -> float:
         raise ValueError('not a number')
     if abs(value) <= LARGEST_FLOAT:
         return value
-    raise ValueError('too large, or NaN')  # no comparison with NaN is true
+    raise ValueError('too large, or NaN')  # every comparison with NaN is false
 
 
 def _flag(value: Any) -> bool:

@@ -1,7 +1,7 @@
 """The one table of options: name, converter, default, why.
 
-zope.conf, the environment, the command line and the README are read from it or checked against it.
-A bad or unknown option becomes a finding and never fails a start.  Imports only the standard
+The product reads zope.conf and the environment by this table; a test compares README.txt with it.
+A wrong or unknown option becomes a finding and never makes a start fail.  Imports only the standard
 library.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TypeGuard
 
-#: What an option can be.
+#: The types of an option.
 Value = bool | int | float | str
 
 PREFIX = 'STABILITYMONITOR_'
@@ -70,17 +70,17 @@ def _measured(text: str, units: Mapping[str, float]) -> float:
             factor = units[unit]
             break
     number = float(text) * factor
-    if not 0 <= number < 1e15:  # NaN, too
+    if not 0 <= number < 1e15:  # also true for NaN
         raise ValueError(text)
     return number
 
 
 @dataclass(frozen=True)
 class Option:
-    """`default` is a text, as in zope.conf; `least` is the smallest number allowed.
+    """One option.  `default` is a text, as in zope.conf; `least` is the smallest number allowed.
 
-    The docstring of `convert` says what the text must be.  It raises KeyError, ValueError or
-    OverflowError for any other.
+    The docstring of `convert` says what the text must be.  `convert` raises KeyError, ValueError or
+    OverflowError for a wrong text.
     """
 
     name: str
@@ -91,12 +91,12 @@ class Option:
 
     @property
     def key(self) -> str:
-        """The attribute of the options in force."""
+        """The name of its attribute in the object that `load` returns."""
         return self.name.replace('-', '_')
 
     @property
     def variable(self) -> str:
-        """The environment variable."""
+        """The name of its environment variable."""
         return PREFIX + self.key.upper()
 
 
@@ -106,28 +106,39 @@ OPTIONS = (
         'directory',
         str,
         '',
-        'Where breadcrumbs and the archive live; empty: CLIENT_HOME/stability.',
+        'The data directory, with breadcrumbs and archive; empty: CLIENT_HOME/stability.',
     ),
     Option(
-        'slow-request', seconds, '30s', 'A request older than this is slow: its stack is kept.', 0.1
+        'slow-request',
+        seconds,
+        '30s',
+        'A request that takes longer than this is slow: its stack is recorded.',
+        0.1,
     ),
     Option(
         'stall',
         seconds,
         '60s',
-        "All workers busy longer than this, the server's loop blocked, or no heartbeat for "
-        'so long: the site hangs.',
+        "The site hangs when all workers are busy, the server's loop is blocked, or the heartbeat "
+        'is missing for longer than this.',
         0.5,
     ),
-    Option('sample-interval', seconds, '1s', 'How often the vital signs are taken.', 0.05),
+    Option(
+        'sample-interval',
+        seconds,
+        '1s',
+        'Time between two samples of memory, CPU, threads and other vital signs.',
+        0.05,
+    ),
     Option('keep-runs', count, '200', 'How many archived runs are kept.', 1),
     Option('keep-days', count, '90', 'How many days an archived run is kept.', 1),
-    Option('keep-bytes', bytecount, '200MB', 'How much room the archive may take.', 1 << 20),
+    Option('keep-bytes', bytecount, '200MB', 'How much disk space the archive may take.', 1 << 20),
+    Option('group', str, '', 'The system group that may read the data directory, for monitoring.'),
     Option(
-        'group', str, '', 'A group of the system that may read the breadcrumbs, for monitoring.'
-    ),
-    Option(
-        'thread-stack-size', bytecount, '0', 'Stack of threads started later; 0 leaves it as it is.'
+        'thread-stack-size',
+        bytecount,
+        '0',
+        'Stack size of threads that start later; 0 does not change it.',
     ),
     Option(
         'core-files',
@@ -139,28 +150,30 @@ OPTIONS = (
         'capture-log',
         level,
         'warning',
-        'Log records from this level on are kept with the breadcrumbs.',
+        'Log records of this level or above are kept with the breadcrumbs.',
     ),
     Option(
         'record-query', switch, 'off', 'Keep the query string with the path; it may hold secrets.'
     ),
     Option('record-user', switch, 'off', 'Keep the name of the user with each request.'),
-    Option('drills', switch, 'off', 'Offer the page whose buttons end the process on request.'),
+    Option(
+        'drills', switch, 'off', 'Show the page Drills, whose buttons end the process on purpose.'
+    ),
     Option(
         'trace-log',
         str,
         '',
-        'A file with a line as each request begins and ends (the "big M log"); empty: none.',
+        'A file with a line when a request begins and when it ends (the "big M log"); empty: none.',
     ),
     Option(
         'trace-log-size',
         bytecount,
         '10MB',
-        'How large the trace log gets before a new one is begun.',
+        'The size at which a new trace log is begun.',
         4096,
     ),
     Option('trace-log-keep', count, '5', 'How many older trace logs are kept.'),
-    Option('tracker-url', str, '', 'Where reports are filed.'),
+    Option('tracker-url', str, '', 'The address where you file reports.'),
     Option('support-name', str, '', 'Your name in reports.'),
     Option('support-contact', str, '', 'Your e-mail address in reports.'),
 )
@@ -169,9 +182,9 @@ OPTIONS = (
 def load(
     configured: Mapping[str, str], environ: Mapping[str, str]
 ) -> tuple[SimpleNamespace, list[str]]:
-    """The options in force and one sentence for each that is wrong.
+    """Return the options in force, and one sentence for each option that is wrong.
 
-    `configured` is the product-config section of zope.conf, `environ` wins over it.
+    `configured` is the product-config section of zope.conf; `environ` wins over it.
     """
     values: dict[str, Value] = {}
     problems: list[str] = []
@@ -187,7 +200,7 @@ def _value(
     environ: Mapping[str, str],
     problems: list[str],
 ) -> Value:
-    """The value in force; where the one that is set is wrong, its problem is added to the list."""
+    """Return the value in force; if the value that is set is wrong, add a problem to the list."""
     where = f'The variable {option.variable}'
     text = environ.get(option.variable)
     if text is None:
@@ -211,7 +224,7 @@ def _value(
 
 
 def _unknown(configured: Mapping[str, str], environ: Mapping[str, str]) -> list[str]:
-    """A sentence for each option and each variable that does not exist."""
+    """Return a sentence for each option and each variable that does not exist."""
     names = set()
     variables = set()
     for option in OPTIONS:
@@ -229,19 +242,19 @@ def _unknown(configured: Mapping[str, str], environ: Mapping[str, str]) -> list[
 
 # -- what a run leaves for the command -------------------------------------------------------------
 
-#: What the command needs to know when it does the work of a start, or looks at a living run.
+#: The options that the command needs for "triage", and to judge a living run.
 RECORDED = ('group', 'keep-runs', 'keep-days', 'keep-bytes', 'stall', 'sample-interval')
 
 
 def for_record(options: SimpleNamespace) -> dict[str, str | int | float]:
-    """The options that a run writes into its context, by name."""
+    """Return the options that a run writes into its context, by name."""
     return {
         option.name: getattr(options, option.key) for option in OPTIONS if option.name in RECORDED
     }
 
 
 def from_record(document: object) -> dict[str, str | int | float]:
-    """The reverse, for an untrusted document: only values that `load` could have made."""
+    """The reverse of `for_record`.  The document is not trusted: only valid values are returned."""
     known = document if isinstance(document, dict) else {}
     found: dict[str, str | int | float] = {}
     for option in OPTIONS:
@@ -254,8 +267,8 @@ def from_record(document: object) -> dict[str, str | int | float]:
 def _may_be(value: object, option: Option) -> TypeGuard[str | int | float]:
     if option.convert is str:
         return isinstance(value, str)
-    if isinstance(value, bool) or not isinstance(value, int | float):  # a bool is an int, too
+    if isinstance(value, bool) or not isinstance(value, int | float):  # a bool is an int in Python
         return False
     if isinstance(value, float) and option.convert is not seconds:
         return False
-    return option.least <= value < 1e15  # NaN compares as False
+    return option.least <= value < 1e15  # False for NaN

@@ -1,8 +1,8 @@
-"""Text of foreign origin, made safe for a terminal, a log file and a line.
+"""Make foreign text safe for one line of a terminal or of a log file.
 
-What `str.isprintable` does not call printable is escaped: control characters (a newline would begin
-a forged line, ESC would command the terminal), line separators, and bidirectional controls, which
-make a text look like another one.
+Characters that are not printable (`str.isprintable`) are escaped: control characters (a newline
+would begin a forged line, ESC would control the terminal), line separators, and bidirectional
+controls, which make a text look like another one.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from collections.abc import Callable
 
 
 def clean(value: object) -> str:
-    """`value` in one line, with `\\x1b`, `\\n`, `\\u202e` ... instead of such characters."""
+    """`value` as one line, with `\\x1b`, `\\n`, `\\u202e` ... in place of such characters."""
     return _printable(str(value), _escaped)
 
 
 def json_text(value: object, indent: int | None = None) -> str:
-    """JSON of `value` in which such characters are escaped; other characters stay readable."""
+    """Return JSON of `value` in which only such characters are escaped."""
     text = json.dumps(value, ensure_ascii=False, indent=indent)
-    # The newlines are those that `indent` brings: json escapes all others.
+    # Only `indent` makes newlines: json escapes those in the values.
     lines = [_printable(line, _escaped_in_json) for line in text.split('\n')]
     return '\n'.join(lines)
 
@@ -35,6 +35,6 @@ def _escaped(char: str) -> str:
 
 
 def _escaped_in_json(char: str) -> str:
-    if char == '\x7f':  # json takes DEL for printable
+    if char == '\x7f':  # json does not escape DEL
         return '\\u007f'
     return json.dumps(char)[1:-1]

@@ -1,8 +1,8 @@
-"""What a black box holds of a run, and what is said of it: values that pass between the rooms.
+"""The values that rooms pass to each other: the contents of a black box, evidence, an instance.
 
-Times are seconds since the epoch inside the process and ISO 8601 UTC in a file, sizes are bytes,
-durations seconds.  `model.jsonform` makes the JSON of a value from its annotations, which are
-therefore not postponed here.
+Times are seconds since the epoch in memory and ISO 8601 UTC in a file; sizes are bytes, durations
+seconds.  `model.jsonform` makes the JSON of a value from its annotations, so this module does not
+postpone them.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from .jsonform import from_json
 
 
 def isotime(seconds: float | None) -> str | None:
-    """Seconds since the epoch as `2026-11-23T07:45:01.123Z`; None and nonsense become None."""
+    """Return seconds since the epoch as `2026-11-23T07:45:01.123Z`; None if it is not a time."""
     if seconds is None:
         return None
     try:
@@ -29,14 +29,14 @@ def isotime(seconds: float | None) -> str | None:
 
 
 def clocktime(seconds: float | None) -> str:
-    """Seconds since the epoch as a person reads it: `2026-11-23 07:45:01 UTC`."""
+    """Return seconds since the epoch for a person: `2026-11-23 07:45:01 UTC`."""
     text = isotime(seconds) or '?'
     whole_seconds, _, _ = text.partition('.')
     return whole_seconds.replace('T', ' ') + ' UTC'
 
 
 def from_isotime(text: str | None) -> float | None:
-    """The reverse of `isotime`; None for anything that is not such a time."""
+    """The reverse of `isotime`; None for anything else."""
     if text is None:
         return None
     try:
@@ -46,7 +46,7 @@ def from_isotime(text: str | None) -> float | None:
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds in words: "2 days 3 hours", "5 min 2 sec"; "an unknown time" for None."""
+    """Return seconds in words: "2 days 3 hours", "5 min 2 sec"; "an unknown time" for None."""
     if seconds is None:
         return 'an unknown time'
     rest = int(seconds)
@@ -64,17 +64,17 @@ def duration(seconds: float | None) -> str:
     return ' '.join(words[:2])
 
 
-#: A moment: seconds since the epoch, in a file as `isotime` writes it.
+#: A time: in memory seconds since the epoch, in a file the text that `isotime` returns.
 Moment = Annotated[float, Form(isotime, from_isotime)]
 
 
 def hexadecimal(ident: int) -> str:
-    """The ident of a thread as fault dumps write it."""
+    """Return the ident of a thread as fault dumps write it."""
     return f'0x{ident:016x}'
 
 
 def _written_ident(ident: int) -> str | None:
-    """As `hexadecimal`; None for a negative number, which is no ident."""
+    """Like `hexadecimal`; None for a negative number, which is not an ident."""
     return hexadecimal(ident) if ident >= 0 else None
 
 
@@ -88,7 +88,7 @@ def _from_hexadecimal(text: object) -> int | None:
 
 @dataclass(frozen=True)
 class Frame:
-    """A Python function that a thread was in; `line` is None if it is not known."""
+    """One entry of a Python stack; `line` is None if it is not known."""
 
     file: str
     line: int | None
@@ -97,11 +97,11 @@ class Frame:
 
 @dataclass(frozen=True)
 class Note:
-    """What was noticed about a thread, with its stack at that moment, as the black box keeps it.
+    """An observation about a thread, with its stack at that moment, from the black box.
 
     `kind` is one of `blackbox.NOTES`.  `request` is the number of the request that the thread
-    served, 0 if none; in the note of an event's end, it is the number of the note with which the
-    event began.  `title` names the request or the event.
+    served, 0 if there is none; in a note that ends an event, it is the number of the note that
+    began the event.  `title` names the request or the event.
     """
 
     number: int
@@ -124,21 +124,21 @@ class Note:
 
     @property
     def begun(self) -> int:
-        """The number of the note with which the event began that this note ends; 0: not known."""
+        """The number of the note that began the event which this note ends; 0: not known."""
         return 0 if self.of_thread else self.request
 
     @property
     def of_thread(self) -> bool:
-        """Whether it is about a thread, and not about the beginning or end of an event.
+        """Whether the note is about a thread, not about the beginning or end of an event.
 
-        Python need not know the thread: its `ident` may be 0.
+        Python may not know the thread: then its `ident` is 0.
         """
         return bool(self.ident or self.native_id)
 
 
 @dataclass(frozen=True)
 class NativeFrame:
-    """A C function that a thread was in, as a fault dump has it.
+    """One entry of a C stack, from a fault dump.
 
     `binary` is the file of the library or program, `offset` the distance from `symbol` in bytes;
     `symbol` is '' and `offset` None if they are not known.
@@ -152,11 +152,11 @@ class NativeFrame:
 
 @dataclass(frozen=True)
 class Request:
-    """A request, from the black box to the page.
+    """A request; all rooms use this class.
 
-    `ended` is None while it is in flight; the black box then does not know its `seconds` either.
-    `crashed`: its thread is the one that crashed.  `count` requests of the same kind, one after
-    the other, may share an entry; `last_number` is that of the last one.
+    While the request is in flight, `ended` is None, and the black box does not know its `seconds`
+    either.  `crashed`: its thread is the one that crashed.  `count` equal requests, one after the
+    other, may share an entry; `last_number` is the number of the last one.
     """
 
     number: int
@@ -185,9 +185,9 @@ class Request:
 
 @dataclass(frozen=True)
 class ThreadSlot:
-    """What the black box holds of a thread that serves requests; sizes in bytes.
+    """What the black box holds about a worker; sizes in bytes.
 
-    `stack_request` is the number of the request in which `stack_used`, the high-water mark, rose.
+    `stack_used` is the high-water mark, `stack_request` the number of the request that raised it.
     """
 
     native_id: int = 0
@@ -200,7 +200,7 @@ class ThreadSlot:
 
 @dataclass(frozen=True)
 class LogLine:
-    """A line of the event log; `level` is its name."""
+    """A record of the event log; `level` is the name of its level."""
 
     time: Moment
     level: str
@@ -212,7 +212,7 @@ class LogLine:
 
 @dataclass(frozen=True)
 class Sample:
-    """Vital signs at one moment; -1 means "not known on this system"."""
+    """The vital signs of one moment; -1 means "not known on this system"."""
 
     time: Moment
     monotonic: float
@@ -240,7 +240,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Instance:
-    """Which Zope instance a run belongs to; equal instances share "the last run"."""
+    """The Zope instance of a run.  "The last run" is the last run of an equal instance."""
 
     host: str = ''
     client_home: str = ''
@@ -248,12 +248,12 @@ class Instance:
 
     @property
     def label(self) -> str:
-        """For a person, such as "/srv/zope/var on web1 (127.0.0.1:8080)"."""
+        """For a person: "/srv/zope/var on web1 (127.0.0.1:8080)"."""
         place = f'{self.client_home or "?"} on {self.host or "?"}'
         return f'{place} ({self.listen})' if self.listen else place
 
 
 def instance_of(context: dict[str, Any]) -> Instance:
-    """The instance of a run, out of its context, which may be damaged."""
+    """Return the instance of a run from its context, which may be damaged."""
     known = context.get('instance')
     return from_json(Instance, known) if isinstance(known, dict) else Instance()

@@ -1,4 +1,4 @@
-"""The record of one run: how it ended, with everything known about it."""
+"""The record of one run: how it ended, and everything known about it."""
 
 from dataclasses import dataclass
 from dataclasses import field
@@ -23,7 +23,7 @@ from .verdicts import verdict
 
 @dataclass(frozen=True)
 class KnownIssue:
-    """A known issue that a run may have met, see `knowledge.knowledgebase.match_incident`.
+    """A known issue that may have caused an incident, see `knowledge.knowledgebase.match_incident`.
 
     `strength` is "strong", "likely", "possible" or "weak".  `matched` and `against` are sentences.
     """
@@ -42,9 +42,9 @@ class KnownIssue:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """How one run ended, with everything known about it: the contents of `incident.json`.
+    """How one run ended, and everything known about it: the contents of `incident.json`.
 
-    The keys are the contract of DESIGN section 4; keys are only ever added.
+    docs/formats.rst describes the keys; keys are only ever added.
     """
 
     run: str
@@ -87,36 +87,36 @@ class RunRecord:
 
     @property
     def hung_at_the_end(self) -> bool:
-        """Whether a hang, deadlock or spinning thread lasted until the run ended, in any way."""
+        """Whether a hang, deadlock or spinning thread lasted until the run ended."""
         return any(hang.lasts for hang in self.hangs)
 
     @property
     def stood_still(self) -> list[Note]:
-        """The notes that have the stack of a thread that hung or spun."""
+        """The notes with the stacks of threads in a hang, a deadlock or a spin."""
         return [note for note in self.notes if note.kind in EVENT_KINDS]
 
     def to_json(self) -> dict[str, Any]:
-        """The record as JSON has it; do not change the dicts in it."""
+        """Return the JSON form of the record; do not change the dicts in it."""
         return jsonform.to_json(self)
 
     def without_heavy(self) -> 'RunRecord':
-        """The record without what is large."""
+        """Return the record without its large parts."""
         return replace(self, **_WITHOUT_HEAVY)
 
     def summary_json(self) -> dict[str, Any]:
-        """The same as JSON, without these keys: as lists and the `history` of a report show it."""
+        """Return the JSON form without the large parts, for lists and the `history` of a report."""
         document = jsonform.to_json(self.without_heavy())
         return {key: value for key, value in document.items() if key not in _WITHOUT_HEAVY}
 
     @classmethod
     def from_json(cls, document: object) -> 'RunRecord':
-        """Read back, see `model.jsonform`.  Raises ValueError for what is no record."""
+        """Read a record, see `model.jsonform`.  Raises ValueError if it is not a record."""
         if not isinstance(document, dict) or not isinstance(document.get('run'), str):
             raise ValueError('not a run record')
         return jsonform.from_json(cls, document)
 
 
-#: The large parts of a record, and what stands for them in a summary.
+#: The large parts of a record, and their values in a summary.
 _WITHOUT_HEAVY: dict[str, Any] = {
     'threads': (),
     'native': (),

@@ -1,6 +1,6 @@
-"""The table of severities: how bad a finding is, and the words shown for it.
+"""The table of severities: how serious a finding is, and the words for it.
 
-Code holds and compares the rows; a document has their codes.
+Code compares the rows; documents contain their codes.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from .jsonform import Form
 
 @dataclass(frozen=True)
 class Severity:
-    """`one` and `many` follow the number of findings; `heading` stands above a group of them.
+    """One severity, and how pages and texts show it.
 
-    `alert` is the colour of the Bootstrap alert, `icon` the one of Font Awesome.
+    `one` and `many` follow the number of findings; `heading` is the heading of a group of findings.
+    `alert` is the class of the Bootstrap alert, `icon` the Font Awesome icon.
     """
 
     code: str
-    rank: int  # the worst has the highest
+    rank: int  # the most serious severity has the highest
     heading: str
     one: str
     many: str
@@ -48,16 +49,16 @@ WARNING = Severity(
 CRITICAL = Severity(
     'critical', 3, 'Critical', 'critical', 'critical', 'danger', 'fa-times-circle', presses=True
 )
-#: The worst first: the order in which findings are shown.
+#: The most serious first: the order in which findings are shown.
 WORST_FIRST = (CRITICAL, WARNING, INFO, OK)
-#: By code, the mildest first.
+#: By code, the least serious first.
 SEVERITIES: Mapping[str, Severity] = MappingProxyType(
     {row.code: row for row in reversed(WORST_FIRST)}
 )
 
 
 def severity_of(code: str) -> Severity:
-    """The row of a code; that of a later release counts as the mildest, and shows its code."""
+    """The row of a code; for a code of a later release, a row of the lowest rank that shows it."""
     return SEVERITIES.get(code) or Severity(code, 0, code, code, code, OK.alert, OK.icon)
 
 
@@ -65,5 +66,5 @@ def _from_code(code: object) -> Severity | None:
     return severity_of(code) if isinstance(code, str) else None
 
 
-#: A row as a field of a value; its code in JSON.
+#: The annotation of a field that holds a row; JSON has its code.
 SeverityCode = Annotated[Severity, Form(attrgetter('code'), _from_code, always=True)]

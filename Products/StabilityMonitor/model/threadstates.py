@@ -1,7 +1,7 @@
 """A thread with its stack, and what can be wrong with threads: hangs and slow requests.
 
-The values are the same wherever a thread was seen: in the fault dump of a dead run, in this
-process, or as another process answers (the stacks document).
+The classes are the same for threads in the fault dump of a dead run, in this process, and in the
+answer of another process (the stacks document).
 """
 
 from dataclasses import dataclass
@@ -14,15 +14,15 @@ from .records import Request
 from .severities import CRITICAL
 from .severities import SeverityCode
 
-#: The ident of a thread, 0 if it is not known; null in a file.
+#: The ident of a thread; if it is not known, 0 in memory and null in a file.
 Ident = Annotated[int, Form(lambda ident: ident or None, lambda nothing: 0)]
 
 
 @dataclass(frozen=True)
 class ThreadState:
-    """A thread with its stack; frames innermost first.  0, '' and None mean "not known".
+    """A thread with its stack, innermost frame first.  0, '' and None mean "not known".
 
-    What comes first is known of any thread, what follows `native_id` only of a living one.
+    The fields after `native_id` are known only for a living thread.
     """
 
     ident: Ident = 0
@@ -33,22 +33,22 @@ class ThreadState:
     note: str = ''
     stack_size: int = 0
     stack_used: int = 0  # high-water mark
-    stack_request: int = 0  # the number of the request in which it rose
+    stack_request: int = 0  # the number of the request that raised the high-water mark
     native_id: int = 0
     kind: str = ''  # 'main', 'worker', 'monitor' or 'other'
     activity: str = ''  # a code of threads.activity.ACTIVITIES
     detail: str = ''
     cpu: float | None = None  # share of one CPU over the last `cpu_seconds`
     cpu_seconds: float = 0.0
-    request: Request | None = None  # `seconds` is how long it has taken so far
-    holders: tuple[int, ...] = ()  # idents of the threads that hold what this one waits for
+    request: Request | None = None  # with the `seconds` that it has taken so far
+    holders: tuple[int, ...] = ()  # idents of the threads that hold what this thread waits for
 
 
 @dataclass(frozen=True)
 class Link:
-    """One thread of a cycle, what it serves, and what it waits for; see `threads.cycles`.
+    """One thread of a cycle, its request, and what it waits for; see `threads.cycles`.
 
-    `method` and `path` are '' where it serves no request; `activity` and `detail` are those of its
+    `method` and `path` are '' if it serves no request; `activity` and `detail` come from its
     ThreadState.
     """
 
@@ -62,24 +62,24 @@ class Link:
 
 @dataclass(frozen=True)
 class Event:
-    """A hang, a deadlock or a spinning thread; `ended` is None while it lasts, or if it lasted
-    until the run ended.
+    """A hang, a deadlock or a spinning thread.
 
-    `number` is that of the note with which it began; 0 if the ring holds that note no longer.
-    `summary` is for people; what a program needs of it is in the other fields.
+    `ended` is None while it lasts, or if it lasted until the run ended.  `number` is the number of
+    the note that began it, 0 if the ring no longer holds that note.  `summary` is for people;
+    programs use the other fields.
     """
 
     kind: str  # a code of `model.eventkinds`
     started: Moment
     ended: Moment | None = None
-    seconds: float = 0.0  # how long it lasted until it ended, or until the run did
+    seconds: float = 0.0  # how long it lasted, at most until the end of the run
     summary: str = ''
     number: int = 0
-    threads: tuple[int, ...] = ()  # idents of those that are in it, where they have one
-    severity: SeverityCode = CRITICAL  # as of a finding
-    place: Frame | None = None  # of a hang or a spinning thread: where (most of) its threads stand
+    threads: tuple[int, ...] = ()  # idents of its threads that have an ident
+    severity: SeverityCode = CRITICAL  # as in a finding
+    place: Frame | None = None  # of a hang or spin: where (most of) its threads are
     known: bool | None = None  # of a deadlock: whether the locks name their owners
-    cycle: tuple[Link, ...] = ()  # of a deadlock: its threads, each waits for the next
+    cycle: tuple[Link, ...] = ()  # of a deadlock: its threads; each waits for the next
 
     @property
     def lasts(self) -> bool:
@@ -88,9 +88,9 @@ class Event:
 
 @dataclass(frozen=True)
 class Share:
-    """How much of a slow request's time a function took, as shares of 1.
+    """The share of a slow request's time that a function took, from 0 to 1.
 
-    `within`: with all that it called; `own`: without.
+    `within` includes the functions that it called; `own` does not.
     """
 
     file: str
@@ -103,7 +103,8 @@ class Share:
 class SlowRequest:
     """A request that took longer than the option `slow-request`; `ended` is None in flight.
 
-    `samples` stacks were seen, `different_stacks` of them different; `frames` is the last one.
+    `samples` is the number of stacks that were read, `different_stacks` the number of different
+    ones; `frames` is the last stack.
     """
 
     number: int

@@ -1,7 +1,7 @@
-"""The table of verdicts: how a run can end, and all that is shown for each.
+"""The table of verdicts: how a run can end, and the words and colours for each.
 
-A new verdict is a row here and a rule in `postmortem.verdict`.  The order is that of the legend of
-the charts, from what was wanted to what could not be read.
+A new verdict needs a row here and a rule in `postmortem.verdict`.  The legend of the charts has the
+order of this table: wanted ends first, unreadable records last.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from types import MappingProxyType
 
 @dataclass(frozen=True)
 class Verdict:
-    """`ending` follows "The last run" or "This run"; `label` stands in the legend of a chart.
+    """One verdict, and how pages and charts show it.
 
-    `colour` is that of the bar in the timeline.  `letter` is the mark of an incident there, '' for
-    an end that was wanted, which is no incident.
+    `ending` follows the words "The last run" or "This run"; `label` is for the legend of a chart.
+    `colour` is the colour of the bar in the timeline, `letter` the mark of an incident there.  ''
+    is for a wanted end, which is not an incident.
     """
 
     code: str
@@ -50,9 +51,9 @@ _ROWS = (
         is_crash=True,
     ),
     Verdict('aborted', 'was aborted', 'aborted', _ORANGE, 'A', is_crash=True),
-    Verdict('out-of-memory', 'was killed: the memory was used up', 'out of memory', '#aa4499', 'M'),
+    Verdict('out-of-memory', 'was killed: memory ran out', 'out of memory', '#aa4499', 'M'),
     Verdict('hung', 'was hanging', 'hung', '#b8860b', 'H'),
-    Verdict('startup-failed', 'did not get through its start', 'startup failed', _BROWN, 'F'),
+    Verdict('startup-failed', 'failed to start', 'startup failed', _BROWN, 'F'),
     Verdict(
         'unhandled-exception',
         'ended with an unhandled exception',
@@ -62,13 +63,13 @@ _ROWS = (
     ),
     Verdict('signalled', 'was ended by a signal', 'ended by a signal', _BLUE, 'G'),
     Verdict('killed', 'was killed', 'killed', _BLUE, 'K'),
-    Verdict('exited', 'left without clean-up', 'exited from C', _BLUE, 'X'),
+    Verdict('exited', 'exited without clean-up', 'exited from C', _BLUE, 'X'),
     Verdict('vanished', 'vanished without a trace', 'vanished', '#4d4d4d', '?'),
-    Verdict('unreadable', 'left a record that cannot be read', 'record unreadable', _GREY, '!'),
+    Verdict('unreadable', 'left an unreadable record', 'record unreadable', _GREY, '!'),
 )
 VERDICTS: Mapping[str, Verdict] = MappingProxyType({row.code: row for row in _ROWS})
 
 
 def verdict(code: str) -> Verdict:
-    """The row of a code; for one of a later release, a row that shows the code itself."""
+    """The row of a code; for a code of a later release, a row that shows the code itself."""
     return VERDICTS.get(code) or Verdict(code, code, 'unknown', _GREY, '!')

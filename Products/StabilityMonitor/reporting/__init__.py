@@ -1,1 +1,1 @@
-"""What is handed over: one report object, rendered as text or JSON."""
+"""Reports, their texts and charts: one report document, rendered as text or JSON."""

@@ -1,4 +1,4 @@
-"""Axes: where a value lies in a picture, and at which round values a tick helps to read it."""
+"""Axes of a picture: the place of a value, and round values for ticks."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def moment(seconds: float | None) -> str:
 
 
 def size(count: float) -> str:
-    """Bytes as `17 MiB`."""
+    """Return bytes as `17 MiB`."""
     unit = 'B'
     for larger in ('KiB', 'MiB', 'GiB'):
         if count < 1024:
@@ -86,7 +86,7 @@ def time_ticks(low: float, high: float) -> list[tuple[float, str]]:
 
 
 def _time_format(step: int, span: float) -> str:
-    """No more of date and time than tells one tick from the others."""
+    """The shortest format of date and time that distinguishes the ticks."""
     if step > 28 * _DAY:
         return '%-d %b %Y'
     if step >= _DAY:
@@ -112,10 +112,10 @@ def percent_ticks(top: float) -> list[tuple[float, str]]:
 
 
 def _levels(top: float, unit: int) -> list[float]:
-    """Three to six round values from 0 to `top` or a little above."""
+    """Three to six round values, from 0 to `top` or a little more."""
     rough = max(top / unit, 1) / 4
     power = 10 ** math.floor(math.log10(rough))
-    least = rough * 0.999  # forgives rounding errors
+    least = rough * 0.999  # allows for rounding errors
     rounded = 0.0
     for factor in (1, 2, 2.5, 5, 10):
         rounded = factor * power

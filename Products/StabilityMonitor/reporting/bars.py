@@ -1,4 +1,4 @@
-"""Bars: a share of a whole as a small picture."""
+"""A bar: a small picture of a share of a whole."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PALE = '#9ecae1'
 
 
 def bar(share: float, colour: str, label: str, second: float = 0.0) -> str:
-    """SVG of a bar that is full at 1; `second`, a share too, is drawn paler behind it."""
+    """Return SVG of a bar that is full at 1; `second`, also a share, is drawn paler behind it."""
     width = _percent(share)
     behind = _percent(second)
     parts = [svg.element('rect', width=100, height=8, fill='#e9ecef')]

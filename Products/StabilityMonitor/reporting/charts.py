@@ -1,9 +1,7 @@
-"""Pictures: past runs and the last vital signs as inline SVG.
+"""Charts of past runs and of the last samples, as inline SVG without scripts.
 
-Values in, text out.  There is no script.
-
-Colours are those of Okabe and Ito, which colour-blind people can tell apart; each incident has a
-letter too.
+Most colours are those of Okabe and Ito, which colour-blind people can distinguish; each incident
+also has a letter.
 """
 
 from __future__ import annotations
@@ -24,16 +22,16 @@ from . import axes
 from . import svg
 from .axes import Scale
 
-# Sizes in units of the picture; the page scales it.
+# Sizes in units of the picture; the page scales the picture.
 _WIDTH = 1000
 _MARGIN = 16
 _TOP = 34
-_LANE = 28  # height of a lane; the bar in it is lower
+_LANE = 28  # height of a lane; its bar is less high
 _BAR = 22
-_LEAST_BAR = 2.5  # width of a bar that would be too thin to see
+_LEAST_BAR = 2.5  # minimum width, so that a short run is visible
 _MARKER = 9  # radius
 _MOST_LANES = 6
-_INK = '#495057'  # of words
+_INK = '#495057'  # colour of text
 
 
 def colour(verdict: str) -> str:
@@ -42,7 +40,7 @@ def colour(verdict: str) -> str:
 
 # -- the timeline ----------------------------------------------------------------------------------
 
-#: The address of a run's page, or '' for none.
+#: Returns the address of the page of a run, or ''.
 _Link = Callable[[str], str]
 
 
@@ -59,9 +57,9 @@ class _Bar:
 
 
 def timeline(runs: Iterable[RunRecord], now: float, link: _Link = lambda run: '') -> str:
-    """Each run is a bar from its start to its end; now is at the right edge.
+    """Return a chart in which each run is a bar from its start to its end.
 
-    Returns '' where no run has a known start.
+    The right edge is `now`.  Returns '' if no run has a known start.
     """
     bars = _lanes(runs, now)
     if not bars:
@@ -82,7 +80,7 @@ def timeline(runs: Iterable[RunRecord], now: float, link: _Link = lambda run: ''
     for group in _groups(bars, scale):
         parts.append(_marker(group, scale, link))
     incidents = sum(bar.run.is_incident for bar in bars)
-    title = f'{len(bars)} runs, of them {incidents} incidents'
+    title = f'{len(bars)} runs, {incidents} of them incidents'
     return _picture(
         'timeline',
         _WIDTH,
@@ -93,7 +91,7 @@ def timeline(runs: Iterable[RunRecord], now: float, link: _Link = lambda run: ''
 
 
 def legend(codes: Iterable[str]) -> list[dict[str, str]]:
-    """{colour, letter, label} of each verdict that occurs, in the order of the table."""
+    """Return {colour, letter, label} of each verdict that occurs, in the order of the table."""
     seen = set(codes)
     entries = []
     for row in verdicts.VERDICTS.values():
@@ -103,8 +101,10 @@ def legend(codes: Iterable[str]) -> list[dict[str, str]]:
 
 
 def _lanes(runs: Iterable[RunRecord], now: float) -> list[_Bar]:
-    """Bars, oldest first.  Runs that overlap, as those of several instances do, get lanes of
-    their own; where there are too many of them, they share the last one.
+    """Return the bars, oldest first.
+
+    Runs that overlap, for example runs of several instances, get different lanes; if there are too
+    many, they share the last lane.
     """
     spans = []
     for run in runs:
@@ -133,7 +133,7 @@ def _bar(bar: _Bar, scale: Scale, link: _Link) -> str:
     x = scale(bar.begin)
     shape = svg.element(
         'rect',
-        svg.title(_told(bar.run)),
+        svg.title(_tooltip(bar.run)),
         x=x,
         y=bar.top,
         width=max(scale(bar.end) - x, _LEAST_BAR),
@@ -147,7 +147,7 @@ def _bar(bar: _Bar, scale: Scale, link: _Link) -> str:
 
 
 def _groups(bars: Iterable[_Bar], scale: Scale) -> list[list[_Bar]]:
-    """The incidents of each lane; those whose markers would cover each other are one group."""
+    """The incidents by lane; incidents whose markers would overlap form one group."""
     groups: list[list[_Bar]] = []
     incidents = [bar for bar in bars if bar.run.is_incident]
     incidents.sort(key=lambda bar: (bar.lane, bar.end))
@@ -163,8 +163,9 @@ def _groups(bars: Iterable[_Bar], scale: Scale) -> list[list[_Bar]]:
 
 
 def _marker(group: Sequence[_Bar], scale: Scale, link: _Link) -> str:
-    """A dot above the end of an incident with its letter; with their number where it stands for
-    several incidents.
+    """Return a dot above the end of an incident, with its letter.
+
+    For several incidents the dot shows their number.
     """
     last = group[-1]
     x = scale(group[0].end)
@@ -174,7 +175,7 @@ def _marker(group: Sequence[_Bar], scale: Scale, link: _Link) -> str:
     else:
         letter = str(len(group))
     newest_first = reversed(group[-8:])
-    told = '\n\n'.join(_told(bar.run) for bar in newest_first)
+    told = '\n\n'.join(_tooltip(bar.run) for bar in newest_first)
     stem = svg.element(
         'line',
         x1=x,
@@ -206,7 +207,7 @@ def _marker(group: Sequence[_Bar], scale: Scale, link: _Link) -> str:
     return _linked(shape, link(last.run.run))
 
 
-def _told(run: RunRecord) -> str:
+def _tooltip(run: RunRecord) -> str:
     label = verdicts.verdict(run.verdict).label
     up = 'uptime not known'
     if run.uptime_seconds is not None:
@@ -222,7 +223,7 @@ def _linked(shape: str, address: str) -> str:
 
 
 def _level(across: Scale, y: float, **attributes: float | str) -> str:
-    """A line across the picture."""
+    """A horizontal line across the picture."""
     return svg.element('line', None, x1=across.start, x2=across.stop, y1=y, y2=y, **attributes)
 
 
@@ -272,7 +273,7 @@ _GROUP = '#aa4499'
 _LIMIT = '#d55e00'
 _CPU = '#009e73'
 
-#: A value and its words.
+#: A value and its label.
 _Tick = tuple[float, str]
 
 
@@ -284,9 +285,9 @@ class _Line:
 
 
 def memory_curve(samples: Sequence[Sample]) -> str:
-    """The resident memory before the end, with that of the cgroup and its limit.
+    """Return a chart of resident memory before the end, with the cgroup and its limit.
 
-    The cgroup is left out where its limit is not known, or so large that the curves would be flat.
+    The cgroup is omitted if its limit is not known, or so large that the curves would be flat.
     """
     memory = _points(samples, 'rss')
     group = _points(samples, 'cgroup_current')
@@ -303,21 +304,21 @@ def memory_curve(samples: Sequence[Sample]) -> str:
 
 
 def cpu_curve(samples: Sequence[Sample]) -> str:
-    """CPU time between samples, in percent of one core."""
+    """Return a chart of the CPU time between samples, in percent of one CPU."""
     points = _points(samples, 'cpu')
     shares = []
     for (before, was), (at, now) in itertools.pairwise(points):
         if at > before and now >= was:
             shares.append((at, 100 * (now - was) / (at - before)))
     return _curve(
-        'CPU, percent of one core',
+        'CPU, percent of one CPU',
         [_Line(shares, _CPU, 'this process')],
         axes.percent_ticks,
     )
 
 
 def _points(samples: Iterable[Sample], name: str) -> list[tuple[float, float]]:
-    """(time, value) of the samples that have the value."""
+    """(time, value) of the samples that have this value."""
     found = []
     for sample in samples:
         value = getattr(sample, name)
@@ -332,9 +333,9 @@ def _curve(
     ticks: Callable[[float], list[_Tick]],
     bound: _Tick | None = None,
 ) -> str:
-    """`bound` is a limit that is drawn too, with its words.
+    """Return a chart; `bound` is a limit that is also drawn, with its label.
 
-    Returns '' where no line has two points.
+    Returns '' if no line has two points.
     """
     lines = [line for line in lines if len(line.points) > 1]
     if not lines:
@@ -361,9 +362,9 @@ def _curve(
         start=_CURVE_HEIGHT - _CURVE_BOTTOM,
         stop=_CURVE_TOP,
     )
-    parts = [*_levels(marks, across, up), *_both_ends(across)]
+    parts = [*_level_lines(marks, across, up), *_end_labels(across)]
     for line in lines:
-        parts += _drawn(line, across, up)
+        parts += _curve_line(line, across, up)
     for number, line in enumerate(lines):
         x = _LEFT + 130 * number
         parts += [
@@ -387,8 +388,8 @@ def _curve(
     )
 
 
-def _levels(marks: Iterable[_Tick], across: Scale, up: Scale) -> list[str]:
-    """A thin line across the picture at each mark."""
+def _level_lines(marks: Iterable[_Tick], across: Scale, up: Scale) -> list[str]:
+    """A thin horizontal line at each mark, with its label."""
     parts = []
     for value, label in marks:
         y = up(value)
@@ -405,8 +406,8 @@ def _levels(marks: Iterable[_Tick], across: Scale, up: Scale) -> list[str]:
     return parts
 
 
-def _both_ends(across: Scale) -> list[str]:
-    """Below the curves: how long before the end they begin, and when they end."""
+def _end_labels(across: Scale) -> list[str]:
+    """The labels below the curves: how long before the end they begin, and when they end."""
     y = _CURVE_HEIGHT - 10
     before = f'{duration(across.high - across.low)} before'
     end = f'{datetime.fromtimestamp(across.high, UTC):%H:%M:%S} UTC'
@@ -422,8 +423,8 @@ def _both_ends(across: Scale) -> list[str]:
     ]
 
 
-def _drawn(line: _Line, across: Scale, up: Scale) -> list[str]:
-    """A line with a dot at its end."""
+def _curve_line(line: _Line, across: Scale, up: Scale) -> list[str]:
+    """A curve with a dot at its end."""
     places = []
     for at, value in line.points:
         places.append(f'{across(at):.1f},{up(value):.1f}')

@@ -1,7 +1,7 @@
-"""Where the time of a slow request went, as a picture: a flame graph upside down.
+"""A chart of where the time of a slow request went: a flame graph, upside down.
 
 The outermost call is at the top; below each call are the calls that it made, each as wide as its
-share of the time.  Values in, SVG out: a document of its own, without scripts.
+share of the time.  The result is a complete SVG document without scripts.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from . import svg
 # Sizes in units of the picture.
 _WIDTH = 1000
 _ROW = 20
-_LETTER = 6.7  # the width of a letter, about
-_LEAST = 1.5  # calls that would be narrower are left out
+_LETTER = 6.7  # the approximate width of a letter
+_LEAST = 1.5  # narrower calls are omitted
 _MOST_ROWS = 60
-#: The site's own code has warm colours; what carries it is grey.
+#: The code of the site has warm colours; framework code and Python are grey.
 _WARM = ('#f4a261', '#f2b872', '#ee9b7a', '#f6c28b', '#e9b44c')
 _COLD = {codeorigin.CARRIER: '#ced4da', codeorigin.PYTHON: '#e2e6ea'}
 _FOLDED = '#e9ecef'
 
-#: What `threads.stackprofile` tells: `[[[file, function], ...] innermost first, count]` items.
+#: From `threads.stackprofile`: items `[[[file, function], ...], count]`, innermost frame first.
 _Stacks = list[list[Any]]
 
 
 class _Call:
-    """A function, called from where its parent stands."""
+    """A function, called by its parent in the tree."""
 
     def __init__(self, file: str, function: str):
         self.file = file
@@ -39,7 +39,7 @@ class _Call:
 
 
 def flames(stacks: _Stacks) -> str:
-    """SVG of what the stacks have in common; '' where there is nothing to show."""
+    """Return SVG of the merged stacks; '' if there are none."""
     root = _tree(stacks)
     if not root.count:
         return ''
@@ -57,7 +57,7 @@ def flames(stacks: _Stacks) -> str:
 
 
 def _tree(stacks: _Stacks) -> _Call:
-    """All calls, below a root that stands for the thread."""
+    """All calls, below a root that represents the thread."""
     root = _Call('', '')
     for frames, count in stacks:
         call = root
@@ -69,7 +69,7 @@ def _tree(stacks: _Stacks) -> _Call:
 
 
 class _Drawing:
-    """The boxes of all calls, and in how many rows they are."""
+    """The boxes of all calls, and the number of rows."""
 
     def __init__(self, total: int):
         self.total = total
@@ -77,7 +77,7 @@ class _Drawing:
         self.parts: list[str] = []
 
     def draw_callees(self, caller: _Call, x: float, row: int) -> None:
-        """Side by side and widest first, and their own callees below them."""
+        """Draw the callees side by side, widest first, and below each its own callees."""
         callees = sorted(caller.callees.values(), key=lambda call: -call.count)
         for call in callees:
             share = call.count / self.total
@@ -91,9 +91,9 @@ class _Drawing:
 
 
 def _chain(call: _Call) -> list[_Call]:
-    """This call with those below it that only carry on, which are drawn as one box.
+    """This call and the framework calls below it that only call on; they are drawn as one box.
 
-    The innermost call is never in it: it says where the time went.
+    The innermost call is never part of it, because it shows where the time went.
     """
     chain = [call]
     while _carries(chain[-1]) and len(chain[-1].callees) == 1:
@@ -146,6 +146,6 @@ def _box(chain: Sequence[_Call], x: float, row: int, width: float, share: float)
 
 
 def _warm(call: _Call) -> str:
-    """The same warm colour for a function in every picture."""
+    """The warm colour of a function, the same in every chart."""
     name = f'{call.file}\0{call.function}'.encode('utf-8', 'replace')
     return _WARM[zlib.crc32(name) % len(_WARM)]

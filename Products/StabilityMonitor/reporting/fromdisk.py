@@ -1,7 +1,7 @@
-"""What a run has left on disk, for a report that its own process does not make.
+"""The parts of a report that are read from the files of a run, not asked of its process.
 
-Each part says as of when it is true, and nothing in the files is trusted.  What only a living
-process knows (what its threads do, which requests are slow, what hangs) stays unknown.
+Each part says when it was true, and nothing in the files is trusted.  What only a living process
+knows (what its threads do, which requests are slow, what hangs) stays unknown.
 """
 
 from __future__ import annotations
@@ -40,25 +40,25 @@ from ..store.rundirectory import name_facts
 from ..store.rundirectory import read_json
 from ..system.distributions import normalized
 
-# Where a part of a report comes from.
-PROCESS = 'process'  # from the process itself
-RUN = 'run'  # from the files of a run
-COMMAND = 'command'  # from this command
-NOBODY = 'nobody'  # it is not known
+# The source of a part of a report.
+PROCESS = 'process'  # the process itself
+RUN = 'run'  # the files of a run
+COMMAND = 'command'  # this command
+NOBODY = 'nobody'  # the part is not known
 
 Clock = Callable[[], float]
-#: A report or a part of one, as JSON has it.
+#: A report or a part of one, in JSON form.
 Document = dict[str, Any]
 
-#: Seconds.  A start that differs more from the one in the run's name is not true.
+#: Seconds.  A start that differs more from the start in the name of the run is not trusted.
 _NEAR = 60
 
 
 @dataclass(frozen=True)
 class RecordedRun:
-    """A run by its directory.
+    """A run, known by its directory.
 
-    `alive`: whether it lives, as far as can be told.  `record`: how it ended, if that is known.
+    `alive`: whether it probably lives.  `record`: how it ended, if that is known.
     """
 
     path: Path
@@ -76,7 +76,7 @@ class RecordedRun:
 
     @property
     def started(self) -> float:
-        """Seconds since the epoch; 0.0 where the name has a day that does not exist."""
+        """Seconds since the epoch; 0.0 if the name contains a day that does not exist."""
         named = 0.0
         if is_run_name(self.run):
             named, _ = name_facts(self.run)
@@ -95,7 +95,7 @@ class RecordedRun:
         return instance_of(self.context)
 
     def told(self, as_of: float | None) -> Document:
-        """The entry of a report's `sources` for a part that this run tells."""
+        """Return the entry of a report's `sources` for a part from this run."""
         return {'source': RUN, 'run': self.run, 'as_of': isotime(as_of)}
 
 
@@ -109,9 +109,9 @@ NO_INVENTORY: Document = {
 
 
 def newest(archive: Archive, ours: Sequence[RunRecord], instance: Instance) -> RecordedRun | None:
-    """The living server of that instance, else the one that began last.
+    """Return the living server of that instance, else the server that started last.
 
-    `ours` are the archive's summaries of that instance, newest first.
+    `ours` are the summaries of that instance from the archive, newest first.
     """
     base = archive.base
     dead = None
@@ -135,7 +135,7 @@ def newest(archive: Archive, ours: Sequence[RunRecord], instance: Instance) -> R
 
 
 def of_record(archive: Archive, record: RunRecord) -> RecordedRun:
-    """The directory of a run that is archived, or that waits for it."""
+    """Return the recorded run of a record, archived or still waiting for triage."""
     path = archive.path / record.run
     if not path.is_dir():
         path = archive.base.runs / record.run
@@ -157,7 +157,7 @@ def _list(document: Document, key: str) -> list[Any]:
 
 
 def process(last: RecordedRun, archive: Archive, clock: Clock = time.time) -> Document:
-    """As `report.process`, from what the run wrote at its start."""
+    """Like `report.process`, from what the run wrote at its start."""
     context = last.context
     software = _dict(context, 'software')
     home_of_instance = _dict(context, 'instance').get('client_home')
@@ -198,7 +198,7 @@ def checks(
     archive: Archive,
     instance: Instance,
 ) -> tuple[list[Document], Document]:
-    """(findings as in a report, their entry of `sources`), as the run's checks told them last.
+    """Return (findings as in a report, their entry of `sources`): the last results of the run.
 
     Findings that are muted today are marked.
     """
@@ -219,7 +219,7 @@ def checks(
 
 
 def inventory(last: RecordedRun) -> Document:
-    """As `reporting.inventory.inventory`, of that run.  What it did not record is empty."""
+    """Like `reporting.inventory.inventory`, for that run.  What it did not record is empty."""
     context = last.context
     serving = read_json(last.path / SERVING)
     compiled: Iterable[object] = last.record.compiled_modules if last.record else ()
@@ -228,7 +228,7 @@ def inventory(last: RecordedRun) -> Document:
     distributions = []
     for name, version in sorted(versions(last).items()):
         distributions.append({'name': name, 'version': version})
-    # Such as "3.12.1 (main, Dec 8 2023, 05:40:51) [GCC 12.2.0]".
+    # For example "3.12.1 (main, Dec 8 2023, 05:40:51) [GCC 12.2.0]".
     python, _, compiler = str(context.get('python') or '').partition('[')
     platform = str(context.get('platform') or '')
     return {
@@ -248,12 +248,12 @@ def inventory(last: RecordedRun) -> Document:
 
 
 def in_flight(last: RecordedRun, clock: Clock = time.time) -> tuple[tuple[Request, ...], Document]:
-    """(requests in progress, their entry of `sources`), from the black box of a living run."""
+    """Return (requests in progress, their entry of `sources`) from a living run's black box."""
     if not last.alive:
         return (), UNKNOWN
     try:
         recording = load(last.path / BLACKBOX)
-    except (OSError, UnreadableRecord):  # it may have no black box on disk
+    except (OSError, UnreadableRecord):  # the run may have no black box on disk
         return (), UNKNOWN
     return recording.in_flight, last.told(clock())
 
@@ -262,7 +262,7 @@ def in_flight(last: RecordedRun, clock: Clock = time.time) -> tuple[tuple[Reques
 
 
 def versions(last: RecordedRun) -> dict[str, str]:
-    """{normalized name: version} of what was installed when that run began; {} if not known."""
+    """Return {normalized name: version} of what was installed at the start; {} if not known."""
     known = last.context.get('distributions')
     if not known:
         known = distributionsets.of_run(last.path).get('distributions')
@@ -280,12 +280,12 @@ def compared(
     life: ILivingRun | None,
     living: RecordedRun | None,
 ) -> Document:
-    """{known, with, changed}: what is installed now, compared with what that run had.
+    """Compare the versions of that run with those of now; returns {known, with, changed}.
 
     `known`: whether the run recorded its versions.
-    `with`: whose versions are compared with them: "process" (the living process of that instance,
-    or this one if it has the same Python), "command", or "nobody".
-    `changed`: [{name, then, now}]; None where one of both sides is not known.
+    `with`: the source of the present versions: "process" (the living process of that instance, or
+    this process if it has the same Python), "command", or "nobody".
+    `changed`: [{name, then, now}]; None if one of the two sides is not known.
     """
     before = versions(then)
     source, now = _now(then, life, living)
@@ -302,11 +302,11 @@ def _now(
     life: ILivingRun | None,
     living: RecordedRun | None,
 ) -> tuple[str, dict[str, str]]:
-    """(source, versions) of what is installed now, where it may be compared with that run."""
+    """(source, versions) of what is installed now, if it can be compared with that run."""
     has_same_python = then.context.get('executable') == sys.executable
     if life:
         if has_same_python or then.instance == life.instance:
-            # What this process began with: what is installed later counts after a restart.
+            # The versions at the start of this process: a later install takes effect at a restart.
             directory = getattr(life, 'directory', None)
             noted = distributionsets.of_run(directory.path) if directory else {}
             at_start = noted.get('distributions')

@@ -1,6 +1,6 @@
-"""What is installed here: distributions, products, compiled modules, and the system below them.
+"""What is installed here: distributions, products, compiled modules, and facts about the system.
 
-It is read when a report is made, not at import; distributions are read once in a process.
+All of it is read when a report is made, not at import; distributions are read once per process.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..system.runcontext import products
 
 
 def inventory(compiled_modules: Iterable[str] = ()) -> dict[str, Any]:
-    """{distributions [{name, version}], products [..], compiled_modules [..], system {..}}"""
+    """Return {distributions [{name, version}], products [..], compiled_modules [..], system {}}."""
     return {
         'distributions': [dict(distribution) for distribution in _distributions()],
         'products': products(),
@@ -27,24 +27,24 @@ def inventory(compiled_modules: Iterable[str] = ()) -> dict[str, Any]:
 
 @functools.cache
 def _distributions() -> tuple[dict[str, str], ...]:
-    """{name, version} of each distribution; not to be changed, since they are kept."""
+    """{name, version} of each distribution; cached, so do not change them."""
     found: dict[str, dict[str, str]] = {}
     for distribution in distributions():
         name = distribution.metadata['Name']
         key = (name or '').lower()
-        if key and key not in found:  # the first one on the path is imported
+        if key and key not in found:  # Python imports the first one on the path
             version = distribution.version or ''
             found[key] = {'name': name, 'version': version}
     return tuple(found[key] for key in sorted(found))
 
 
 def system() -> dict[str, Any]:
-    """The operating system and its maintenance level, the C library, the Python build."""
+    """Return facts about the operating system and its release, the C library and the Python."""
     try:
         release = platform.freedesktop_os_release()
     except (OSError, AttributeError):
         release = {}
-    here = platform.uname()  # fields by name: read as a tuple, it starts a child process
+    here = platform.uname()  # access by name only: as a tuple it starts a child process
     return {
         'platform': f'{here.system} {here.release} {here.version}',
         'distribution': release.get('PRETTY_NAME', ''),

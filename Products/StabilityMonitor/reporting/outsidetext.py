@@ -1,7 +1,4 @@
-"""What can be seen of a process that does not answer, as plain text.
-
-An `outside.View` in, lines out.
-"""
+"""The plain text about a process that does not answer: an `outside.View` in, lines out."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ from ..postmortem.evidence import Mark
 from .stacksdocument import age
 from .threadtext import frame_lines
 
-#: The kernel's states of a thread, see proc_pid_stat(5).
+#: The states of a thread in the kernel, see proc_pid_stat(5).
 _STATES = {
     'R': 'runs',
     'S': 'sleeps',
@@ -38,25 +35,25 @@ def lines(
     commands: Collection[tuple[str, str]] = (),
     needed: str = '',
 ) -> Iterator[str]:
-    """`reason` is a sentence: why there is no answer.
+    """Yield the lines.
 
-    `commands` are (title, shell line) of tools that show native stacks; `needed` is a sentence on
-    what these tools need.
+    `reason` is a sentence that says why there is no answer.  `commands` are (title, shell line) of
+    tools that show native stacks; `needed` is a sentence about who may run these tools.
     """
     yield f'No answer from {subject}: {reason[:1].lower()}{reason[1:]}'
-    yield f'This is what can be seen from outside, at {clocktime(view.time)}.'
+    yield f'This can be seen from outside at {clocktime(view.time)}:'
     yield ''
     yield from _judgement(view)
     if view.threads:
         yield ''
-        yield 'Its threads, as the kernel sees them:'
+        yield 'Its threads, from the kernel:'
         yield from map(_thread, view.threads)
     yield from _requests(view)
     yield from _marks(view)
     yield from _hangs(view)
     if commands and view.there:
         yield ''
-        yield 'C and Python frames of all threads are shown by:'
+        yield 'These commands show the C and Python frames of all threads:'
         for title, command in commands:
             yield f'  {title}'
             yield f'    {command}'
@@ -69,15 +66,15 @@ def lines(
 def _judgement(view: View) -> Iterator[str]:
     if view.there is None:
         yield (
-            'The process runs where this command cannot look: on another machine, or in '
-            'another container.'
+            'This command cannot see the process: it runs on another machine, or in another '
+            'container.'
         )
     elif not view.there:
-        yield 'The process has ended. Run "stabilitymonitor triage" to see how.'
+        yield 'The process has ended. Run "stabilitymonitor triage" to see how it ended.'
     elif view.is_stopped:
         yield (
-            f'All its threads are stopped. "kill -CONT {view.pid}" lets it go on, unless a '
-            'debugger holds it.'
+            f'All its threads are stopped. "kill -CONT {view.pid}" resumes it, unless a debugger '
+            'holds it.'
         )
     else:
         yield from _holder(view)
@@ -85,18 +82,18 @@ def _judgement(view: View) -> Iterator[str]:
     sample = recording.last_sample if recording else None
     if sample and view.there is not False:
         ago = duration(max(0.0, view.time - sample.time))
-        yield f'Its heartbeat last beat {ago} ago, at {clocktime(sample.time)}.'
+        yield f'The last beat of its heartbeat was {ago} ago, at {clocktime(sample.time)}.'
     if view.traces.damage:
         yield f'Its black box: {view.traces.damage}'
 
 
 def _holder(view: View) -> Iterator[str]:
-    """Which thread probably holds the interpreter lock."""
+    """Say which thread probably holds the interpreter lock."""
     found = view.holders()
     waiting = len(view.waiting)
     if not waiting:
         yield (
-            'No thread waits for the interpreter lock (GIL): only the heartbeat may be stuck, '
+            'No thread waits for the interpreter lock (GIL): perhaps only the heartbeat is stuck, '
             'or the machine is slow.'
         )
     elif len(found) == 1:
@@ -105,8 +102,8 @@ def _holder(view: View) -> Iterator[str]:
         if waiting > 1:
             waiters = f'{waiting} threads wait'
         yield (
-            f'The interpreter lock (GIL) is probably held by {_who(holder)}: '
-            f'it {_does(holder)}. {waiters} for it.'
+            f'The interpreter lock (GIL) is probably held by {_thread_label(holder)}: '
+            f'it {_doing(holder)}. {waiters} for it.'
         )
     else:
         yield (
@@ -114,10 +111,10 @@ def _holder(view: View) -> Iterator[str]:
             'holds it:'
         )
         for seen in found:
-            yield f'  {_who(seen)}: it {_does(seen)}'
+            yield f'  {_thread_label(seen)}: it {_doing(seen)}'
 
 
-def _who(seen: Seen) -> str:
+def _thread_label(seen: Seen) -> str:
     who = f'thread {seen.kernel.tid}'
     if seen.ident:
         who += f' (0x{seen.ident:x})'
@@ -127,12 +124,12 @@ def _who(seen: Seen) -> str:
     return who
 
 
-def _does(seen: Seen) -> str:
+def _doing(seen: Seen) -> str:
     if seen.runs:
         return 'runs on a CPU'
     call = seen.kernel.call
     if not call:
-        return _STATES.get(seen.kernel.state, 'does what is not known')
+        return _STATES.get(seen.kernel.state, 'is in an unknown state')
     target = f' on {seen.target}' if seen.target else ''
     return f'waits in the system call {call}{target}'
 
@@ -156,7 +153,7 @@ def _requests(view: View) -> Iterator[str]:
     flying = sorted(_flying(view), key=lambda request: request.started)
     if flying:
         yield ''
-        yield 'Requests in flight, as its black box has them:'
+        yield 'Requests in flight, from its black box:'
     for request in flying:
         so_far = age(max(0.0, view.time - request.started))
         yield (
@@ -166,7 +163,7 @@ def _requests(view: View) -> Iterator[str]:
 
 
 def _marks(view: View) -> Iterator[str]:
-    """The stacks that the watchdog wrote when the heartbeat stood still."""
+    """The stacks that the watchdog wrote when the heartbeat was stuck."""
     requests = {request.ident: request for request in _flying(view)}
     for ident, mark in view.traces.stuck.items():
         subject = f'thread 0x{ident:x}'

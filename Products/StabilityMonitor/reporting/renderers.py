@@ -1,4 +1,4 @@
-"""A report as bytes: text for people, JSON for programs."""
+"""Render a report as bytes: text for people, JSON for programs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _RULE = '=' * 78
 
 
 def render(report: Document, format: str) -> tuple[str, str, bytes]:
-    """(file name, content type, bytes) of a report.  Raises UnknownFormat."""
+    """Return (file name, content type, bytes) of a report.  Raises UnknownFormat."""
     if format not in FORMATS:
         raise UnknownFormat(f'There is no report format {format!r}.')
     content_type, extension, function = FORMATS[format]
@@ -53,9 +53,9 @@ def render(report: Document, format: str) -> tuple[str, str, bytes]:
 
 @provider(IRenderer)
 def as_json(report: Document) -> bytes:
-    """See IRenderer.  A line for each key, and one for each item of its list.
+    """See IRenderer.  Each key, and each item of a list, is on its own line.
 
-    `indent` would look better, and is twenty times slower.
+    `json.dumps` with `indent` would look better, but is twenty times slower.
     """
     lines = []
     for key, value in report.items():
@@ -83,18 +83,18 @@ FORMATS: dict[str, tuple[str, str, Callable[[Document], bytes]]] = {
 }
 
 
-#: What a run cannot know at its start: how long it will live, and where its files are today.
-_OF_ITS_END = ('uptime_seconds', 'directory')
+#: Facts that a run did not know at its start: its uptime, and where its files are today.
+_NOT_KNOWN_AT_START = ('uptime_seconds', 'directory')
 
 
 def lines(report: Document) -> Iterator[str]:
-    """The whole report, line by line; control characters of foreign text are shown escaped."""
+    """Yield the lines of the report; control characters in foreign text are escaped."""
     instance = report['instance']
     incident = report.get('incident')
     previous = report.get('previous')
     place = clean(instance['client_home'] or '?')
     host = clean(instance['host'] or '?')
-    address = clean(instance['listen'] or 'an address that is not known')
+    address = clean(instance['listen'] or 'an unknown address')
     yield f'Stability report of {place} on {host}'
     yield f'Listening on {address}; made {report["generated"]}'
     yield from _process(report)
@@ -106,7 +106,7 @@ def lines(report: Document) -> Iterator[str]:
         nothing = 'No earlier run of this instance is archived.'
         yield from _section('How the last run ended', [nothing])
     yield from _section('Requests in flight now', _in_flight(report))
-    yield from _section('Findings', _told_findings(report))
+    yield from _section('Findings', _findings(report))
     past_runs = list(history_lines(report['history']))
     yield from _section('Past runs', past_runs or ['None.'])
     yield from _inventory(report)
@@ -119,7 +119,7 @@ def lines(report: Document) -> Iterator[str]:
 
 
 def _source(report: Document, part: str) -> Document:
-    """Where that part of the report comes from, and as of when it is true."""
+    """Return the source of a part of the report, and the time when the part was true."""
     sources = report.get('sources', {})
     told: Document = sources.get(part)
     if told:
@@ -139,7 +139,7 @@ def _process(report: Document) -> Iterator[str]:
     elif last:
         head = f'No process of this instance runs here. As of its start, {told["as_of"]}:'
         known = dict(last)
-        for key in _OF_ITS_END:
+        for key in _NOT_KNOWN_AT_START:
             known.pop(key, None)
         yield from _section('The last process', [head, *_facts(known)])
 
@@ -161,21 +161,21 @@ def _in_flight(report: Document) -> Iterator[str]:
         yield 'None.'
     if told['source'] == RUN:
         yield (
-            'What its threads do, which requests are slow and what hangs, only the process knows: '
+            'Only the process knows what its threads do, which requests are slow and what hangs: '
             'ask it with "stabilitymonitor stacks".'
         )
 
 
-def _told_findings(report: Document) -> Iterator[str]:
+def _findings(report: Document) -> Iterator[str]:
     told = _source(report, 'checks')
     if told['source'] == NOBODY:
-        yield 'Not known: the last process left no results of its checks.'
+        yield 'Not known: the last process recorded no results of its checks.'
         return
     note = checks_note(told)
     if note:
         yield note
     elif told.get('as_of') and told['source'] == RUN:
-        yield f'As of {told["as_of"]}, as the run {told["run"]} told last:'
+        yield f'As of {told["as_of"]}, recorded by the run {told["run"]}:'
     elif told.get('as_of'):
         yield f'As of {told["as_of"]}:'
     for check in report['checks']:
@@ -185,7 +185,7 @@ def _told_findings(report: Document) -> Iterator[str]:
 
 
 def checks_note(told: Document) -> str:
-    """Why a report's findings may be incomplete; '' if they are complete.
+    """Return why the findings of a report may be incomplete; '' if they are complete.
 
     `told` is the entry of the checks in the report's `sources`.
     """
@@ -196,21 +196,21 @@ def checks_note(told: Document) -> str:
     if running and when:
         return f'The checks are running again; these are the results of {when}.'
     if running:
-        return 'The checks are still running: what they find is not known yet.'
+        return 'The checks are still running: there are no results yet.'
     if running is not None and not when:
         return (
-            'The checks have not run yet in this process. They begin when Zope serves; the page '
-            '"Checks" runs them, too.'
+            'The checks have not run yet in this process. They start when Zope serves; the page '
+            '"Checks" also starts them.'
         )
     return ''
 
 
 def _inventory(report: Document) -> Iterator[str]:
-    """What was installed: at the end of the incident, if the report is about one."""
+    """What is installed; in a report about an incident, what was installed then."""
     incident = report.get('incident')
     told = _source(report, 'inventory')
     inventory = report['inventory']
-    nothing = 'They were not recorded.'
+    nothing = 'Not recorded.'
     time = ''
     if incident:
         inventory = incident.get('inventory') or inventory
@@ -238,27 +238,27 @@ def _inventory(report: Document) -> Iterator[str]:
 
 
 def at_the_end(code: str) -> str:
-    """Words for the end of a run, such as "at the time of the crash"."""
+    """Words for the time when a run ended: "at the time of the crash"."""
     if verdict(code).is_crash:
         return 'at the time of the crash'
     return 'at the time of the end'
 
 
-#: With what the versions of a run are compared, see `fromdisk.compared`.
-_NOW = {'process': 'the living process', 'command': 'the environment of this command'}
+#: {source of the present versions: words}, see `fromdisk.compared`.
+_COMPARED_WITH = {'process': 'the living process', 'command': 'the environment of this command'}
 
 
 def change_lines(versions: Document, verdict: str) -> Iterator[str]:
-    """Which versions have changed since a run; `versions` is its entry of that name in a report."""
+    """Yield which versions have changed since a run; `versions` is that entry of its report."""
     if not versions['known']:
         yield f'The versions {at_the_end(verdict)} were not recorded.'
     elif versions['changed'] is None:
         yield (
-            'What has changed since is not known: no process of that instance lives here, and what '
-            'asks runs on another Python than that run did.'
+            'What has changed since is not known: no process of that instance is running here, and '
+            'this report was made with another Python than that of the run.'
         )
     else:
-        now = _NOW[versions['with']]
+        now = _COMPARED_WITH[versions['with']]
         if not versions['changed']:
             yield f'Nothing has changed since: {now} has the same versions.'
             return
@@ -268,7 +268,7 @@ def change_lines(versions: Document, verdict: str) -> Iterator[str]:
 
 
 def change_line(change: Document) -> str:
-    """Such as "lxml 6.1.3 -> 6.0.2"."""
+    """For example "lxml 6.1.3 -> 6.0.2"."""
     name = change['name']
     then = change['then']
     now = change['now']
@@ -278,9 +278,9 @@ def change_line(change: Document) -> str:
 
 
 def run_lines(record: RunRecord) -> Iterator[str]:
-    """One archived run: first the verdict, then everything that supports it.
+    """Yield the lines about one archived run: first the verdict, then everything that supports it.
 
-    A summary of a run lacks the large parts; they are left out then.
+    A summary of a run has no large parts; their blocks are omitted.
     """
     yield record.summary
     yield ''
@@ -301,9 +301,9 @@ def run_lines(record: RunRecord) -> Iterator[str]:
     evidence = [f'{each.source}: {each.fact}' for each in record.evidence]
     modules = ', '.join(record.compiled_modules)
     yield from _block('Evidence', evidence)
-    yield from _block('What stood still', map(_hang, record.hangs))
+    yield from _block('Hangs and deadlocks', map(_hang, record.hangs))
     yield from _block('Ruled out', record.ruled_out)
-    yield from _block('It may have been', record.candidates)
+    yield from _block('Possible causes', record.candidates)
     yield from _block('Known issues', _known_issues(record.known_issues))
     yield from _block('Requests in flight at the end', map(_request, record.requests))
     yield from _block('Last finished requests', map(_request, record.recent[:20]))
@@ -326,7 +326,7 @@ def run_lines(record: RunRecord) -> Iterator[str]:
 
 
 def history_lines(history: Iterable[Document]) -> Iterator[str]:
-    """One line for each past run."""
+    """Yield one line for each past run."""
     for run in history:
         started = run['started'] or '?'
         code = run['verdict']
@@ -342,7 +342,7 @@ def titled_history_lines(
     history: Iterable[Document],
     waiting: Collection[str] = frozenset(),
 ) -> Iterator[str]:
-    """The same with titles for the columns; runs in `waiting` are marked as not yet archived."""
+    """Like `history_lines`, with column titles; runs in `waiting` are marked as not archived."""
     history = list(history)
     if history:
         yield f'{"started":24}  {"verdict":20} {"signal":8} {"was up":21} {"role":6} run'
@@ -359,14 +359,14 @@ def _section(title: str, body: Iterable[object]) -> Iterator[str]:
 
 
 def _block(title: str, body: Iterable[object]) -> Iterator[str]:
-    """A title and the indented lines below it; nothing where there are none."""
+    """Yield a title and the indented lines below it; nothing if there are no lines."""
     lines = [f'  {line}' for line in body]
     if lines:
         yield from ('', f'{title}:', *lines)
 
 
 def _facts(facts: Document) -> list[str]:
-    """A line for each fact that is known."""
+    """Return a line for each fact that is known."""
     lines = []
     for key, value in facts.items():
         if value not in (None, ''):
@@ -376,7 +376,7 @@ def _facts(facts: Document) -> list[str]:
 
 
 def finding_lines(check: Document) -> Iterator[str]:
-    """One of a report's checks.  If it is fine, or muted, it takes one line."""
+    """Yield the lines of one finding; one line if it is fine or muted."""
     mute = check.get('muted')
     severity = check['severity']
     is_fine = severity_of(severity) == OK
@@ -417,7 +417,7 @@ def _request(request: Request) -> str:
         answered += f' x{request.count}'
     seconds = request.seconds or 0.0
     since = _time(request.started)
-    crashed = '  <== the crash' if request.crashed else ''
+    crashed = '  <== crashed here' if request.crashed else ''
     return (
         f'{answered}  {request.phase}, {seconds:.3f} s, since {since}, '
         f'thread {request.thread}{crashed}'
@@ -425,16 +425,16 @@ def _request(request: Request) -> str:
 
 
 def _time(moment: float) -> str | None:
-    """As `isotime`; 0 is a moment that is not known."""
+    """Like `isotime`; 0 means that the time is not known."""
     return isotime(moment or None)
 
 
 def _hang(hang: Event) -> str:
     began = _time(hang.started)
     lasted = duration(hang.seconds)
-    end = 'then it dissolved'
+    end = 'then it ended'
     if hang.lasts:
-        end = 'until the end'
+        end = 'until the run ended'
     return f'{hang.kind} since {began}, for {lasted}, {end}: {hang.summary}'
 
 
@@ -443,7 +443,7 @@ def _slow(note: Note) -> str:
     if note.kind == 'slow-ended':
         when = f'ended after {age}'
     else:
-        when = f'as it was after {age} at {_time(note.time)}'
+        when = f'after {age}, at {_time(note.time)}'
     return f'Slow request {note.title}, thread {note.thread}, {when}'
 
 

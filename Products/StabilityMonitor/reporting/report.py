@@ -1,7 +1,7 @@
-"""The report: one document that the tab, the downloads and the command line render.
+"""The report: one document that the tab, the downloads and the command render.
 
-Its keys are the contract of DESIGN section 4; keys are only ever added.  `life` is the living run
-of this process, or None when Zope is down.
+Programs rely on its keys; keys are only ever added.  `life` is the living run of this process, or
+None while Zope is down.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from .fromdisk import RecordedRun
 from .inventory import inventory
 
 SCHEMA = 'stabilitymonitor/1'
-#: Options that say who reports, and where to.
+#: Options that say who files the report, and where.
 _SUPPORT = ('support_name', 'support_contact', 'tracker_url')
 
 
@@ -46,10 +46,10 @@ def build(
     instance: Instance | None = None,
     clock: Clock = time.time,
 ) -> Document:
-    """The report of this process and its past; with `run`, about that incident.
+    """Return the report of this process and its past; with `run`, about that incident.
 
-    Without `life`, it tells what the last run of `instance` has left on disk.  `sources` says of
-    each part where it comes from, and as of when it is true.  Raises NoSuchRun.
+    Without `life`, it contains what the last run of `instance` has left on disk.  The key `sources`
+    has, for each part, its source and the time when it was true.  Raises NoSuchRun.
     """
     if life:
         instance = life.instance
@@ -96,7 +96,7 @@ def build(
 
 
 def _of_life(life: ILivingRun, clock: Clock) -> Document:
-    """The parts of a report that this process tells of itself, as of now."""
+    """The parts of a report about this process, as of now."""
     state, look = checks_state(life)
     told = {'source': fromdisk.PROCESS, 'run': life.name, 'as_of': isotime(clock())}
     return {
@@ -117,7 +117,7 @@ def _of_life(life: ILivingRun, clock: Clock) -> Document:
 def _of_disk(
     left: RecordedRun | None, archive: Archive, instance: Instance, clock: Clock
 ) -> Document:
-    """The same parts as the run `left` has left them, with their times; empty without a run."""
+    """The same parts from the files of the run `left`, with their times; empty without a run."""
     if left is None:
         return {
             'process': None,
@@ -152,9 +152,9 @@ def _of_disk(
 
 
 def checks_state(life: ILivingRun) -> tuple[Document, Look]:
-    """({as_of, running, error} of the checks, what they found); `as_of` is None without results."""
+    """Return ({as_of, running, error} of the checks, findings); no results: `as_of` is None."""
     here = standing_of(life)
-    # Asked before the results: checks that end in between count as running.
+    # Read before the results: checks that end between the two lines count as running.
     running = here.checks.running
     look = here.look()
     state = {
@@ -170,8 +170,8 @@ def _whole(
 ) -> Document:
     """Everything about one archived run.
 
-    Added are the known issues that it may have met (by today's rules), what was installed then,
-    and what has changed since.
+    In addition to the record: the known issues that may have caused it (by today's rules), what was
+    installed then, and what has changed since.
     """
     record = archive.record(run)
     then = fromdisk.of_record(archive, record)
@@ -184,7 +184,7 @@ def _whole(
 
 
 def process(life: ILivingRun, clock: Clock = time.time) -> Document:
-    """Facts about this process; first the eight that STABILITY-HOWTO.txt asks for."""
+    """Return facts about this process; the first eight are those of the Zope Stability HOWTO."""
     software = life.software
     context = life.context
     return {
@@ -214,7 +214,7 @@ def process(life: ILivingRun, clock: Clock = time.time) -> Document:
 
 
 def standing(life: ILivingRun | None) -> Document:
-    """What every thread of this process does, which requests are slow, and what hangs, right now.
+    """Return what every thread of this process does now, which requests are slow, and what hangs.
 
     {threads [ThreadState], slow_requests [SlowRequest], hangs [Event]} of `model.threadstates`, as
     JSON with times in seconds since the epoch.
@@ -229,7 +229,7 @@ def standing(life: ILivingRun | None) -> Document:
 
 
 def in_flight(life: ILivingRun, clock: Clock = time.time) -> list[Request]:
-    """The requests in progress in this process, oldest first, from its black box."""
+    """Return the requests in progress in this process, oldest first, from its black box."""
     if life.recorder is None:
         return []
     recording = read(bytes(life.recorder.buffer))
@@ -237,7 +237,7 @@ def in_flight(life: ILivingRun, clock: Clock = time.time) -> list[Request]:
 
 
 def _flying(requests: Iterable[Request], now: float) -> list[Request]:
-    """The same requests, oldest first, with the seconds that they have taken so far."""
+    """Return the requests, oldest first, with the seconds that they have taken so far."""
     found = []
     oldest_first = sorted(requests, key=lambda request: request.started)
     for request in oldest_first:

@@ -1,7 +1,7 @@
-"""The trace log of any run of a data directory.
+"""The trace log of any run in a data directory.
 
-That of a living run comes from its black box, that of a dead run from its record.  A dead run that
-waits for triage is judged as triage would do it, and left where it is.
+It is made from the black box of a living run, or from the record of a dead run.  A dead run that
+waits for triage is judged as triage does it, but not archived.
 """
 
 from __future__ import annotations
@@ -33,12 +33,13 @@ from .tracetext import trace_lines
 
 
 class NoBlackBox(StabilityError):
-    next_step = 'Ask that process itself: the page "Threads" of its tab has the trace log.'
+    next_step = 'The page "Threads" of that process has the trace log.'
 
 
 def trace(base: Base, run: str, clock: Callable[[], float] = time.time) -> Iterator[str]:
-    """The lines.  Raises NoSuchRun, UnreadableRecord, and NoBlackBox for a living run that has
-    none on disk.
+    """Return the lines.
+
+    Raises NoSuchRun, UnreadableRecord, and NoBlackBox for a living run without a black box on disk.
     """
     path = base.runs / run
     is_waiting = RUN_NAME.fullmatch(run) and path.is_dir()
@@ -55,11 +56,11 @@ def trace(base: Base, run: str, clock: Callable[[], float] = time.time) -> Itera
 
 
 def newest(base: Base) -> str:
-    """The living server, else the last server, else the living or last script.
+    """Return the living server, else the last server, else the living or last script.
 
-    Raises NoSuchRun where there is no run.
+    Raises NoSuchRun if there is no run.
     """
-    found = []  # (is it a server, does it live, its name, which begins with its start)
+    found = []  # (is it a server, is it alive, its name, which begins with the start time)
     for name in base.waiting():
         path = base.runs / name
         is_script = read_json(path / CONTEXT).get('role') == 'script'
@@ -74,7 +75,7 @@ def newest(base: Base) -> str:
 
 
 def of_recording(recording: Recording, now: float, started: float, run: str) -> Iterator[str]:
-    """The trace log of a living run."""
+    """Return the trace log of a living run."""
     return trace_lines(
         recording.finished,
         recording.in_flight,
@@ -86,7 +87,7 @@ def of_recording(recording: Recording, now: float, started: float, run: str) -> 
 
 
 def of_record(record: RunRecord) -> Iterator[str]:
-    """The trace log of a dead run; the last line says how it ended."""
+    """Yield the trace log of a dead run; the last line says how it ended."""
     ended = _archived(record.ended or record.started or 0.0)
     finished = []
     for request in record.recent:
@@ -110,17 +111,17 @@ def of_record(record: RunRecord) -> Iterator[str]:
 
 
 def _archived(moment: float) -> float:
-    """An archive keeps milliseconds.  A run that waits for triage tells the same as after it."""
+    """Round to milliseconds, as the archive does, so that triage does not change the trace log."""
     return from_isotime(isotime(moment)) or moment
 
 
 def _of_request(moment: float) -> float:
-    """The float nearest to a millisecond may be just below it, and a line is cut to them."""
+    """Round to milliseconds plus 1 µs: a float may be just too small, and a line truncates it."""
     return _archived(moment) + 1e-6
 
 
 def _tidy(request: Request) -> Request:
-    """As it is read back from an archive, where numbers that no black box holds become 0."""
+    """Return the request with 0 in place of numbers that no black box can hold."""
     seconds = request.seconds or 0.0
     return replace(
         request,

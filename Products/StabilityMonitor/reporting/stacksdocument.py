@@ -1,4 +1,4 @@
-"""A stacks document (`model.threadstates.Stacks`): put in order, judged, and told in words."""
+"""Sort, judge and describe a stacks document (`model.threadstates.Stacks`)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _KINDS = ('worker', 'main', 'other')
 
 
 def tidy(document: dict[str, Any]) -> Stacks:
-    """The values of a document, which may come from another process, even of another release."""
+    """Read a document, which may come from another process, even of another release."""
     return from_json(Stacks, document)
 
 
@@ -25,7 +25,7 @@ def tidy(document: dict[str, Any]) -> Stacks:
 
 
 def is_well(told: Stacks) -> bool:
-    """No hang, deadlock or slow request lasts, and no thread spins that should not."""
+    """Whether no hang, deadlock, critical spin or slow request lasts."""
     for hang in told.hangs:
         is_harmless = hang.kind == 'spinning' and hang.severity != CRITICAL
         if hang.lasts and not is_harmless:
@@ -36,9 +36,10 @@ def is_well(told: Stacks) -> bool:
 def ordered(
     threads: Iterable[ThreadState], own: int = 0
 ) -> tuple[list[ThreadState], list[ThreadState]]:
-    """(threads that do something, the oldest request first; idle workers and our own threads).
+    """Return (busy threads, the oldest request first; idle workers and our own threads).
 
-    `own` is the ident of the thread that asks: the request that it serves is the question itself.
+    `own` is the ident of the thread that makes the document: its request is the one that asked for
+    the document, so the thread counts as idle.
     """
     loud: list[ThreadState] = []
     quiet: list[ThreadState] = []
@@ -61,7 +62,7 @@ def _is_quiet(thread: ThreadState, own: int) -> bool:
 
 
 def _rank(thread: ThreadState) -> tuple[bool, float, int, str, int]:
-    """For sorting: those with a request first, the oldest request first, then by kind."""
+    """Sort key: threads with a request first, the oldest request first, then by kind."""
     kind = len(_KINDS)
     if thread.kind in _KINDS:
         kind = _KINDS.index(thread.kind)
@@ -81,12 +82,12 @@ def _rank(thread: ThreadState) -> tuple[bool, float, int, str, int]:
 
 
 def word(thread: ThreadState) -> str:
-    """What a thread is doing, in words."""
+    """Return what a thread is doing, in words."""
     return ACTIVITIES.get(thread.activity, thread.activity) or 'not known'
 
 
 def stack_words(thread: ThreadState) -> str:
-    """`120 KiB of 8.0 MiB`; '' where it is not known."""
+    """For example `120 KiB of 8.0 MiB`; '' if it is not known."""
     size = thread.stack_size
     used = thread.stack_used
     if size <= 0 or used <= 0:
@@ -95,16 +96,16 @@ def stack_words(thread: ThreadState) -> str:
 
 
 def room_words(thread: ThreadState) -> str:
-    """`stack: 120 KiB of 8.0 MiB used, 7.9 MiB never`; '' where it is not known."""
+    """For example `stack: 120 KiB of 8.0 MiB used, 7.9 MiB never used`; '' if it is not known."""
     words = stack_words(thread)
     if not words:
         return ''
     left = max(0, thread.stack_size - thread.stack_used)
-    return f'stack: {words} used, {axes.size(left)} never'
+    return f'stack: {words} used, {axes.size(left)} never used'
 
 
 def age(seconds: float) -> str:
-    """As `4.2 s` or `5 min 2 sec`."""
+    """Return seconds as `4.2 s` or `5 min 2 sec`."""
     if seconds < 60:
         return f'{seconds:.1f} s'
     return duration(seconds)

@@ -1,6 +1,6 @@
-"""SVG as text, one element at a time.  Words and attributes are escaped here.
+"""Write SVG as text, one element at a time.  Words and attributes are escaped here.
 
-SVG, because a content security policy may refuse the style attributes that other elements need.
+Why SVG: a content security policy may refuse the style attributes that HTML elements need.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from html import escape
 
 
 def element(name: str, content: str | None = None, **attributes: float | str) -> str:
-    """An element around `content`, which is SVG; an empty one for None.
+    """Return an element around `content`, which is SVG; an empty element for None.
 
-    `text_anchor` is the attribute `text-anchor`.  Floats are written with one digit.
+    The name `text_anchor` becomes the attribute `text-anchor`.  Floats are written with one
+    decimal.
     """
     words = [name]
     for key, value in attributes.items():
@@ -32,7 +33,7 @@ def text(content: str, x: float, y: float, **attributes: float | str) -> str:
 
 
 def title(content: str) -> str:
-    """What a browser shows when the mouse is over the element that this one stands in."""
+    """Return the tooltip of the element that contains it."""
     return element('title', escape(content))
 
 
@@ -44,10 +45,10 @@ def picture(
     parts: Iterable[str],
     **attributes: float | str,
 ) -> str:
-    """A whole picture.
+    """Return a whole picture.
 
-    `width` and `height` are those of its coordinates; the page scales it.  `kind` ends the name of
-    its CSS class.
+    `width` and `height` are in the units of its coordinates; the page scales the picture.  `kind`
+    is the last part of its CSS class.
     """
     content = title(label) + ''.join(parts)
     return element(

@@ -1,6 +1,4 @@
-"""The stacks document as plain text: for the download, and for the command, which works while no
-worker is free.
-"""
+"""The stacks document as plain text, for the download and for the command "stacks"."""
 
 from __future__ import annotations
 
@@ -25,9 +23,9 @@ _LEAST_SHARE = 0.01
 
 
 def text(told: Stacks, subject: str = 'this process', own: int = 0) -> str:
-    """The text, safe for a terminal.
+    """Return the text, safe for a terminal.
 
-    `own` is the ident of the thread that asks, see `stacksdocument.ordered`.
+    `own` is the ident of the thread that makes the text, see `stacksdocument.ordered`.
     """
     safe = map(clean, lines(told, subject, own))
     return ''.join(f'{line}\n' for line in safe)
@@ -44,9 +42,9 @@ def lines(told: Stacks, subject: str, own: int = 0) -> Iterator[str]:
     yield ''
     if loud or quiet:
         names = ', '.join(map(_name, quiet))
-        yield f'Idle, or of the stability monitor: {names or "none"}'
+        yield f'Idle threads, and threads of the stability monitor: {names or "none"}'
     else:
-        yield 'No thread could be looked at.'
+        yield 'No thread could be read.'
     lasting = []
     ended = []
     for profile in told.slow:
@@ -67,7 +65,7 @@ def hang_line(hang: Event) -> str:
 
 
 def thread_lines(thread: ThreadState) -> Iterator[str]:
-    """One thread with its stack, innermost frame first."""
+    """Yield the lines of one thread with its stack, innermost frame first."""
     activity = word(thread)
     if thread.detail:
         activity += f'; {thread.detail}'
@@ -88,7 +86,7 @@ def thread_lines(thread: ThreadState) -> Iterator[str]:
 
 
 def frame_line(frame: Frame) -> str:
-    """One frame as Python's traceback writes it.  What is not known is shown as `?` or `???`."""
+    """Return one frame as in a Python traceback.  Unknown parts are `?` or `???`."""
     file = frame.file or '???'
     line = frame.line or '?'
     function = frame.function or '???'
@@ -96,7 +94,7 @@ def frame_line(frame: Frame) -> str:
 
 
 def frame_lines(frames: Collection[Frame], indent: str = '') -> Iterator[str]:
-    """A stack, one line for each frame."""
+    """Yield a stack, one line for each frame."""
     for frame in frames:
         yield f'{indent}{frame_line(frame)}'
     if not frames:
@@ -121,7 +119,7 @@ def _profiles(title: str, profiles: Collection[SlowRequest]) -> Iterator[str]:
         started = clocktime(profile.started)
         yield (
             f'  {profile.method} {profile.path}: {took} {so_far}, since {started}, '
-            f'in thread 0x{profile.ident:x}; looked at {profile.samples} times'
+            f'in thread 0x{profile.ident:x}; {profile.samples} samples'
         )
         for share in profile.shares[:_SHARES]:
             if share.own >= _LEAST_SHARE:

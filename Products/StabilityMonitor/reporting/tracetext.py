@@ -1,7 +1,7 @@
 """The last requests of a black box as a trace log, see docs/trace-log.txt.
 
-`records.Request` in, lines out.  Lines are in the order of their times; how many requests the ring
-does not hold any more is said, too.
+`records.Request` in, lines out.  The lines are sorted by time; a note says how many older requests
+the ring no longer holds.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from ..recording.tracelog import said_line
 class _Event(NamedTuple):
     """The begin or the end of a request.
 
-    All but the lines is the order: at one moment, the request with the lower number comes first,
-    and its begin (`is_end` 0) before its end (1).
+    Events are sorted by all fields before `lines`: at equal times the lower request number comes
+    first, and its begin (`is_end` 0) before its end (1).
     """
 
     time: float
@@ -43,10 +43,10 @@ def trace_lines(
     run: str = '',
     overflow: int = 0,
 ) -> Iterator[str]:
-    """The lines, without newlines.
+    """Yield the lines, without newlines.
 
-    `now` is the moment of which they tell: of a dead run, its last sign of life.  `started` and
-    `run` name the process.  `overflow` counts requests that found no slot, as the black box does.
+    `now` is the time of the trace log: for a dead run, its last sign of life.  `started` and `run`
+    name the process.  `overflow` is the number of requests that found no slot, from the black box.
     """
     finished = tuple(finished)
     in_flight = tuple(in_flight)
@@ -75,7 +75,7 @@ def as_text(lines: Iterable[str]) -> bytes:
 
 
 def _events(request: Request) -> Iterator[_Event]:
-    """The begin of a request, and its end if it has ended."""
+    """Yield the begin of a request, and its end if it has ended."""
     id = request_id(request.number, request.ident)
     begin = begin_line(
         id,
@@ -95,8 +95,8 @@ def _events(request: Request) -> Iterator[_Event]:
     when = request.ended
     more: dict[str, Any] = {'user': request.user and escaped(request.user)}
     if request.count > 1 and request.seconds is not None:
-        # One entry stands for equal requests in a row: it has both times of the first one, and
-        # `ended` of the last one.
+        # One entry stands for equal requests in a row: it has the start and duration of the first
+        # request, and the end of the last one.
         when = request.started + request.seconds
     if request.count != 1:
         more['count'] = request.count
@@ -122,13 +122,13 @@ def _events(request: Request) -> Iterator[_Event]:
 def _lost(
     finished: Sequence[Request], in_flight: Sequence[Request], overflow: int
 ) -> Iterator[str]:
-    """What is missing.  Requests are numbered, so the lost ones can be counted."""
+    """Yield notes on missing requests.  Requests are numbered, so they can be counted."""
     newest = 0
     for request in (*finished, *in_flight):
         newest = max(newest, request.number, request.last_number)
     ended = sum(request.count for request in finished)
     lost = newest - ended - len(in_flight)
     if lost > 0:
-        yield f'{lost} of {newest} requests are not here: the ring holds the last ones only'
+        yield f'{lost} of {newest} requests are missing: the ring holds only the last ones'
     if overflow:
         yield f'{overflow} requests were not recorded: all slots were taken'
