@@ -23,7 +23,7 @@ def pinned(file):
 @pytest.mark.parametrize(
     'file', sorted(CHECKOUT.glob('constraints-*.txt')), ids=lambda file: file.name
 )
-def test_each_pinned_release_that_is_here_runs_on_the_oldest_python(file):
+def test_each_pinned_release_supports_the_oldest_python(file):
     """As far as it is the release that is installed here: the others are those of another Zope."""
     specifiers = pytest.importorskip('packaging.specifiers')
     refused, seen = {}, 0

@@ -6,5 +6,5 @@ from zope.interface.verify import verifyObject
 from Products.StabilityMonitor.model.interfaces import ILivingRun
 
 
-def test_it_has_all_that_others_may_use(tmp_path):
+def test_the_fake_life_provides_the_interface(tmp_path):
     assert verifyObject(ILivingRun, FakeLife(tmp_path))

@@ -106,7 +106,7 @@ def processes(word):
 
 @pytest.mark.root
 class TestAsRoot:
-    def test_the_command_runs_in_a_copy_of_the_checkout_with_devices_of_its_own(self, forky):
+    def test_the_command_runs_in_a_copy_of_the_checkout_with_its_own_devices(self, forky):
         status, output, errors = forky.run('bash', '-c', 'ls -d setup.py /dev/*; exit 7')
         assert status == 7, errors
         assert 'Debian forky: Python of the tests' in output
@@ -117,7 +117,7 @@ class TestAsRoot:
         assert 'http://mirror.example/debian' in (forky.folder / 'asked').read_text()
         assert forky.left() == ([], False)
 
-    def test_what_it_mounts_is_seen_by_nobody_else(self, forky):
+    def test_its_mounts_are_invisible_outside(self, forky):
         pipe = forky.folder / 'forky' / 'go-on'
         process = forky.start(
             'bash', '-c', 'mkfifo /go-on; cat /go-on', FORKY_ROOT=str(pipe.parent)
@@ -137,7 +137,7 @@ class TestAsRoot:
         assert status == 0 and int(ignored, 16) & ~of_glibc == 0, ignored
 
     @pytest.mark.parametrize('name', ['SIGTERM', 'SIGINT', 'SIGHUP'])
-    def test_a_signal_ends_all_that_runs_and_removes_the_folder(self, forky, name):
+    def test_a_signal_ends_all_processes_and_removes_the_folder(self, forky, name):
         word = f'1000.{os.getpid()}'
         process = forky.start(
             'bash', '-c', f'setsid sleep {word} & trap "" TERM INT HUP; echo runs; sleep {word}'
@@ -149,13 +149,13 @@ class TestAsRoot:
         assert process.wait(60) == 128 + getattr(signal, name)
         assert processes(f'sleep\0{word}') == [] and forky.left() == ([], False)
 
-    def test_so_does_a_time_out_while_the_folder_is_made(self, forky):
+    def test_a_timeout_while_the_folder_is_made_removes_the_folder(self, forky):
         (forky.folder / 'waits').touch()
         root = forky.folder / 'forky'
         status, *_ = forky.run('ls', prefix=('timeout', '3'), FORKY_ROOT=str(root))
         assert status == 124 and not root.exists() and not processes(str(root))
 
-    def test_killed_itself_it_leaves_no_process(self, forky):
+    def test_sigkill_of_the_script_leaves_no_process(self, forky):
         word = f'1001.{os.getpid()}'
         process = forky.start('bash', '-c', f'echo runs; setsid sleep {word}')
         while process.stdout.readline() != 'runs\n':
@@ -165,7 +165,7 @@ class TestAsRoot:
         process.wait()
         until(lambda: not processes(f'sleep\0{word}'), 'the end of the command')
 
-    def test_a_folder_that_is_named_is_kept_until_it_is_removed(self, forky):
+    def test_a_named_folder_is_kept_until_the_command_remove(self, forky):
         root = forky.folder / 'forky'
         assert forky.run('ls', FORKY_ROOT=str(root))[0] == 0
         (forky.folder / 'fails').touch()  # it is not made again
@@ -181,7 +181,7 @@ class TestAsRoot:
         (root / 'go-on').write_text('')
         assert process.wait(60) == 0
 
-    def test_a_folder_that_it_has_not_made_is_not_removed(self, forky):
+    def test_a_foreign_folder_is_not_removed(self, forky):
         mine = forky.folder / 'mine'
         mine.mkdir()
         (mine / 'kept').touch()
@@ -189,7 +189,7 @@ class TestAsRoot:
         forky.run('remove', FORKY_ROOT=str(mine))
         assert [*mine.iterdir()] == [mine / 'kept']
 
-    def test_without_a_mirror_it_says_so(self, forky):
+    def test_an_unreachable_mirror_is_reported(self, forky):
         (forky.folder / 'fails').touch()
         status, output, errors = forky.run('ls')
         assert (status, output) == (69, '')
@@ -198,7 +198,7 @@ class TestAsRoot:
         )
         assert forky.left() == ([], False)
 
-    def test_without_the_rights_of_root_it_says_so(self, forky):
+    def test_missing_root_rights_are_reported(self, forky):
         forky.folder.chmod(0o777)
         prefix = ('setpriv', '--reuid', '65534', '--clear-groups')
         status, output, errors = forky.run('ls', prefix=prefix)

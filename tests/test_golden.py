@@ -321,7 +321,7 @@ def dead_run(tmp_path_factory):
 
 
 @pytest.mark.parametrize('name', RUNS)
-def test_a_dead_run_is_judged_as_ever(dead_run, name):
+def test_a_dead_run_gets_the_same_record(dead_run, name):
     dead = dead_run(name)
     world = World(
         proc=dead.world / 'proc',
@@ -334,7 +334,7 @@ def test_a_dead_run_is_judged_as_ever(dead_run, name):
 
 
 @pytest.mark.parametrize('name', RUNS)
-def test_a_black_box_tells_the_same(dead_run, name):
+def test_a_black_box_has_the_same_content(dead_run, name):
     old = json.loads(recorded.stored(f'runs/{name}.blackbox.json.xz'))
     assert_still_there(f'blackbox/{name}', old, read_box(dead_run(name).path / 'blackbox.sbr'))
 
@@ -358,14 +358,14 @@ def directories(tmp_path_factory):
 
 
 @pytest.mark.parametrize('name', RUNS)
-def test_an_archived_record_has_all_it_had(directories, name):
+def test_an_archived_record_keeps_all_keys_and_values(directories, name):
     base = Base(directories['archived'])
     old = json.loads((base.archive / RUNS[name] / 'incident.json').read_text())
     assert_still_there(f'archived/{name}', old, Archive(base).record(RUNS[name]).to_json())
 
 
 @pytest.mark.parametrize('name', RUNS)
-def test_an_archived_summary_has_all_it_had(directories, name):
+def test_an_archived_summary_keeps_all_keys_and_values(directories, name):
     base = Base(directories['archived'])
     old = json.loads((base.archive / RUNS[name] / 'summary.json').read_text())
     (found,) = (each for each in Archive(base).summaries() if each.run == RUNS[name])
@@ -373,13 +373,13 @@ def test_an_archived_summary_has_all_it_had(directories, name):
 
 
 @pytest.mark.parametrize('name', RUNS)
-def test_an_archived_black_box_tells_the_same(directories, name):
+def test_an_archived_black_box_has_the_same_content(directories, name):
     old = json.loads(recorded.stored(f'runs/{name}.blackbox.json.xz'))
     box = directories['archived'] / 'archive' / RUNS[name] / 'blackbox.sbr.gz'
     assert_still_there(f'blackbox/{name}', old, read_box(box))
 
 
-def test_all_runs_are_in_the_archive_in_their_order(directories):
+def test_all_runs_are_in_the_archive_newest_first(directories):
     found = [each.run for each in Archive(Base(directories['archived'])).summaries()]
     assert found == sorted(RUNS.values(), reverse=True)
 
@@ -442,12 +442,12 @@ def test_the_exit_status_is_the_same(command, name):
 
 
 @pytest.mark.parametrize('name', TEXTS)
-def test_the_command_says_the_same(command, name):
+def test_the_output_of_the_command_is_the_same(command, name):
     assert in_words_of_today(command(name)[1]) == wanted(f'command/{name}', golden_text(name))
 
 
 @pytest.mark.parametrize('name, title', SECTIONS)
-def test_a_section_of_the_report_says_the_same(command, name, title):
+def test_a_section_of_the_report_is_the_same(command, name, title):
     case, sections = f'section/{name}/{title}', recorded.sections(command(name)[1])
     old = '\n'.join(recorded.sections(golden_text(name))[title])
     new = '\n'.join(sections.get(title_now(case, title), ['there is no such section']))
@@ -455,14 +455,14 @@ def test_a_section_of_the_report_says_the_same(command, name, title):
 
 
 @pytest.mark.parametrize('name, key', KEYS)
-def test_a_document_has_all_it_had(command, name, key):
+def test_a_json_document_keeps_all_keys_and_values(command, name, key):
     new = json.loads(command(name)[1])
     assert key in new
     assert_still_there(f'json/{name}/{key}', golden_document(name)[key], new[key])
 
 
 @pytest.mark.parametrize('kind', KINDS)
-def test_whoever_reads_changes_nothing(directories, command, kind):
+def test_reading_changes_no_file(directories, command, kind):
     for name in COMMANDS:
         if COMMANDS[name]['directory'] == kind:
             command(name)
@@ -508,7 +508,7 @@ def texts_in(value):
             yield from texts_in(each)
 
 
-def test_each_reworded_sentence_was_said_once():
+def test_each_reworded_sentence_occurs_in_a_golden_file():
     stored = '\n'.join(texts_in(cases()))
     assert [row.was for row in REWORDED if row.apply(stored) == stored] == []
 
@@ -544,5 +544,5 @@ def test_every_verdict_has_a_golden_run():
         ({'a': [{'b': None}], 'c': 0}, ['/a/0/b was 1 and is None', '/c was None and is 0']),
     ],
 )
-def test_what_is_missing_is_told(new, told):
+def test_each_difference_is_reported(new, told):
     assert list(recorded.missing({'a': [{'b': 1}], 'c': None}, new)) == told

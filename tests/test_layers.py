@@ -152,7 +152,7 @@ def uses_of_a_life(path):
                 yield node.attr
 
 
-def test_the_other_rooms_use_what_the_interface_of_a_living_run_names():
+def test_other_rooms_use_only_the_interface_of_a_living_run():
     used = {
         attribute
         for path in modules()
@@ -162,15 +162,15 @@ def test_the_other_rooms_use_what_the_interface_of_a_living_run_names():
     assert used and used <= set(ILivingRun)
 
 
-def test_there_is_a_house():
+def test_the_package_has_modules():
     assert modules()
 
 
-def test_every_module_is_in_a_room_of_the_plan():
+def test_every_module_is_in_a_listed_room():
     assert {room(path) for path in modules()} == {*ROOMS, '__init__'}
 
 
-def test_no_module_has_the_name_of_one_of_python():
+def test_no_two_modules_and_no_standard_module_share_a_name():
     """Nor of a room, or of a module of another room: but for each subcommand's own."""
     names = [path.stem for path in modules() if path.stem not in ('__init__', '__main__')]
     assert not set(names) & sys.stdlib_module_names
@@ -179,7 +179,7 @@ def test_no_module_has_the_name_of_one_of_python():
     assert set(names) & set(ROOMS) <= commands
 
 
-def test_no_modules_import_each_other_in_a_circle():
+def test_no_modules_import_each_other_in_a_cycle():
     arrows = {dotted(path): set() for path in modules()}
     for path in modules():
         for name, _ in imported(path):
@@ -219,7 +219,7 @@ def test_only_the_zmi_knows_zope():
         ('import os.path', False),
     ],
 )
-def test_a_wrong_arrow_is_seen(tmp_path, monkeypatch, source, wrong):
+def test_a_wrong_import_is_detected(tmp_path, monkeypatch, source, wrong):
     (tmp_path / 'recording').mkdir()
     for name in ('postmortem', 'reporting', 'cli', 'store', 'model'):
         (tmp_path / name).mkdir()
@@ -291,7 +291,7 @@ def test_all_but_the_zmi_imports_without_zope():
 
 
 @pytest.mark.parametrize('path', modules(), ids=label)
-def test_a_file_opens_with_its_idea(path):
+def test_each_file_has_a_docstring(path):
     text = path.read_text('utf-8')
     if text.strip():
         assert ast.get_docstring(ast.parse(text)), f'{label(path)} does not say its one idea'

@@ -22,18 +22,18 @@ def test_every_option_is_in_the_readme_with_its_default(option):
     assert ' '.join(option.why.split()[:3]) in ' '.join(row.split())
 
 
-def test_every_verdict_is_explained():
+def test_every_verdict_is_in_the_readme():
     codes = {rule.__name__.replace('_', '-') for rule in verdict.RULES}
     assert {
         code for code in codes if not any(line.startswith(code) for line in README.splitlines())
     } == set()
 
 
-def test_every_command_is_named():
+def test_every_subcommand_is_in_the_readme():
     assert {name for name in command._COMMANDS if f'/var {name}' not in README} == set()
 
 
-def test_nothing_is_left_to_fill_in_and_the_pictures_are_there():
+def test_the_readme_has_no_placeholder_and_its_pictures_exist():
     assert '@' not in README
     pictures = [
         line.split('::')[1].strip() for line in README.splitlines() if line.startswith('.. image::')
@@ -51,12 +51,12 @@ def code_without(*modules):
 
 
 @pytest.mark.parametrize('option', OPTIONS, ids=lambda option: option.name)
-def test_every_option_does_something(option):
+def test_every_option_is_used_in_the_code(option):
     attribute = option.name.replace('-', '_')
     assert re.search(rf"\boptions\.{attribute}\b|'{attribute}'", code_without('options.py'))
 
 
-def test_every_extra_has_code_that_uses_it():
+def test_every_extra_is_used_in_the_code():
     """`test` and `bench` are for developers."""
     extras = re.search(r'extras_require={(.*?)\n    },', (ROOT / 'setup.py').read_text(), re.S)[1]
     promised = dict(re.findall(r"^ +'(\w+)': \['([\w-]+)", extras, re.M))

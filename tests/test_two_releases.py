@@ -176,7 +176,7 @@ def assert_kept(before, now):
     assert {name for name, content in before.items() if now.get(name) != content} == set()
 
 
-def test_each_release_is_another_one(releases):
+def test_each_release_runs_its_own_code(releases):
     program = 'import Products.StabilityMonitor as product; print(product.__file__)'
     for release in releases.values():
         assert release.python('-c', program).stdout.startswith(f'{release.checkout}/')
@@ -185,7 +185,7 @@ def test_each_release_is_another_one(releases):
 # -- triage ----------------------------------------------------------------------------------------
 
 
-def test_in_turn_they_archive_each_run_once_and_change_nothing(writer, reader, dead):
+def test_in_turn_both_releases_archive_each_run_once(writer, reader, dead):
     """In each round a run of both waits; one judges them, and the other one in the next."""
     expected, before = {}, {}
     for judge, runs in zip((writer, reader, writer), dead.rounds, strict=True):
@@ -202,7 +202,7 @@ def test_in_turn_they_archive_each_run_once_and_change_nothing(writer, reader, d
     assert files(writer) == before
 
 
-def test_at_the_same_time_they_archive_each_run_once(releases, dead):
+def test_at_the_same_time_both_releases_archive_each_run_once(releases, dead):
     older, today = releases.values()
     dead.put_into(today.directory, dead.all)
     judges = [
@@ -221,7 +221,7 @@ def test_at_the_same_time_they_archive_each_run_once(releases, dead):
     assert today.waiting() == set() and today.verdicts() == dead.all
 
 
-def test_a_run_is_judged_alike(releases, dead, tmp_path):
+def test_both_releases_judge_a_run_alike(releases, dead, tmp_path):
     """The same dead run, by each release; what today's says more is new keys."""
     older, today = releases.values()
     copy = dataclasses.replace(today, directory=tmp_path / 'copy')
@@ -234,7 +234,7 @@ def test_a_run_is_judged_alike(releases, dead, tmp_path):
         assert list(recorded.missing(record, judged[run])) == []
 
 
-def test_who_lives_is_left_alone_by_the_other(writer, reader):
+def test_a_living_run_is_left_alone_by_the_other_release(writer, reader):
     living = writer.start('kill_self_term')
     run = writer.run_of(living)
     try:
@@ -248,7 +248,7 @@ def test_who_lives_is_left_alone_by_the_other(writer, reader):
     assert writer.verdicts() == {run: 'stopped'}
 
 
-def test_the_heartbeat_of_one_answers_the_command_of_the_other(writer, reader):
+def test_the_heartbeat_of_one_release_answers_the_command_of_the_other(writer, reader):
     living = writer.start('return')
     try:
         done = reader.command('stacks')
@@ -268,7 +268,7 @@ def judged(writer, dead):
     return writer.archived()
 
 
-def test_each_reads_what_the_other_judged(writer, reader, judged):
+def test_each_release_reads_the_records_of_the_other(writer, reader, judged):
     before = files(writer, '.')
     runs = sorted(judged)
     questions = [['history'], ['report', '--format', 'json'], *(['show', run] for run in runs)]
@@ -292,13 +292,13 @@ def test_each_reads_what_the_other_judged(writer, reader, judged):
     assert files(writer, '.') == before
 
 
-def test_each_traces_what_the_other_judged(writer, reader, judged):
+def test_each_release_traces_the_runs_that_the_other_judged(writer, reader, judged):
     questions = json.dumps([['trace', run] for run in judged])
     told = reader.use('commands', questions)
     assert told == writer.use('commands', questions) and '/the/request' in str(told)
 
 
-def test_each_shows_who_was_last(writer, reader, judged):
+def test_each_release_shows_the_last_run(writer, reader, judged):
     last = max(judged.values(), key=lambda record: record['started'])
     assert last['summary'] in reader.command('status').stdout
 
@@ -306,7 +306,7 @@ def test_each_shows_who_was_last(writer, reader, judged):
 # -- files that all share --------------------------------------------------------------------------
 
 
-def test_what_the_older_one_has_muted_is_muted_today_and_kept(older_checkout, tmp_path):
+def test_a_finding_muted_by_the_older_release_stays_muted(older_checkout, tmp_path):
     older, today = of_one_directory(older_checkout, tmp_path).values()
     older.use('mute', 'dead-man')
     assert today.use('muted') == {'watchdog': 'the reason of dead-man'}, 'it has another id today'
@@ -318,20 +318,20 @@ def test_what_the_older_one_has_muted_is_muted_today_and_kept(older_checkout, tm
 
 
 @pytest.mark.zope
-def test_the_key_of_one_is_the_key_of_the_other(writer, reader):
+def test_both_releases_use_the_same_key(writer, reader):
     key = writer.use('key')
     assert (writer.directory / 'token.key').read_bytes().hex() == key
     assert reader.use('key') == writer.use('key') == key
 
 
-def test_each_knows_what_the_probe_of_the_other_has_found(writer, reader):
+def test_each_release_reads_the_probe_result_of_the_other(writer, reader):
     result = writer.use('keep_probe')
     before = files(writer, '.')
     assert reader.use('read_probe') == result
     assert files(writer, '.') == before
 
 
-def test_each_tells_what_checks_of_the_other_have_found(writer, reader):
+def test_each_release_shows_the_check_results_of_the_other(writer, reader):
     run = writer.use('check_and_die')
     word = json.loads((writer.directory / 'runs' / run / 'checks.json').read_text())
     assert word['checks']
@@ -356,7 +356,7 @@ def assert_told(findings, told):
     assert wanted
 
 
-def test_what_the_older_has_compared_is_left_alone(older_checkout, tmp_path):
+def test_the_comparison_file_of_the_older_release_is_left_alone(older_checkout, tmp_path):
     """Today's release compares at each start and keeps nothing of that."""
     older, today = of_one_directory(older_checkout, tmp_path).values()
     older.use('check_and_die')

@@ -6,7 +6,7 @@ from support.childprograms import run_python
 CODE = 'from support import zopekit; print(*[zopekit.free_port() for _ in range(2000)])'
 
 
-def test_no_port_is_given_away_twice_by_this_process_or_another():
+def test_no_port_is_given_out_twice():
     """Two thousand of 17,000: if each process drew for itself, hundreds would be the same."""
     ours = [zopekit.free_port() for _ in range(2000)]
     other = run_python('-c', CODE, check=True)

@@ -141,7 +141,7 @@ def listed(value):
 # -- a plain Zope ----------------------------------------------------------------------------------
 
 
-def test_a_plain_zope_is_told_what_is_so_and_nothing_else(site):
+def test_a_plain_zope_has_exactly_the_expected_findings(site):
     with site:
         findings = site.findings()
         expected = what_is_so(site) | known_of_python()
@@ -150,7 +150,7 @@ def test_a_plain_zope_is_told_what_is_so_and_nothing_else(site):
         assert len(findings) - len(expected) >= 25, 'and what is fine is told too'
 
 
-def test_what_is_told_of_signals_is_so(site):
+def test_each_signal_named_by_the_killing_signals_check_kills(site):
     site.create().start()
     named = re.findall(r'SIG[A-Z0-9]+', site.findings()['killing-signals']['title'])
     assert signals_kill(site) == bool(named)
@@ -161,7 +161,7 @@ def test_what_is_told_of_signals_is_so(site):
         assert site.wait_exit() == -getattr(signal, name)
 
 
-def test_what_is_told_of_core_files_is_so_and_the_advice_helps(site):
+def test_the_core_files_check_is_right_and_its_advice_helps(site):
     site.create().start()
     if 'core-files' not in told(site.findings()):
         pytest.skip('a core file would be left here, or is given to a program')
@@ -270,7 +270,7 @@ def fill(pipe):
         return fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ)
 
 
-def test_a_bad_zope_is_told_all_that_is_bad_and_nothing_else(bad_site):
+def test_a_badly_configured_zope_has_exactly_the_expected_findings(bad_site):
     bad_site.start()
     assert fill(bad_site.unread) == 1 << 16
     assert bad_site.get('/leak').text == 'leaked'
@@ -304,7 +304,7 @@ def command(site, *words):
 # -- what is advised helps, when it is written as it stands ----------------------------------------
 
 
-def test_the_lines_that_are_advised_help(site):
+def test_the_advised_configuration_lines_clear_the_findings(site):
     site.threads, site.options = 12, {**QUICK, 'thread-stack-size': '256KB'}
     with site:
         findings = site.findings()
@@ -321,7 +321,7 @@ def test_the_lines_that_are_advised_help(site):
         assert {'connection-pools:main', 'thread-stacks'}.isdisjoint(told(site.findings()))
 
 
-def test_a_site_without_an_event_log_gets_one(site):
+def test_the_advice_for_a_missing_event_log_creates_one(site):
     """Its zope.ini keeps nothing."""
     site.create()
     ini = site.home / 'etc' / 'zope.ini'
@@ -344,7 +344,7 @@ def test_a_site_without_an_event_log_gets_one(site):
 # -- more that only a Zope of its own can show -----------------------------------------------------
 
 
-def test_a_database_from_the_future(site, monkeypatch):
+def test_a_database_newer_than_the_clock_is_a_finding(site, monkeypatch):
     from ZODB import DB
     from ZODB.FileStorage import FileStorage
 
@@ -363,7 +363,7 @@ def test_a_database_from_the_future(site, monkeypatch):
 
 
 @pytest.mark.root
-def test_a_recipe_of_logrotate_that_would_kill(site, tmp_path):
+def test_a_logrotate_recipe_that_kills_is_a_critical_finding(site, tmp_path):
     """In a name space of its own: the machine's recipes stay as they are."""
     recipes = tmp_path / 'logrotate.d'
     recipes.mkdir()
@@ -401,7 +401,7 @@ def test_a_recipe_of_logrotate_that_would_kill(site, tmp_path):
     assert site.wait_exit() == -signal.SIGHUP
 
 
-def test_a_library_that_is_replaced_under_a_running_zope(site, tmp_path):
+def test_a_library_replaced_under_a_running_zope_is_a_finding(site, tmp_path):
     """As pip does it: the file is deleted, and another one takes its name."""
     spec = importlib.util.find_spec('zope.interface._zope_interface_coptimizations')
     copy = tmp_path / 'lib' / Path(spec.origin).name

@@ -38,7 +38,7 @@ def is_wrong(site):
     return site.tell('status').returncode == 1
 
 
-def test_all_workers_are_stuck_until_they_are_not(site):
+def test_status_reports_stuck_workers_until_they_are_free(site):
     site.run_as(STANDING)
     (line,) = lines_of(site, 'status', status=0)
     assert line.startswith(f'running: pid {site.pid} ')
@@ -55,7 +55,7 @@ def test_all_workers_are_stuck_until_they_are_not(site):
     wait_for(lambda: not is_wrong(site), PATIENCE, 'its end')
 
 
-def test_c_code_has_the_lock_until_it_gives_it_back(site):
+def test_status_reports_a_held_gil_until_it_is_released(site):
     site.run_as(STANDING)
     site.guard_all()
     asked = site.background('/keep_gil?seconds=45')
@@ -67,7 +67,7 @@ def test_c_code_has_the_lock_until_it_gives_it_back(site):
     wait_for(lambda: not is_wrong(site), PATIENCE, 'its end')
 
 
-def test_a_process_that_is_stopped(site):
+def test_status_reports_a_process_stopped_by_sigstop(site):
     site.run_as(STANDING)
     wait_for(lambda: site.recording().samples, PATIENCE, 'the heartbeat')
     site.signal('SIGSTOP')
@@ -78,7 +78,7 @@ def test_a_process_that_is_stopped(site):
     wait_for(lambda: not is_wrong(site), PATIENCE, 'its end')
 
 
-def test_a_clean_script_beside_a_living_site_and_an_orderly_stop_are_well(site, tmp_path):
+def test_a_clean_script_and_a_clean_stop_are_not_a_problem(site, tmp_path):
     """`checks` has findings of its own here; none of them is about runs that wait."""
     site.run_as(STANDING)
     beside = ZopeInstance(tmp_path / 'beside', options={'directory': str(site.stability)}).create()
@@ -99,7 +99,7 @@ def test_a_clean_script_beside_a_living_site_and_an_orderly_stop_are_well(site, 
     assert '[vanished, ' in lines[-1], 'it is the last run, and not the one before'
 
 
-def test_a_site_that_is_still_starting(site):
+def test_a_starting_site_is_reported_as_starting(site):
     site.publish(SLOW_START, 'TestSlow')
     site.env = {'IT_STARTS': str(site.home / 'starts'), 'GO_ON': str(site.home / 'go')}
     site.configure(**{'sample-interval': '100ms'}).start(wait=False)

@@ -595,7 +595,7 @@ STARTS = (
 
 
 @pytest.mark.parametrize('start', [pytest.param(start, id=start.id) for start in STARTS])
-def test_a_start_that_failed(site, start):
+def test_the_next_start_reports_a_failed_start(site, start):
     run_once(site)
     known = site.archived()
     with (start.trouble or deaths.no_trouble)(site):
@@ -633,7 +633,7 @@ def run_once(site):
         ('SIGINT', 2, 'stopped', 'finished'),
     ],
 )
-def test_ended_while_it_started(site, name, code, verdict, phase):
+def test_a_signal_during_the_start_is_recognised(site, name, code, verdict, phase):
     run_once(site)
     waits = site.home / 'waits'  # the unlucky product makes this file and then waits
     waits.unlink(missing_ok=True)
@@ -692,7 +692,7 @@ HUNGRY = (
 
 @pytest.mark.root
 @pytest.mark.parametrize('row', rows(HUNGRY))
-def test_out_of_memory(site, row):
+def test_the_next_start_reports_out_of_memory(site, row):
     try:
         with deaths.memory_cgroup(300 << 20) as group:
             out_of_memory(site, group, row)

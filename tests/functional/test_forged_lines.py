@@ -216,7 +216,7 @@ def test_a_record_forges_no_line(site):
     check_shown(logged(site, 'The last run ')[-1])
 
 
-def test_what_is_logged_of_a_damaged_run_forges_no_line(site):
+def test_a_damaged_run_forges_no_line(site):
     """Whatever a context holds, and whatever Python says of that."""
     runs = site.stability / 'runs'
     for number, value in enumerate([PATH, {PATH: PATH}, [PATH], -1, 1e300]):
@@ -417,11 +417,11 @@ def check_output(stability, run):
     assert found == {}
 
 
-def test_a_record_says_nothing_to_a_terminal(evil):
+def test_an_archived_run_sends_no_control_characters(evil):
     check_output(*evil)
 
 
-def test_a_dead_run_says_nothing_to_a_terminal(evil):
+def test_a_dead_run_sends_no_control_characters(evil):
     stability, _ = evil
     run = add_dead_run(stability)
     check_output(stability, run)
@@ -431,7 +431,7 @@ def test_a_dead_run_says_nothing_to_a_terminal(evil):
     check_output(stability, run)
 
 
-def test_json_tells_what_was_there(evil):
+def test_json_keeps_the_original_text(evil):
     """Escaped or not."""
     stability, run = evil
     status, output, _ = command(stability, 'report', run, '--format', 'json')
@@ -446,7 +446,7 @@ def test_json_tells_what_was_there(evil):
     assert EVIL in {check['title'] for subject in checks['subjects'] for check in subject['checks']}
 
 
-def test_a_living_run_says_nothing_to_a_terminal(tmp_path):
+def test_a_living_run_sends_no_control_characters(tmp_path):
     """One that answers nothing, and whose context is foreign."""
     stability, name = tmp_path / 'stability', new_name(time.time(), os.getpid())
     directory = Base(stability).create(
@@ -467,7 +467,7 @@ def test_a_living_run_says_nothing_to_a_terminal(tmp_path):
         directory.abandon()
 
 
-def test_a_living_site_says_nothing_to_a_terminal(site):
+def test_a_living_site_sends_no_control_characters(site):
     """With a request in flight, and one that is over."""
     site.start()
     site.get(forged('/clock'))

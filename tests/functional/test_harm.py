@@ -65,7 +65,7 @@ def serves(site):
 
 
 @pytest.mark.root
-def test_disk_full_at_start(site, small_disk):
+def test_zope_starts_on_a_full_disk(site, small_disk):
     fill(small_disk)
     site.configure(directory=small_disk / 'stability')
     assert serves(site.start())
@@ -75,7 +75,7 @@ def test_disk_full_at_start(site, small_disk):
 
 
 @pytest.mark.root
-def test_disk_full_while_running(site, small_disk):
+def test_a_crash_on_a_full_disk_is_archived_later(site, small_disk):
     """Nothing is lost: crash and mark have their room; the run is archived as soon as there is room
     again.
     """
@@ -99,7 +99,7 @@ def test_disk_full_while_running(site, small_disk):
 
 
 @pytest.mark.root
-def test_directory_read_only(site):
+def test_zope_starts_with_a_read_only_directory(site):
     site.stability.mkdir()
     site.stability.chmod(0o555)
     assert serves(site.run_as(POWERLESS))
@@ -108,7 +108,7 @@ def test_directory_read_only(site):
 
 
 @pytest.mark.root
-def test_directory_read_only_with_dead_runs(site):
+def test_dead_runs_in_a_read_only_directory_are_archived_later(site):
     site.start()
     run = site.run_directory.name
     assert site.crash('/segfault') == -11
@@ -123,7 +123,7 @@ def test_directory_read_only_with_dead_runs(site):
 
 
 @pytest.mark.root
-def test_wrong_owner(site):
+def test_zope_starts_when_the_directory_has_another_owner(site):
     """As left by somebody who started Zope as another user once."""
     site.start()
     assert site.crash('/segfault') == -11
@@ -137,7 +137,7 @@ def test_wrong_owner(site):
 
 
 @pytest.mark.root
-def test_one_dead_run_has_the_wrong_owner(site):
+def test_a_dead_run_of_another_owner_is_named_in_a_finding(site):
     """The rest works; that run is named in a finding."""
     site.start()
     run = site.run_directory
@@ -149,7 +149,7 @@ def test_one_dead_run_has_the_wrong_owner(site):
     assert any(run.name in check['title'] + check['detail'] for check in findings(site).values())
 
 
-def test_directory_is_a_file(site):
+def test_zope_starts_when_the_directory_is_a_file(site):
     site.stability.write_text('in the way')
     assert serves(site.start())
     assert 'run-directory' in findings(site)
@@ -160,7 +160,7 @@ def test_directory_is_a_file(site):
 
 
 @pytest.mark.parametrize('what', ['', 'runs'])
-def test_directory_gone_while_running(site, what):
+def test_a_directory_removed_while_running_is_a_finding(site, what):
     site.start()
     shutil.rmtree(site.stability / what)
     deaths.wait_for(lambda: 'breadcrumbs-gone' in findings(site), deaths.PATIENCE, 'the finding')
@@ -170,7 +170,7 @@ def test_directory_gone_while_running(site, what):
     assert site.report()['previous'] is None and site.run_directory.exists()
 
 
-def test_black_box_deleted_while_running(site):
+def test_a_black_box_deleted_while_running_is_a_finding(site):
     site.start()
     (site.run_directory / 'blackbox.sbr').unlink()
     deaths.wait_for(lambda: 'breadcrumbs-gone' in findings(site), deaths.PATIENCE, 'the finding')
@@ -182,7 +182,7 @@ def test_black_box_deleted_while_running(site):
     assert (previous['run'], previous['verdict'], previous['requests']) == (run, 'crashed', [])
 
 
-def test_every_breadcrumb_deleted_while_running(site):
+def test_a_run_whose_breadcrumbs_were_deleted_is_unreadable(site):
     site.start()
     for path in site.run_directory.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -266,7 +266,7 @@ def possible(verdict, file, damage):
     return (verdict,)
 
 
-def test_damaged_files(site, dead):
+def test_dead_runs_with_damaged_files_get_a_possible_verdict(site, dead):
     graves = Graveyard(site)
     for verdict, source in dead.items():
         for file in sorted(path.name for path in source.iterdir() if path.is_file()):
@@ -275,7 +275,7 @@ def test_damaged_files(site, dead):
     graves.check()
 
 
-def test_a_folder_in_the_place_of_a_file(site, dead):
+def test_dead_runs_with_a_folder_in_place_of_a_file_get_a_possible_verdict(site, dead):
     graves = Graveyard(site)
     for source in dead.values():
         for file in sorted(
@@ -287,7 +287,7 @@ def test_a_folder_in_the_place_of_a_file(site, dead):
     graves.check()
 
 
-def test_breadcrumbs_of_a_future_version(site, dead):
+def test_breadcrumbs_of_a_future_version_are_judged(site, dead):
     graves = Graveyard(site)
     for verdict, source in dead.items():
         path = (
@@ -310,7 +310,7 @@ def test_breadcrumbs_of_a_future_version(site, dead):
 
 
 @pytest.mark.parametrize('value', [None, [], 'x', -1, 1e300, {'x': None}, True])
-def test_any_value_in_the_run_context(site, dead, value):
+def test_a_crash_is_recognised_with_any_value_in_the_run_context(site, dead, value):
     graves = Graveyard(site)
     known = json.loads((dead['crashed'] / 'context.json').read_text())
     for key in known:

@@ -370,7 +370,7 @@ def possible(verdict, file):
     return (verdict,)
 
 
-def test_nothing_is_wrong_where_all_is_whole(site, dead, usual_memory):
+def test_undamaged_dead_runs_cause_no_trouble(site, dead, usual_memory):
     """What the other tests ask for is the rule."""
     graves = Graveyard(site)
     for verdict, source in dead.items():
@@ -380,7 +380,7 @@ def test_nothing_is_wrong_where_all_is_whole(site, dead, usual_memory):
 
 @things
 @pytest.mark.slow
-def test_any_thing_in_the_place_of_a_file(site, dead, endless, usual_memory, thing):
+def test_a_special_file_in_a_dead_run_does_no_harm(site, dead, endless, usual_memory, thing):
     graves = Graveyard(site)
     for file in sorted({path.name for path in dead['crashed'].iterdir()} | set(ALSO)):
         put(
@@ -404,7 +404,9 @@ def as_it_is(path):
 
 
 @pytest.mark.slow
-def test_what_standard_error_went_to_is_something_else(site, dead, endless, usual_memory, tmp_path):
+def test_a_special_file_in_place_of_standard_error_does_no_harm(
+    site, dead, endless, usual_memory, tmp_path
+):
     """Replaced since; or the context says that it has always been this."""
     graves = Graveyard(site)
     for number, thing in enumerate(THINGS):
@@ -440,7 +442,9 @@ def write_box(path):
 
 
 @pytest.mark.slow
-def test_the_cgroup_of_the_context_is_something_else(site, dead, endless, usual_memory, tmp_path):
+def test_a_special_file_in_place_of_the_cgroup_does_no_harm(
+    site, dead, endless, usual_memory, tmp_path
+):
     graves = Graveyard(site)
     good = tmp_path / 'cgroup'
     good.mkdir()
@@ -462,7 +466,7 @@ def stat_of(start_ticks):
 
 
 @pytest.mark.slow
-def test_the_pid_of_the_context_is_no_number_of_a_process(site, dead, usual_memory, tmp_path):
+def test_an_impossible_pid_in_the_context_does_no_harm(site, dead, usual_memory, tmp_path):
     """It leads nowhere but to /proc, and what stands for many processes lives not for ever."""
     graves = Graveyard(site)
     ticks = json.loads((dead['crashed'] / 'context.json').read_text())['identity']['start_ticks']
@@ -512,7 +516,7 @@ def test_the_pid_of_the_context_is_no_number_of_a_process(site, dead, usual_memo
 
 
 @pytest.mark.slow
-def test_what_is_no_run_is_in_the_way_of_none(site, dead, endless, usual_memory):
+def test_entries_that_are_not_runs_do_no_harm(site, dead, endless, usual_memory):
     """Half-made runs, and names of no such day."""
     graves = Graveyard(site)
     graves.bury(dead['crashed'], 'nothing', 'crashed')
@@ -614,7 +618,7 @@ def listed(stability):
 
 @things
 @pytest.mark.slow
-def test_any_thing_in_the_place_of_a_file_beside_the_runs(tmp_path, endless, usual_memory, thing):
+def test_a_special_file_beside_the_runs_does_no_harm(tmp_path, endless, usual_memory, thing):
     """All at once; what is in the way is then looked for one by one."""
     files = BESIDE + IN_RECORD
     together = Beside(tmp_path / 'all', thing, files, endless).troubles(usual_memory)
@@ -634,7 +638,7 @@ def test_any_thing_in_the_place_of_a_file_beside_the_runs(tmp_path, endless, usu
 
 
 @things
-def test_clean_scripts_are_counted_in_no_other_thing(tmp_path, endless, thing):
+def test_a_special_file_in_place_of_the_script_counter_does_no_harm(tmp_path, endless, thing):
     """A script that ended well adds a byte to a file; what is dead beside it is judged."""
     script = synthetic.DeadRun(tmp_path / 'stability', 1, role='script')
     script.box(
@@ -686,7 +690,7 @@ def answering(run, answer):
 
 
 @things
-def test_any_thing_in_the_place_of_an_answer(living, endless, thing):
+def test_a_special_file_in_place_of_a_mailbox_answer_does_no_harm(living, endless, thing):
     with answering(living, lambda path: put(thing, path, endless)):
         nothing_in(
             troubles_of_commands(
@@ -699,7 +703,7 @@ def test_any_thing_in_the_place_of_an_answer(living, endless, thing):
 @pytest.mark.parametrize(
     'file', ['bell', 'questions', 'context.json', 'checks.json', 'blackbox.sbr']
 )
-def test_any_thing_in_the_place_of_a_file_of_a_living_run(living, endless, thing, file):
+def test_a_special_file_in_a_living_run_does_no_harm(living, endless, thing, file):
     put(thing, living / file, endless)
     commands = [('status',), ('checks',), ('stacks',), ('trace', living.name)]
     nothing_in(troubles_of_commands(living.parent.parent, *commands))
@@ -797,7 +801,7 @@ def impostors(site, precious):
     return told, good
 
 
-def test_a_record_that_is_of_another_run_is_damaged(site, precious, impostors):
+def test_a_record_that_names_another_run_counts_as_damaged(site, precious, impostors):
     told, good = impostors
     assert listed(site.stability) == {*told, good}
     shown = {name: end_of(start_command(site.stability, 'show', name))[1] for name in told}
@@ -807,7 +811,7 @@ def test_a_record_that_is_of_another_run_is_damaged(site, precious, impostors):
     assert 'It ended: crashed.' in end_of(start_command(site.stability, 'show', good))[1]
 
 
-def test_a_record_that_is_of_another_run_shows_nothing_of_elsewhere(site, precious, impostors):
+def test_a_record_that_names_another_run_shows_nothing_from_elsewhere(site, precious, impostors):
     told, good = impostors
     commands = [words for name in (good, next(iter(told))) for words in all_commands(name)]
     for words in dict.fromkeys(commands):
@@ -817,7 +821,7 @@ def test_a_record_that_is_of_another_run_shows_nothing_of_elsewhere(site, precio
 
 
 @pytest.mark.parametrize('keep', [1, 3])
-def test_a_record_that_is_of_another_run_removes_nothing_else(site, precious, impostors, keep):
+def test_a_record_that_names_another_run_removes_nothing_else(site, precious, impostors, keep):
     """Pruning removes folders of the archive by their own names."""
     told, good = impostors
     before = contents(precious)
@@ -831,7 +835,7 @@ def test_a_record_that_is_of_another_run_removes_nothing_else(site, precious, im
     assert (site.stability / 'runs').is_dir()
 
 
-def test_a_record_of_no_possible_name_keeps_no_other(site):
+def test_a_record_with_an_impossible_name_does_not_stop_pruning(site):
     """No path can have that name: pruning goes on with the others."""
     for number, claim in enumerate([None, 'x\0y', None]):
         archived(site.stability, number, claim)
@@ -900,7 +904,7 @@ WHOSE = (
 
 
 @pytest.mark.parametrize('whose', WHOSE)
-def test_the_probe_runs_no_program_of_a_record(tmp_path, script, sleeping, whose):
+def test_the_probe_runs_no_program_named_in_a_record(tmp_path, script, sleeping, whose):
     stability, context = tmp_path / 'stability', {'executable': str(script[0])}
     stability.mkdir()
     victim = sleeping()
@@ -920,7 +924,7 @@ def test_the_probe_runs_no_program_of_a_record(tmp_path, script, sleeping, whose
     assert not script[1].exists()
 
 
-def test_the_probe_runs_no_program_of_the_context_of_a_living_site(site, script):
+def test_the_probe_runs_no_program_named_in_a_living_context(site, script):
     site.start()
     file = site.run_directory / 'context.json'
     file.write_text(json.dumps(json.loads(file.read_text()) | {'executable': str(script[0])}))
@@ -938,7 +942,7 @@ sys.exit(main(sys.argv[1:]))
 
 
 @pytest.mark.parametrize('known', ['another process', 'no identity', 'no start'])
-def test_native_stacks_are_taken_of_no_other_process(tmp_path, sleeping, known):
+def test_native_stacks_are_taken_only_of_the_process_of_the_run(tmp_path, sleeping, known):
     """Neither of the one that the run is named after, nor of the one that its context names."""
     tools = tmp_path / 'tools'
     tools.mkdir()

@@ -171,7 +171,7 @@ def assert_nothing_is_left(zope):
     assert [data for data in records if data and b'StabilityMonitor' in data] == []
 
 
-def test_a_wheel_carries_the_product_and_nothing_else(wheel):
+def test_a_wheel_contains_the_product_and_nothing_else(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     product = {name for name in names if name.startswith('Products/StabilityMonitor/')}
     others = {name for name in names if '.dist-info/' not in name} - product
@@ -185,7 +185,7 @@ def test_a_wheel_carries_the_product_and_nothing_else(wheel):
     assert product == expected
 
 
-def test_a_wheel_in_and_out(tmp_path, wheel):
+def test_a_wheel_installs_and_uninstalls_cleanly(tmp_path, wheel):
     place = environment(tmp_path, 'psutil', 'packaging')
     place.pip('install', '--no-deps', str(wheel))
     assert (place.folder / 'bin' / 'stabilitymonitor').exists()
@@ -240,7 +240,7 @@ def test_a_copied_folder_needs_only_zope(tmp_path, checkout, way):
         zope.destroy()
 
 
-def test_a_site_with_data_of_its_own_survives_a_removed_product(tmp_path, checkout):
+def test_a_site_with_data_survives_the_removal_of_the_product(tmp_path, checkout):
     """What the tab's pages do (even a POST) leaves no persistent object behind."""
     place = environment(tmp_path, 'psutil', 'packaging')
     (tmp_path / 'zope' / 'Products').mkdir(parents=True)

@@ -49,7 +49,7 @@ def shown(site):
     ]
 
 
-def test_a_living_neighbour_is_not_judged(pair):
+def test_a_living_instance_is_not_judged_by_the_other(pair):
     one, two = pair
     killed, alive = own_run(one), own_run(two)
     one.kill()
@@ -60,7 +60,7 @@ def test_a_living_neighbour_is_not_judged(pair):
     assert own_run(two) == alive and one.archived() == {killed}
 
 
-def test_whoever_comes_first_judges_for_both(pair):
+def test_the_first_start_judges_the_runs_of_both_instances(pair):
     one, two = pair
     first, second = dies(one, '/segfault'), dies(two, '/leave')
     two.start()
@@ -73,7 +73,7 @@ def test_whoever_comes_first_judges_for_both(pair):
     assert shown(two) == (second, [second])
 
 
-def test_a_crash_loop_is_of_one_instance(pair):
+def test_a_crash_loop_counts_the_runs_of_one_instance(pair):
     one, two = pair
     for _ in range(2):
         dies(one)
@@ -86,7 +86,7 @@ def test_a_crash_loop_is_of_one_instance(pair):
     assert third in one.report()['crash_loop'] and two.report()['crash_loop'] == []
 
 
-def test_the_incident_of_a_neighbour_is_named_as_such(pair):
+def test_the_incident_of_the_other_instance_shows_its_instance(pair):
     one, two = pair
     run = dies(one)
     one.start()
@@ -94,7 +94,7 @@ def test_the_incident_of_a_neighbour_is_named_as_such(pair):
     assert incident['instance']['client_home'] == str(one.client_home)
 
 
-def test_the_command_line_names_both(pair):
+def test_the_command_names_both_instances(pair):
     one, two = pair
     dies(one)
     two.stop()

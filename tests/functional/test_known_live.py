@@ -126,7 +126,7 @@ def site(tmp_path):
     site.destroy()
 
 
-def test_old_libraries_are_named_with_what_to_do(site, old_libraries):
+def test_old_libraries_are_known_issues_with_an_action(site, old_libraries):
     with site:
         before = site.findings()
     site.libraries = old_libraries
@@ -166,7 +166,7 @@ def spins(site):
     return (site.ticks() - before) / os.sysconf('SC_CLK_TCK') > 0.1 * (time.monotonic() - begun)
 
 
-def test_the_spinning_waitress_is_met_and_known(site, old_libraries):
+def test_a_spinning_waitress_is_detected_and_is_a_known_issue(site, old_libraries):
     site.create().start()
     go_away_at_the_wrong_moment(site)
     assert site.get('/').status == 200

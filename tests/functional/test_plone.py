@@ -64,7 +64,7 @@ def test_it_is_a_full_plone(plone):
     )
 
 
-def test_the_checks_tell_nothing_that_is_not_so(plone):
+def test_plone_has_exactly_the_expected_findings(plone):
     findings = plone.findings()
     told = {id: finding for id, finding in findings.items() if finding['severity'] != 'ok'}
     known = {id for id in told if id.startswith('known-issues:')}
@@ -99,13 +99,13 @@ def python_version():
     ).stdout.strip()
 
 
-def test_all_checks_are_quick_even_here(plone):
+def test_no_check_fails_or_times_out_in_plone(plone):
     """The budget is the benchmark's; here, that no check hit its time limit or failed."""
     titles = [finding['title'] for finding in plone.findings().values()]
     assert not [title for title in titles if title.startswith('A check ')]
 
 
-def test_the_versions_are_judged_as_pip_judges_them(plone):
+def test_the_versions_check_agrees_with_pip_check(plone):
     done = subprocess.run(
         [plone_site.PYTHON, '-m', 'pip', 'check'], capture_output=True, text=True, timeout=PATIENCE
     )
@@ -131,7 +131,7 @@ def test_each_page_is_shown_and_writes_nothing(plone, page, place):
     assert 'name="_authenticator"' in answer.text, 'plone.protect has looked into it'
 
 
-def test_visitors_and_managers_of_the_site_alone_do_not_get_in(plone):
+def test_visitors_and_managers_of_only_the_site_have_no_access(plone):
     assert (
         plone.get('/Plone/overview-controlpanel', auth=False, headers=BOSS, timeout=PATIENCE).status
         == 200
@@ -149,13 +149,13 @@ def test_visitors_and_managers_of_the_site_alone_do_not_get_in(plone):
                 )
 
 
-def test_the_checks_run_again_by_a_form(plone):
+def test_a_form_runs_the_checks_again(plone):
     plone.findings()
     answer = plone.post(f'{TAB}manage_run_checks', plone.form('manage_checks', 'manage_run_checks'))
     assert (answer.status, answer.headers['Location']) == (302, f'{plone.url}{TAB}manage_checks')
 
 
-def test_a_finding_is_muted_and_shown_again_by_forms(plone):
+def test_forms_mute_a_finding_and_show_it_again(plone):
     plone.findings()
     until = (date.today() + timedelta(30)).isoformat()
     words = {
@@ -180,7 +180,7 @@ def test_a_finding_is_muted_and_shown_again_by_forms(plone):
     assert 'muted' not in plone.findings()['supervisor']
 
 
-def test_native_stacks_are_taken_by_a_form(plone):
+def test_a_form_takes_native_stacks(plone):
     if not plone_site.installed('pystack'):
         pytest.skip('pystack is not installed beside this Plone')
     answer = plone.post(
@@ -210,7 +210,7 @@ def test_a_forged_form_changes_nothing(plone, form):
 # -- a slow request, and deaths --------------------------------------------------------------------
 
 
-def test_a_slow_request_of_plone_is_named_while_it_lasts_and_after_a_kill(plone):
+def test_a_slow_plone_request_is_reported_while_it_runs_and_after_a_kill(plone):
     run = plone.report()['process']['run']
     plone.background('/Plone/slow-listing?seconds=600')
     slow = wait_for(
@@ -234,7 +234,7 @@ def test_a_slow_request_of_plone_is_named_while_it_lasts_and_after_a_kill(plone)
     assert 'vanished without a trace' in plone.get(f'{TAB}manage_main', timeout=PATIENCE).text
 
 
-def test_a_crash_inside_plone_is_told_with_the_request(plone):
+def test_a_crash_in_plone_is_reported_with_its_request(plone):
     assert plone.crash(f'{DOCUMENT}/crash') == -signal.SIGSEGV
     plone.start()
     previous = plone.report()['previous']
@@ -247,13 +247,13 @@ def test_a_crash_inside_plone_is_told_with_the_request(plone):
     assert done.returncode == 1 and f'{DOCUMENT}/crash' in done.stdout
 
 
-def test_known_issues_that_this_crash_may_be_hit_no_library_of_today(plone):
+def test_known_issues_match_the_crash_at_most_as_possible(plone):
     previous = plone.report()['previous']
     for issue in previous['known_issues']:
         assert issue['strength'] in ('possible', 'weak'), issue
 
 
-def test_a_stop_is_no_incident(plone):
+def test_a_stop_is_not_an_incident(plone):
     incidents = len(plone.archive())
     assert plone.stop() == 0
     plone.start()
@@ -274,7 +274,7 @@ def browser(tmp_path):
 
 
 @pytest.mark.browser
-def test_the_pages_in_a_browser(plone, browser, tmp_path):
+def test_each_page_renders_in_a_browser_and_a_form_works(plone, browser, tmp_path):
     """Each is drawn without an error of a script, and a form works with the script of plone.protect
     about.
     """

@@ -321,7 +321,7 @@ def pair(tmp_path_factory):
     pair.destroy()
 
 
-def test_what_runs_is_this_checkout(pair):
+def test_both_sites_run_this_checkout(pair):
     wanted = CHECKOUT / 'Products' / 'StabilityMonitor' / '__init__.py'
     pair.run_as(PLAIN)
     assert Path(Products.StabilityMonitor.__file__) == wanted
@@ -429,26 +429,26 @@ def asked(pair, request):
 
 
 class TestNothingIsInheritedFromTheProduct:
-    def test_the_threads_of_the_site_block_what_they_block_without(self, asked):
+    def test_the_threads_of_the_site_block_the_same_signals(self, asked):
         without, with_product = asked.ask(blocked_by_its_threads)
         assert {'MainThread', 'waitress-0', 'waitress-3'} <= without.keys()
         assert with_product == without
 
-    def test_the_site_ignores_what_it_ignores_without(self, asked):
+    def test_the_site_ignores_the_same_signals(self, asked):
         without, with_product = asked.ask(lambda site: names_of(site.status('SigIgn')))
         assert with_product == without
 
     @pytest.mark.parametrize('page', CHILDREN)
-    def test_a_child_of_a_page_blocks_and_ignores_what_it_does_without(self, asked, page):
+    def test_a_child_of_a_page_blocks_and_ignores_the_same_signals(self, asked, page):
         without, with_product = asked.ask(functools.partial(inherited, page))
         assert with_product == without
 
-    def test_python_knows_the_handlers_that_it_knows_without(self, asked):
+    def test_python_reports_the_same_handlers(self, asked):
         without, with_product = asked.ask(lambda site: site.get('/handlers').json())
         assert len(without) == len(signal.valid_signals())
         assert with_product == without
 
-    def test_nothing_is_caught_but_what_may_be(self, asked):
+    def test_only_the_documented_signals_are_caught(self, asked):
         without, with_product = asked.ask(lambda site: site.status('SigCgt'))
         assert names_of(without - with_product) == []
         added = with_product - without
@@ -574,7 +574,7 @@ def as_parameter(ending):
 
 
 @pytest.mark.parametrize('ending', [as_parameter(ending) for ending in ENDINGS])
-def test_it_ends_as_it_does_without(pair, ending):
+def test_the_site_ends_as_without_the_product(pair, ending):
     without, with_product = pair.run_as(ending.setting).ask(ending.of)
     assert without.startswith(ending.wanted)
     assert with_product in {without, *if_the_dump_crashes(ending, without)}
@@ -596,7 +596,7 @@ def if_the_dump_crashes(ending, without):
                 yield without.replace(name, 'SIGSEGV')
 
 
-def test_the_endings_are_many():
+def test_at_least_80_endings_are_compared():
     assert len(ENDINGS) >= 80
 
 
@@ -604,7 +604,7 @@ CHILD_DEATHS = [number for number in CATCHABLE if number not in (signal.SIGINT, 
 
 
 @pytest.mark.parametrize('number', CHILD_DEATHS, ids=name_of)
-def test_a_forked_child_ends_as_it_does_without(pair, number):
+def test_a_forked_child_ends_as_without_the_product(pair, number):
     def status(site):
         said = int(site.get(f'/fork_and_die?number={int(number)}').text)
         site.remove_cores()
@@ -787,7 +787,7 @@ class TestTheProductKeepsToItself:
             assert len(open_to) == 1
             assert min(open_to) >= FIRST_OWN
 
-    def test_its_threads_leave_faults_alone(self, observed):
+    def test_its_threads_do_not_block_faults(self, observed):
         """But for the moment in which `subprocess` starts a child: it blocks all then."""
         always = {}
         for name, blocked in observed.threads:

@@ -42,7 +42,7 @@ def soak(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.zope
 class TestSoak:
-    def test_every_kind_was_answered_as_it_should_be(self, soak):
+    def test_every_kind_of_request_gets_its_expected_status(self, soak):
         assert {kind: set(statuses) for kind, statuses in soak.answered.items()} == {
             kind: {str(status)} for kind, (_, _, status) in mixed_load.KINDS.items()
         }
@@ -53,10 +53,10 @@ class TestSoak:
         assert soaking.steady_growth(soak.held, 'resident') < STEADILY, soak.held
 
     @pytest.mark.parametrize('what, most', soaking.MORE.items())
-    def test_nothing_is_left_over(self, soak, what, most):
+    def test_no_other_resource_grows(self, soak, what, most):
         assert soaking.growth(soak.held, what) <= most, soak.held
 
-    def test_everything_still_works(self, soak):
+    def test_slow_requests_are_seen_and_no_hang_is_reported(self, soak):
         """The slow requests were seen, and nothing was switched off, or taken for a hang."""
         assert len(soak.report['slow_requests']) > 20
         assert [
@@ -64,7 +64,7 @@ class TestSoak:
         ] == []
         assert soak.report['hangs'] == []
 
-    def test_the_trace_log_kept_up(self, soak):
+    def test_the_trace_log_rotates_and_loses_no_line(self, soak):
         """It has rotated, and no line was lost on the way."""
         logs = sorted(soak.zope.stability.glob('trace.log.[0-9]'))
         assert logs and not [
@@ -82,22 +82,22 @@ class TestTheMeasure:
             for n in range(1, soaking.LOOKS + 1)
         ]
 
-    def test_a_leak(self):
+    def test_a_steady_leak_is_detected(self):
         leaking = self.held(lambda n: (60 << 20) + n * 500 * 50)
         assert soaking.steady_growth(leaking, 'resident') > STEADILY
 
-    def test_a_leak_in_steps(self):
+    def test_a_leak_in_steps_is_detected(self):
         leaking = self.held(lambda n: (60 << 20) + (n // 4 << 20))
         assert (
             soaking.growth(leaking, 'resident') > ONCE
             and soaking.steady_growth(leaking, 'resident') > STEADILY
         )
 
-    def test_a_leak_of_descriptors(self):
+    def test_a_leak_of_descriptors_is_detected(self):
         leaking = self.held(lambda n: 60 << 20, lambda n: 30 + n // 5)
         assert soaking.growth(leaking, 'descriptors') > soaking.MORE['descriptors']
 
-    def test_warm_up_and_noise_are_no_leak(self):
+    def test_warm_up_and_noise_are_not_a_leak(self):
         noisy = self.held(
             lambda n: (60 << 20) + min(n, 8) * (1 << 20) + (n % 3) * (1 << 18), lambda n: 30 + n % 2
         )
@@ -107,12 +107,12 @@ class TestTheMeasure:
         )
         assert soaking.growth(noisy, 'descriptors') == 0
 
-    def test_what_is_filled_once_is_no_leak(self):
+    def test_caches_that_fill_once_are_not_a_leak(self):
         filled = self.held(lambda n: (60 << 20) + (2 << 20) * (n > 20) + (1 << 20) * (n > 30))
         assert (
             soaking.growth(filled, 'resident') < ONCE
             and soaking.steady_growth(filled, 'resident') == 0
         )
 
-    def test_the_cost(self):
+    def test_the_cost_is_cpu_time_per_request(self):
         assert soaking.cost(self.held(lambda n: 1)) == pytest.approx(500)

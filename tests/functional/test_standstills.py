@@ -67,7 +67,7 @@ def in_browser(chromium, site):
         for way in STANDSTILLS
     ],
 )
-def test_it_is_named_while_it_lasts_and_afterwards(site, page, way, name):
+def test_a_hang_is_reported_while_it_lasts_and_by_the_next_start(site, page, way, name):
     site.run_as(way.setting)
     way.begin(site)
     run = site.run_directory.name
@@ -84,7 +84,7 @@ def test_it_is_named_while_it_lasts_and_afterwards(site, page, way, name):
     assert missing_afterwards(previous, way) == []
 
 
-def test_a_hang_that_dissolves_is_an_event(site):
+def test_a_hang_that_ends_is_an_event(site):
     run, previous = hung_for_a_while(
         site,
         ['/sleep_long?seconds=3'] * site.threads,
@@ -96,7 +96,7 @@ def test_a_hang_that_dissolves_is_an_event(site):
     ]
 
 
-def test_a_loop_that_goes_on_is_an_event_even_of_a_process_that_was_suspended(site):
+def test_a_server_loop_that_resumes_is_an_event_even_after_sigstop(site):
     site.run_as(STANDING)
     site.still, run, sign = True, site.run_directory.name, site.home / 'go-on'
     asked = site.background(f'/lock_out_main?until={sign}')
@@ -117,7 +117,7 @@ def test_a_loop_that_goes_on_is_an_event_even_of_a_process_that_was_suspended(si
     ]
 
 
-def test_a_shut_down_that_waits_for_a_request_is_no_hang(site):
+def test_a_shutdown_that_waits_for_a_request_is_not_a_hang(site):
     """Waitress gives its threads five seconds, which is longer than `stall` is here."""
     site.run_as(STANDING)
     site.still, run = True, site.run_directory.name
@@ -138,7 +138,7 @@ def rounds_pass(site):
     wait_for(lambda: site.recording().last_sample.monotonic > before + 2, PATIENCE, 'two rounds')
 
 
-def test_a_gil_that_was_given_back_is_outlived(site):
+def test_a_site_stopped_after_the_gil_was_released_is_not_hung(site):
     run, previous = hung_for_a_while(
         site, ['/keep_gil?seconds=3'], lambda: site.recording().survived['watchdog']
     )

@@ -88,7 +88,7 @@ def starts(lines):
     return [line.split()[3:] for line in lines if line.startswith('U')]
 
 
-def test_rotation_then_a_kill_then_the_next_start(site):
+def test_the_trace_log_survives_rotation_and_sigkill(site):
     site.start()
     first, pid = site.run_directory.name, site.pid
     paths = serve(site, range(30))
@@ -113,7 +113,7 @@ def test_rotation_then_a_kill_then_the_next_start(site):
     assert [line.split()[1].partition('@')[0] for line in added if line.startswith('B')][0] == '1'
 
 
-def test_a_normal_end_loses_nothing(site):
+def test_a_clean_stop_loses_no_line(site):
     site.start()
     paths = serve(site, range(3))
     site.stop()

@@ -60,7 +60,7 @@ def check_archive(directory, dead):
     assert sorted(set(boxes)) == dead  # compressed; or not yet, when the judge was killed
 
 
-def test_twenty_processes_start_at_once(dead_runs):
+def test_twenty_simultaneous_starts_archive_each_run_once(dead_runs):
     dead = names(dead_runs / 'runs')
     starters = [Starter(dead_runs) for _ in range(STARTERS)]
     for starter in starters:
@@ -74,7 +74,7 @@ def test_twenty_processes_start_at_once(dead_runs):
     assert {starter.end() for starter in starters} == {0}
 
 
-def test_judges_that_are_killed_lose_nothing(dead_runs):
+def test_a_killed_triage_loses_no_run(dead_runs):
     """kill -9 in the middle of the triage, again and again: what they began, the next one ends."""
     dead, killed = names(dead_runs / 'runs'), []
     for archived in (1, 10, 20, 30):
@@ -94,7 +94,7 @@ def test_judges_that_are_killed_lose_nothing(dead_runs):
 
 
 @pytest.mark.zope
-def test_four_zopes_share_one_directory(dead_runs, tmp_path):
+def test_four_simultaneous_zopes_archive_each_run_once(dead_runs, tmp_path):
     dead = names(dead_runs / 'runs')
     zopes = [
         deaths.Site(tmp_path / f'client{n}', options={'directory': str(dead_runs)}).create()

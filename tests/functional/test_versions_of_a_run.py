@@ -86,7 +86,7 @@ def known_issues(run):
     return [issue['id'] for issue in run['known_issues'] if issue['id'].startswith('shop')]
 
 
-def test_while_zope_is_down_the_command_tells_what_the_last_run_recorded(site):
+def test_while_zope_is_down_the_json_report_shows_the_last_run(site):
     report = json.loads(command(site, 'report', '--format', 'json'))
     assert report['process'] is None and report['last_process']['pid'] == site.died
     assert report['last_process']['zope'] and report['last_process']['threads']
@@ -99,7 +99,7 @@ def test_while_zope_is_down_the_command_tells_what_the_last_run_recorded(site):
     assert report['sources']['in_flight']['source'] == 'nobody'
 
 
-def test_and_says_so_in_words(site):
+def test_while_zope_is_down_the_text_report_names_the_last_run(site):
     text = command(site, 'report')
     assert 'No process of this instance runs here. As of its start, ' in text
     assert f', as the run {site.run} told last:' in text
@@ -107,7 +107,7 @@ def test_and_says_so_in_words(site):
     assert '\nNone.\n' not in text
 
 
-def test_the_versions_of_the_crash_and_what_has_changed_for_the_command(site):
+def test_the_command_shows_the_versions_of_the_crash_and_what_changed(site):
     incident = json.loads(command(site, 'report', site.run, '--format', 'json'))['incident']
     assert versions(incident['inventory'])['shop-lib'] == '6.1.3'
     assert incident['context']['distributions']['shop-lib'] == '6.1.3'
@@ -115,7 +115,7 @@ def test_the_versions_of_the_crash_and_what_has_changed_for_the_command(site):
     assert known_issues(incident) == ['shop-lib-new']
 
 
-def test_the_page_and_the_report_of_the_next_process(site):
+def test_the_next_process_shows_the_versions_of_the_crash_and_what_changed(site):
     if not site.running:
         site.start()
     incident = site.report(run=site.run)['incident']
@@ -132,7 +132,7 @@ def test_the_page_and_the_report_of_the_next_process(site):
     assert '<li>shop-lib 6.1.3 -&gt; 6.0.2</li>' in shown
 
 
-def test_in_the_first_seconds_the_overview_and_the_report_say_that_checks_run(site):
+def test_overview_and_report_say_that_the_first_checks_still_run(site):
     if not site.running:
         site.start()
     note = 'The checks are still running: what they find is not known yet.'
@@ -146,7 +146,7 @@ def test_in_the_first_seconds_the_overview_and_the_report_say_that_checks_run(si
     site.restart()
 
 
-def test_the_command_beside_a_living_process_reads_what_that_has_on_disk(site):
+def test_the_command_beside_a_living_process_reads_its_files(site):
     if not site.running:
         site.start()
     (run,) = (site.stability / 'runs').iterdir()

@@ -84,7 +84,7 @@ def _garbage(folder):
 class CheckConformance:
     """Mix into a class with a `check` fixture."""
 
-    def test_it_keeps_the_contract(self, check):
+    def test_it_provides_the_interface_of_a_check(self, check):
         verifyObject(ICheck, check)
 
     def test_it_has_no_state(self, check, tmp_path):
@@ -93,12 +93,12 @@ class CheckConformance:
             check.look(site)
         assert vars(check) == before
 
-    def test_it_says_what_it_asks(self, check):
+    def test_it_has_an_id_a_question_and_a_source(self, check):
         assert re.fullmatch(r'[a-z][a-z0-9-]*', check.id)
         assert check.question.endswith('?') and check.question[0].isupper()
         assert check.source
 
-    def test_it_stands_every_system(self, check, tmp_path):
+    def test_it_works_on_every_system(self, check, tmp_path):
         for name, site in strange_sites(tmp_path).items():
             found = check.look(site)
             findings = [found] if isinstance(found, Finding) else list(found)
