@@ -1,6 +1,4 @@
-"""What a real crash leaves for an administrator, on the page and by the command: how deep the
-stacks were, and which requests came last.
-"""
+"""Page and command after a real crash: how deep the stacks were, and which requests came last."""
 
 import re
 
@@ -15,8 +13,8 @@ pytestmark = pytest.mark.zope
 
 @pytest.fixture(scope='module')
 def crashed(tmp_path_factory):
-    """A Zope that runs, after an earlier run of it has come deep, then crashed; `run` is that one's
-    name.
+    """A running Zope whose earlier run used much of its stack and then crashed; `run` is the name
+    of that earlier run.
     """
     site = deaths.Site(tmp_path_factory.mktemp('site')).create().run_as(deaths.USUAL)
     site.run = site.run_directory.name

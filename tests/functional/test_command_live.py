@@ -1,4 +1,4 @@
-"""The command beside real Zopes: what is wrong with one that lives, and what is not."""
+"""The command beside real, living Zopes: which states are a problem, and which are not."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ from support.zopekit import wait_for
 
 pytestmark = pytest.mark.zope
 
-#: Ends when the file is there; Zope imports it after StabilityMonitor.
+#: Waits at import until the file $GO_ON exists.  Zope imports this product after StabilityMonitor.
 SLOW_START = """
 import os, time
 open(os.environ['IT_STARTS'], 'w').close()
@@ -79,7 +79,7 @@ def test_status_reports_a_process_stopped_by_sigstop(site):
 
 
 def test_a_clean_script_and_a_clean_stop_are_not_a_problem(site, tmp_path):
-    """`checks` has findings of its own here; none of them is about runs that wait."""
+    """The output of `checks` has findings here, but none about dead runs that wait."""
     site.run_as(STANDING)
     beside = ZopeInstance(tmp_path / 'beside', options={'directory': str(site.stability)}).create()
     assert beside.run_script('print("done")').returncode == 0
@@ -96,7 +96,7 @@ def test_a_clean_script_and_a_clean_stop_are_not_a_problem(site, tmp_path):
     site.start().kill()
     site.wait_exit()
     lines = lines_of(site, 'status', status=1)
-    assert '[vanished, ' in lines[-1], 'it is the last run, and not the one before'
+    assert '[vanished, ' in lines[-1], 'the newest run is shown, not the one before it'
 
 
 def test_a_starting_site_is_reported_as_starting(site):

@@ -1,4 +1,4 @@
-"""The report of a living site has every key and every section that an older release's had."""
+"""The report of a living site still has each key and each section that an older release wrote."""
 
 import json
 import signal
@@ -9,13 +9,13 @@ from support.zopekit import ZopeInstance
 
 pytestmark = pytest.mark.zope
 
-#: Lists whose rows are alike: each row has the keys that all golden rows have.
+#: Lists of similar rows: each row must have the keys that all golden rows have.
 ROWS = ('history', 'checks', 'threads', 'in_flight')
 
 
 @pytest.fixture(scope='module')
 def site(tmp_path_factory):
-    """A Zope whose predecessor was killed."""
+    """A Zope whose previous process was killed."""
     with ZopeInstance(tmp_path_factory.mktemp('site')) as site:
         site.get('/')
         site.kill(signal.SIGKILL)
@@ -50,7 +50,7 @@ def test_each_part_has_all_keys_of_the_older_release(golden, report, key):
 
 @pytest.mark.parametrize('key', ROWS)
 def test_each_row_has_all_keys_of_the_older_release(golden, report, key):
-    assert report[key] or key == 'checks'  # these may still be running
+    assert report[key] or key == 'checks'  # the checks may still be running
     for row in report[key]:
         assert keys_of_all(golden[key]) <= row.keys()
 

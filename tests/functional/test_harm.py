@@ -1,5 +1,5 @@
-"""Whatever happens to the breadcrumbs: Zope starts and serves, nothing raises, and a finding says
-what is off.
+"""Breadcrumbs that are missing, damaged or not writable: Zope starts and serves, nothing raises,
+and a finding names the trouble.
 """
 
 import json
@@ -19,7 +19,7 @@ from Products.StabilityMonitor.store.rundirectory import new_name
 
 pytestmark = pytest.mark.zope
 
-#: Root, but without the right to pass over permissions.
+#: Start as root without capabilities, so that file permissions apply.
 POWERLESS = Setting(prefix=('setpriv', '--bounding-set=-all', '--inh-caps=-all'))
 HOURS_AGO = time.time() - 36_000
 
@@ -33,7 +33,7 @@ def site(tmp_path):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 4 MiB; it is filled and emptied by the tests."""
+    """A file system of 4 MiB, which tests fill and empty."""
     folder = tmp_path / 'disk'
     folder.mkdir()
     done = subprocess.run(
@@ -76,8 +76,8 @@ def test_zope_starts_on_a_full_disk(site, small_disk):
 
 @pytest.mark.root
 def test_a_crash_on_a_full_disk_is_archived_later(site, small_disk):
-    """Nothing is lost: crash and mark have their room; the run is archived as soon as there is room
-    again.
+    """Dump and signal mark fit, since their space is preallocated; the run is archived as soon as
+    there is space again.
     """
     site.configure(directory=small_disk / 'stability').start()
     run = site.run_directory.name
@@ -124,7 +124,7 @@ def test_dead_runs_in_a_read_only_directory_are_archived_later(site):
 
 @pytest.mark.root
 def test_zope_starts_when_the_directory_has_another_owner(site):
-    """As left by somebody who started Zope as another user once."""
+    """As after Zope ran once as another user."""
     site.start()
     assert site.crash('/segfault') == -11
     run = site.run_directory.name
@@ -138,7 +138,7 @@ def test_zope_starts_when_the_directory_has_another_owner(site):
 
 @pytest.mark.root
 def test_a_dead_run_of_another_owner_is_named_in_a_finding(site):
-    """The rest works; that run is named in a finding."""
+    """Everything else works."""
     site.start()
     run = site.run_directory
     assert site.crash('/segfault') == -11
@@ -200,7 +200,7 @@ def test_a_run_whose_breadcrumbs_were_deleted_is_unreadable(site):
 
 @pytest.fixture(scope='module')
 def dead(tmp_path_factory):
-    """Two dead runs: {'crashed': its directory, 'vanished': its directory}"""
+    """Two dead runs: {'crashed': its directory, 'vanished': its directory}."""
     site, made = Site(tmp_path_factory.mktemp('dead')).create(), {}
     for verdict, die in (('crashed', deaths.page('/segfault')), ('vanished', deaths.by('SIGKILL'))):
         site.start()
@@ -212,7 +212,9 @@ def dead(tmp_path_factory):
 
 
 class Graveyard:
-    """Dead runs to be damaged, in the directory of a site; `wanted` are their verdicts."""
+    """Dead runs that a test damages, in the data directory of a site; `wanted` has the possible
+    verdicts of each.
+    """
 
     def __init__(self, site):
         self.site, self.wanted = site, {}
@@ -227,8 +229,8 @@ class Graveyard:
         return self.runs / name
 
     def check(self):
-        """After one start all are archived, each once, with a verdict that is possible, and can be
-        shown.
+        """Assert that one start archives each run once, with a possible verdict, and that the next
+        start works too.
         """
         assert serves(self.site.start())
         assert self.site.archived() == set(self.wanted)
@@ -250,8 +252,8 @@ DAMAGES = {
 
 
 def possible(verdict, file, damage):
-    """The verdicts that may come of a damaged run: what is left decides, and never a crash out of
-    nothing.
+    """Return the possible verdicts of a damaged run: undamaged files decide, and damage alone never
+    makes a crash.
     """
     if file == 'faults.mark' and verdict == 'crashed':
         return ('crashed',) if damage == 'half of it' else ('vanished', 'startup-failed')

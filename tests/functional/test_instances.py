@@ -1,5 +1,5 @@
-"""Two Zope instances on one data directory: each speaks of its own past, whoever did the
-judging.
+"""Two Zope instances share one data directory: each shows its own past, whichever process judged
+it.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.zope
 
 @pytest.fixture
 def pair(tmp_path):
-    """Two instances, each with its own CLIENT_HOME and port, in one data directory; both run."""
+    """Two running instances with different CLIENT_HOMEs and ports in one data directory."""
     options = {'directory': str(tmp_path / 'shared'), 'sample-interval': '100ms'}
     sites = [
         deaths.Site(tmp_path / name, options=dict(options)).create() for name in ('one', 'two')
@@ -32,14 +32,14 @@ def own_run(site):
 
 
 def dies(site, path='/segfault'):
-    """The name of the run that ends so."""
+    """Crash the process, and return the name of its run."""
     run = own_run(site)
     site.crash(path)
     return run
 
 
 def shown(site):
-    """(run that is shown as the last one, runs in the history)"""
+    """Return (the last run in the report, the runs in its history)."""
     report = site.report()
     assert report['instance']['client_home'] == str(site.client_home)
     assert report['instance']['listen'] == f'127.0.0.1:{site.port}'

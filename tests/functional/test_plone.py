@@ -1,7 +1,7 @@
-"""A full Plone 6.2 under the monitor, used as its administrator would: `make plone` runs this.
+"""The product in a full Plone 6.2, used as an administrator would; `make plone` runs this.
 
-plone.protect is active: it looks into every answer, and refuses what writes to the database without
-its token.
+plone.protect is active: it examines each response, and refuses writes to the database without its
+token.
 """
 
 import html
@@ -35,13 +35,13 @@ PAGES = (
 )
 OPTIONS = {'slow-request': '1s', 'sample-interval': '200ms', 'drills': 'on'}
 BOSS = {'Authorization': 'Basic ' + b64encode(':'.join(plone_site.BOSS).encode()).decode()}
-#: Libraries of ours that Plone does not bring.
+#: Optional libraries of the product that Plone does not install.
 OPTIONAL = ('psutil', 'pystack')
 
 
 @pytest.fixture(scope='module')
 def plone(tmp_path_factory):
-    """One Plone for all; a test that kills it starts it again."""
+    """One Plone for all tests; a test that kills it starts it again."""
     plone = plone_site.PloneSite(tmp_path_factory.mktemp('plone'), options=OPTIONS).create().start()
     yield plone
     plone.destroy()
@@ -53,7 +53,7 @@ def running(plone):
         plone.start()
 
 
-# -- what the checks tell --------------------------------------------------------------------------
+# -- findings --------------------------------------------------------------------------------------
 
 
 def test_it_is_a_full_plone(plone):
@@ -71,7 +71,7 @@ def test_plone_has_exactly_the_expected_findings(plone):
     so = {id for id in what_is_so(plone) if not id.startswith('optional')}
     so |= {f'optional-libraries:{name}' for name in OPTIONAL if not plone_site.installed(name)}
     assert set(told) - known == so
-    for id in known:  # of the Python alone: every library is of today
+    for id in known:  # only of this Python: all libraries are current
         assert re.search(rf'Here: Python {python_version()} is ', told[id]['detail']), told[id]
     for id in (
         'versions',
@@ -100,7 +100,7 @@ def python_version():
 
 
 def test_no_check_fails_or_times_out_in_plone(plone):
-    """The budget is the benchmark's; here, that no check hit its time limit or failed."""
+    """The benchmark has the budget for the time."""
     titles = [finding['title'] for finding in plone.findings().values()]
     assert not [title for title in titles if title.startswith('A check ')]
 
@@ -128,7 +128,7 @@ def test_each_page_is_shown_and_writes_nothing(plone, page, place):
     answer = plone.get(f'{place}{TAB}{page}', timeout=PATIENCE)
     assert answer.status == 200 and '<main class="container-fluid' in answer.text
     assert plone.transactions() == before
-    assert 'name="_authenticator"' in answer.text, 'plone.protect has looked into it'
+    assert 'name="_authenticator"' in answer.text, 'plone.protect has examined the page'
 
 
 def test_visitors_and_managers_of_only_the_site_have_no_access(plone):
@@ -194,7 +194,7 @@ def test_a_form_takes_native_stacks(plone):
         page = plone.get(f'{TAB}threads_fragment?part=native', timeout=PATIENCE).text
         return page if '(C)' in page and '(Python)' in page else None
 
-    assert 'waitress' in wait_for(taken, PATIENCE, 'C and Python frames of the living Plone')
+    assert 'waitress' in wait_for(taken, PATIENCE, 'C and Python frames of the running Plone')
 
 
 @pytest.mark.parametrize(
@@ -275,17 +275,17 @@ def browser(tmp_path):
 
 @pytest.mark.browser
 def test_each_page_renders_in_a_browser_and_a_form_works(plone, browser, tmp_path):
-    """Each is drawn without an error of a script, and a form works with the script of plone.protect
-    about.
+    """No page has an error of JavaScript, and a form works together with the script of
+    plone.protect.
     """
     plone.findings()
     browser.get(f'{plone.url}{TAB}manage_main'.replace('//', f'//{USER}:{PASSWORD}@', 1))
-    browser.get_log('browser')  # the ZMI complains of an address with a password
+    browser.get_log('browser')  # drop the complaint of the ZMI about an address with a password
     for page in PAGES:
         browser.get(f'{plone.url}{TAB}{page}')
         assert browser.find_element('css selector', '.nav-link.active').text
         assert len(browser.find_element('tag name', 'main').text) > 100
-        browser.save_screenshot(str(tmp_path / f'{page}.png'))  # for whoever wants to look
+        browser.save_screenshot(str(tmp_path / f'{page}.png'))  # for a person to look at
         assert [
             entry['message'] for entry in browser.get_log('browser') if entry['level'] == 'SEVERE'
         ] == []

@@ -1,8 +1,8 @@
-"""A short soak of a real Zope: page templates, errors, retried conflicts, forms, writes, streams
-and slow requests.
+"""A short soak test of a real Zope: page templates, errors, retried conflicts, forms, writes,
+streams and slow requests.
 
-`benchmarks/bench_soak.py` does the same for a whole day's requests, side by side with a Zope
-without the product.
+`benchmarks/bench_soak.py` does the same with the requests of a whole day, beside a Zope without the
+product.
 """
 
 import pytest
@@ -14,9 +14,9 @@ from benchmarks.programs import mixed_load
 pytestmark = pytest.mark.xdist_group('soak')
 REQUESTS = 20_000
 TRACE_LOG = {'trace-log': 'trace.log', 'trace-log-size': '500KB'}
-#: Bytes, after the warm-up: what may be filled only once, such as the parsed code of a file (on a
-#: busy machine all of it, 5.2 MiB, comes later than that); and what grows steadily: 14,000 requests
-#: lie in between, so a leak of 40 bytes each is seen.
+#: Bytes that may be added after the warm-up.  ONCE is for caches that fill only once, such as the
+#: parsed code of a file (5.2 MiB; on a busy machine all of it comes after the warm-up).  STEADILY
+#: is for steady growth: over 14,000 requests, a leak of 40 bytes each is seen.
 ONCE, STEADILY = 11 << 19, 1 << 19
 
 
@@ -57,7 +57,7 @@ class TestSoak:
         assert soaking.growth(soak.held, what) <= most, soak.held
 
     def test_slow_requests_are_seen_and_no_hang_is_reported(self, soak):
-        """The slow requests were seen, and nothing was switched off, or taken for a hang."""
+        """Also no part of the heartbeat was switched off."""
         assert len(soak.report['slow_requests']) > 20
         assert [
             finding for finding in soak.report['checks'] if finding['id'].startswith('heartbeat')
@@ -65,7 +65,6 @@ class TestSoak:
         assert soak.report['hangs'] == []
 
     def test_the_trace_log_rotates_and_loses_no_line(self, soak):
-        """It has rotated, and no line was lost on the way."""
         logs = sorted(soak.zope.stability.glob('trace.log.[0-9]'))
         assert logs and not [
             log for log in logs if ' lines before this one are lost: ' in log.read_text()
@@ -74,7 +73,7 @@ class TestSoak:
 
 
 class TestTheMeasure:
-    """A soak that sees no leak would prove nothing."""
+    """A soak test that misses a leak would prove nothing."""
 
     def held(self, resident, descriptors=lambda n: 30):
         return [

@@ -1,6 +1,4 @@
-"""No record is torn or lost, whenever the process is killed.  `make storm` does this a thousand
-times.
-"""
+"""No record is torn or lost, whenever the process is killed.  `make storm` kills a thousand times."""
 
 import copy
 import struct
@@ -31,12 +29,12 @@ def test_a_killed_zope_loses_and_tears_no_record():
 
 
 class TestTheCheck:
-    """A storm that notices nothing would prove nothing."""
+    """A storm that misses a damaged record would prove nothing."""
 
     @pytest.fixture
     def life(self, tmp_path):
-        """One request answered, one ended and not answered, one in its method, one not begun, two
-        probes.
+        """Six requests: one answered, one ended but not answered, one in its method, one not begun,
+        and two probes.
         """
         book = {n: storm.Sent(n, f'/storm/{n}/page', 'GET', 200, 1000.0 + n) for n in (1, 2, 3, 4)}
         book |= {n: storm.Sent(n, storm.PROBE, 'GET', 200, 1000.0 + n) for n in (5, 6)}

@@ -1,6 +1,4 @@
-"""Many starts at once over many dead runs: each run is judged and archived, none is lost, none
-comes twice.
-"""
+"""Many processes start at once with many dead runs: each run is judged and archived exactly once."""
 
 import json
 import shutil
@@ -18,20 +16,20 @@ HOURS_AGO = time.time() - 36_000
 
 
 class Starter(Program):
-    """A process that starts as Zope does, when told to."""
+    """A process that starts as Zope does, when the test says "go"."""
 
     def __init__(self, directory, how='exit'):
         super().__init__(PROGRAMS / 'starter.py', directory, directory / 'home', how)
 
     def ends(self):
-        """From the start to the end."""
+        """Start it, and wait until it has ended."""
         self.go().hear()
         return self.end()
 
 
 @pytest.fixture
 def dead_runs(tmp_path):
-    """A directory with 50 dead runs: every other one crashed, the rest left without a word."""
+    """A data directory with 50 dead runs: every second one crashed, the others left by os._exit."""
     folder = tmp_path / 'made'
     templates = []
     for how in ('crash', 'leave'):
@@ -49,7 +47,7 @@ def names(folder):
 
 
 def check_archive(directory, dead):
-    """Each of the dead runs is there, whole and with the right verdict, and nothing else is."""
+    """Assert that the archive has exactly the dead runs, complete and with the right verdicts."""
     assert names(directory / 'archive') == dead
     verdicts = [
         json.loads((directory / 'archive' / name / 'incident.json').read_text())['verdict']
@@ -57,7 +55,7 @@ def check_archive(directory, dead):
     ]
     assert verdicts == ['crashed', 'startup-failed'] * (DEAD // 2)
     boxes = [path.parent.name for path in (directory / 'archive').glob('*/blackbox.sbr*')]
-    assert sorted(set(boxes)) == dead  # compressed; or not yet, when the judge was killed
+    assert sorted(set(boxes)) == dead  # compressed, or not yet if the triage was killed
 
 
 def test_twenty_simultaneous_starts_archive_each_run_once(dead_runs):
@@ -75,7 +73,7 @@ def test_twenty_simultaneous_starts_archive_each_run_once(dead_runs):
 
 
 def test_a_killed_triage_loses_no_run(dead_runs):
-    """kill -9 in the middle of the triage, again and again: what they began, the next one ends."""
+    """SIGKILL in the middle of the triage, several times: the next triage completes it."""
     dead, killed = names(dead_runs / 'runs'), []
     for archived in (1, 10, 20, 30):
         starter = Starter(dead_runs)

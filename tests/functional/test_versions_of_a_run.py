@@ -1,5 +1,5 @@
-"""A library is replaced between a crash and the question for its cause: the report names the
-version that crashed, in a real Zope and by the command while Zope is down.
+"""A library is replaced after a crash: the report still names the version that crashed, in a real
+Zope and by the command while Zope is down.
 """
 
 import json
@@ -19,7 +19,7 @@ def crash(self):
     os.kill(os.getpid(), signal.SIGSEGV)
 
 def first_seconds(self):
-    "As it was before the checks of this process came to their first end."
+    "Restore the state before the checks of this process completed for the first time."
     from Products.StabilityMonitor.checks import allfindings as standing
     from Products.StabilityMonitor.checks.runner import Progress
     from Products.StabilityMonitor.recording.arming import STATE
@@ -47,7 +47,7 @@ CHANGE = {'name': 'shop-lib', 'then': '6.1.3', 'now': '6.0.2'}
 
 
 def install(site, version):
-    """The metadata of a library on the path of the site and of the command; only that version."""
+    """Write the metadata of one version of the library, on the path of the site and of the command."""
     for old in site.products_dir.glob('shop_lib-*'):
         (old / 'METADATA').unlink()
         old.rmdir()
@@ -58,7 +58,7 @@ def install(site, version):
 
 @pytest.fixture(scope='module')
 def site(tmp_path_factory):
-    """A site that has crashed with one version, and is down; another one is installed now."""
+    """A site that crashed with one version and is down; another version is installed now."""
     site = ZopeInstance(tmp_path_factory.mktemp('site')).create().publish(CRASH)
     install(site, '6.1.3')
     site.start()
@@ -75,7 +75,7 @@ def site(tmp_path_factory):
     site.destroy()
 
 
-# In this order: the first three tests find Zope down, the others start it.
+# The order matters: the first three tests need Zope to be down, the others start it.
 
 
 def versions(inventory):
