@@ -247,7 +247,9 @@ class Check:
 
     @property
     def between(self):
-        """The number of requests in flight that the journal has no begin of yet, or already an end."""
+        """The number of requests in flight that the journal has no begin of yet, or already
+        an end.
+        """
         return len(self.flying - self.begun) + len(self.flying & self.ended)
 
     def _expect(self, condition, list_, *words):

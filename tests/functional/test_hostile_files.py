@@ -322,7 +322,9 @@ class Graveyard:
         nothing_in(found)
 
     def start(self, found=()):
-        """Start the site; if the start does not end, fail with `found` and the runs that cause it."""
+        """Start the site; if the start does not end, fail with `found` and the runs that
+        cause it.
+        """
         try:
             self.site.start(timeout=START)
         except ZopeFailed:

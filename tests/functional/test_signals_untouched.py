@@ -207,7 +207,9 @@ class SignalSite(Site):
     # What it reports
 
     def status(self, field, native_id=None):
-        """Return the signals in a line of /proc/<pid>/task/<id>/status; by default of MainThread."""
+        """Return the signals in a line of /proc/<pid>/task/<id>/status; by default of
+        MainThread.
+        """
         path = Path(f'/proc/{self.pid}/task/{native_id or self.pid}/status')
         return signals_in(path.read_text(), field)
 
@@ -244,7 +246,9 @@ class SignalSite(Site):
     # How it ends
 
     def ended(self):
-        """Return how it ended, or '' while it lives; the exit status can still be read afterwards."""
+        """Return how it ended, or '' while it lives; the exit status can still be read
+        afterwards.
+        """
         left = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         if left is None:
             return ''
@@ -776,7 +780,9 @@ def observe(site):
 
 
 def not_blocked(blocked):
-    """Return the signals that are not blocked, without faults and signals that cannot be blocked."""
+    """Return the signals that are not blocked, without faults and signals that cannot be
+    blocked.
+    """
     return TO_BE_BLOCKED - blocked
 
 
@@ -801,7 +807,9 @@ class TestTheProductKeepsToItself:
             assert min(open_to) >= FIRST_OWN
 
     def test_its_threads_do_not_block_faults(self, observed):
-        """Except for the moment in which `subprocess` starts a child: it blocks all signals then."""
+        """Except for the moment in which `subprocess` starts a child: it blocks all signals
+        then.
+        """
         always = {}
         for name, blocked in observed.threads:
             always[name] = always.get(name, SYNCHRONOUS) & blocked

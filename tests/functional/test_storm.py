@@ -1,4 +1,6 @@
-"""No record is torn or lost, whenever the process is killed.  `make storm` kills a thousand times."""
+"""No record is torn or lost, whenever the process is killed.  `make storm` kills a thousand
+times.
+"""
 
 import copy
 import struct

@@ -1,4 +1,6 @@
-"""Many processes start at once with many dead runs: each run is judged and archived exactly once."""
+"""Many processes start at once with many dead runs: each run is judged and archived exactly
+once.
+"""
 
 import json
 import shutil

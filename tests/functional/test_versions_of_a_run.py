@@ -47,7 +47,9 @@ CHANGE = {'name': 'shop-lib', 'then': '6.1.3', 'now': '6.0.2'}
 
 
 def install(site, version):
-    """Write the metadata of one version of the library, on the path of the site and of the command."""
+    """Write the metadata of one version of the library, on the path of the site and of the
+    command.
+    """
     for old in site.products_dir.glob('shop_lib-*'):
         (old / 'METADATA').unlink()
         old.rmdir()
