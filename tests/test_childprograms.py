@@ -1,4 +1,4 @@
-"""What the tests of dying processes rest on: the talk with a child process, and its end."""
+"""Tests of support.childprograms: how a test talks with a child process, and how that ends."""
 
 import signal
 

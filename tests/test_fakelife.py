@@ -1,4 +1,4 @@
-"""The one pretended living run keeps the contract of a real one."""
+"""The fake living run of the tests has the interface of a real one."""
 
 from support.fakelife import FakeLife
 from zope.interface.verify import verifyObject

@@ -1,8 +1,8 @@
-"""The script that CI runs Python 3.14 and 3.15 with: nothing is mounted where the machine sees it,
-and the root folder goes when all that ran in it has ended.
+""".ci/forky, the script with which CI runs Python 3.14 and 3.15: the machine sees none of its
+mounts, and its root folder is removed when all its processes have ended.
 
-The namespaces, mounts and processes are real; the root folder is a shell and a few programs, which
-a `debootstrap` of the tests copies from this system.
+Namespaces, mounts and processes are real.  The root folder has only a shell and a few programs,
+which a fake `debootstrap` copies from this system.
 """
 
 import os
@@ -21,7 +21,7 @@ TOOLS = ('unshare', 'setpriv', 'flock', 'findmnt', 'ldd', 'git', 'pivot_root')
 PROGRAMS = ('bash', 'cat', 'chroot', 'env', 'ls', 'mkfifo', 'setsid', 'sleep', 'umount')
 MISSING = [name for name in TOOLS + PROGRAMS if not shutil.which(name)]
 pytestmark = [
-    pytest.mark.skipif(not sys.platform.startswith('linux'), reason='namespaces are of Linux'),
+    pytest.mark.skipif(not sys.platform.startswith('linux'), reason='only Linux has namespaces'),
     pytest.mark.skipif(not SCRIPT.exists(), reason='not in a checkout'),
     pytest.mark.skipif(bool(MISSING), reason=f'not installed here: {", ".join(MISSING)}'),
 ]
@@ -46,7 +46,7 @@ done
 
 
 class Forky:
-    """Calls of the script, with a mirror and a debootstrap of the tests."""
+    """Runs the script, with a fake mirror and a fake debootstrap."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -82,7 +82,9 @@ class Forky:
         return process.returncode, output, errors
 
     def left(self):
-        """What lies in the folder for temporary files, and what is mounted there."""
+        """Return (the contents of the folder for temporary files, whether anything is mounted
+        there).
+        """
         mounted = Path('/proc/self/mounts').read_text()
         return [*(self.folder / 'tmp').iterdir()], str(self.folder) in mounted
 
@@ -93,7 +95,7 @@ def forky(tmp_path):
 
 
 def processes(word):
-    """Those with `word` in their command line."""
+    """Return the ids of the processes with `word` in their command line."""
     found = []
     for path in Path('/proc').glob('[0-9]*/cmdline'):
         try:
@@ -130,10 +132,12 @@ class TestAsRoot:
         assert process.returncode == 0 and output.endswith('said')
 
     def test_signals_have_their_default_action(self, forky):
-        """The shell ignores SIGINT in what it starts in the background."""
+        """The shell starts background processes with SIGINT ignored."""
         status, output, _ = forky.run('cat', '/proc/self/status')
         ignored = re.search(r'^SigIgn:\t(\w+)$', output, re.M)[1]
-        of_glibc = 0b11 << 31  # 32 and 33, which posix_spawn leaves ignored and nobody may reset
+        of_glibc = (
+            0b11 << 31
+        )  # 32 and 33: posix_spawn leaves them ignored, and they cannot be reset
         assert status == 0 and int(ignored, 16) & ~of_glibc == 0, ignored
 
     @pytest.mark.parametrize('name', ['SIGTERM', 'SIGINT', 'SIGHUP'])
@@ -168,7 +172,7 @@ class TestAsRoot:
     def test_a_named_folder_is_kept_until_the_command_remove(self, forky):
         root = forky.folder / 'forky'
         assert forky.run('ls', FORKY_ROOT=str(root))[0] == 0
-        (forky.folder / 'fails').touch()  # it is not made again
+        (forky.folder / 'fails').touch()  # a second debootstrap would fail
         assert forky.run('ls', FORKY_ROOT=str(root))[0] == 0 and root.exists()
         assert forky.run('remove', FORKY_ROOT=str(root))[0] == 0 and not root.exists()
 

@@ -1,4 +1,4 @@
-"""The house stands: imports go one way, the rooms stay apart, and all but one do without Zope."""
+"""The rules for imports between the rooms: one direction, no cycles, and Zope only in `zmi`."""
 
 import ast
 import sys
@@ -15,7 +15,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 HOUSE = CHECKOUT / 'Products' / 'StabilityMonitor'
 TESTS = CHECKOUT / 'tests'
 
-# From the bottom up: a room may import those that stand below it.
+# From bottom to top: a room may import the rooms before it.
 ROOMS = [
     'model',
     'system',
@@ -31,7 +31,8 @@ ROOMS = [
     'zmi',
     '__main__',
 ]
-# The reader may be a newer release than the writer, and a site needs no command.
+# Exceptions: the reader may be a newer release than the writer, and a site does not need the
+# command.
 STRANGERS = {('postmortem', 'recording'), ('zmi', 'cli')}
 ZOPE = {
     'AccessControl',
@@ -70,13 +71,13 @@ def label(path):
 
 
 def room(path):
-    """The top-level name under the package: 'recording', 'cli', ... or '__init__'."""
+    """Return the top-level name in the package: 'recording', 'cli', ... or '__init__'."""
     return path.relative_to(HOUSE).parts[0].removesuffix('.py')
 
 
 def imported(path):
-    """Dotted names that a file imports, relative ones resolved, each with whether it is inside a
-    function.
+    """Yield (dotted name, whether it is inside a function) for each import of a file; relative
+    names are resolved.
     """
     tree = ast.parse(path.read_text('utf-8'), str(path))
     inside = {
@@ -103,7 +104,7 @@ def names_of(node, path):
 
 
 def own_room(name):
-    """The room that a dotted name leads to, '__init__' for the package itself, None for foreign
+    """Return the room of a dotted name, '__init__' for the package itself, and None for foreign
     names.
     """
     if name != PACKAGE and not name.startswith(PACKAGE + '.'):
@@ -144,7 +145,9 @@ def zope_imports(path):
 
 
 def uses_of_a_life(path):
-    """The attributes of a living run that a file uses: those of the name `life`, of any object."""
+    """Yield the attributes of a living run that a file uses: those of any object with the name
+    `life`.
+    """
     for node in ast.walk(ast.parse(path.read_text('utf-8'))):
         if isinstance(node, ast.Attribute):
             of = node.value
@@ -171,7 +174,7 @@ def test_every_module_is_in_a_listed_room():
 
 
 def test_no_two_modules_and_no_standard_module_share_a_name():
-    """Nor of a room, or of a module of another room: but for each subcommand's own."""
+    """No module has the name of a room either, except the module of a subcommand."""
     names = [path.stem for path in modules() if path.stem not in ('__init__', '__main__')]
     assert not set(names) & sys.stdlib_module_names
     assert not {name for name in names if names.count(name) > 1}
@@ -184,7 +187,7 @@ def test_no_modules_import_each_other_in_a_cycle():
     for path in modules():
         for name, _ in imported(path):
             module = name if name in arrows else name.rpartition('.')[0]
-            # what is asked of the package itself is its version
+            # Other rooms import only the version from the package itself.
             if module in arrows and module not in (PACKAGE, dotted(path)):
                 arrows[dotted(path)].add(module)
     while leaves := [name for name, targets in arrows.items() if not targets & arrows.keys()]:
@@ -249,7 +252,7 @@ WITHOUT_ZOPE = '''
 import importlib, sys
 
 class OnlyThePythonLibrary:
-    """Refuse all but the standard library, zope.interface and the product."""
+    """Refuse all imports except the standard library, zope.interface and the product."""
     allowed = sys.stdlib_module_names | {'Products', 'zope'}
 
     def find_spec(self, name, path=None, target=None):
@@ -277,8 +280,8 @@ def dotted(path):
 
 
 def test_all_but_the_zmi_imports_without_zope():
-    """Nor does it need psutil, packaging or any extra: each one missing only switches a feature
-    off.
+    """The other rooms do not need psutil, packaging or an extra either: a missing one only switches
+    off a feature.
     """
     names = [dotted(path) for path in modules() if room(path) not in ('zmi', '__main__')]
     assert names
@@ -298,7 +301,7 @@ def test_each_file_has_a_docstring(path):
 
 
 def test_the_tests_mirror_the_package():
-    """A folder for each room that has tests; what several share is in `support`."""
+    """Each folder of tests has the name of a room; `support` has what several tests share."""
     folders = {path.name for path in TESTS.iterdir() if list(path.glob('test_*.py'))}
     assert folders - {'functional', 'browser'} <= set(ROOMS)
 

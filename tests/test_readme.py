@@ -1,6 +1,4 @@
-"""README.txt says what is so: options, defaults, verdicts and commands come from the tables of the
-code.
-"""
+"""README.txt agrees with the tables of the code: options, defaults, verdicts and subcommands."""
 
 import re
 from pathlib import Path
@@ -46,7 +44,7 @@ PACKAGE = ROOT / 'Products' / 'StabilityMonitor'
 
 
 def code_without(*modules):
-    """The text of all modules of the package but these."""
+    """Return the text of all modules of the package except these."""
     return '\n'.join(path.read_text() for path in PACKAGE.rglob('*.py') if path.name not in modules)
 
 
@@ -57,7 +55,7 @@ def test_every_option_is_used_in_the_code(option):
 
 
 def test_every_extra_is_used_in_the_code():
-    """`test` and `bench` are for developers."""
+    """The extras `test` and `bench` are for developers, so they do not count."""
     extras = re.search(r'extras_require={(.*?)\n    },', (ROOT / 'setup.py').read_text(), re.S)[1]
     promised = dict(re.findall(r"^ +'(\w+)': \['([\w-]+)", extras, re.M))
     for name in ('test', 'bench'):

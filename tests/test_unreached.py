@@ -1,5 +1,5 @@
-"""The list of what only subprocesses of tests reach names what is there, and is held against a
-report.
+"""The list of code that only subprocesses of tests reach: its entries exist, and it is compared
+with a coverage report.
 """
 
 import ast
@@ -18,7 +18,7 @@ ENTRIES = unreached.entries()
 
 
 def defined(path):
-    """The qualified names of all functions and classes that a file defines."""
+    """Return the qualified names of all functions and classes in a file."""
     found = set()
 
     def walk(node, prefix):
@@ -51,7 +51,9 @@ def test_each_entry_has_a_reason():
 
 
 def report(**functions):
-    """As of one module, by how many of three lines were reached in each function."""
+    """Return a coverage report of one module, with the covered lines (of three) of each
+    function.
+    """
     return {
         'files': {
             'Products/StabilityMonitor/room/module.py': {

@@ -1,5 +1,5 @@
-"""What every check keeps to: its contract, findings that a person can act on, and no error on any
-system.
+"""What each check must fulfil: its interface, findings that a person can act on, and no error on
+any system.
 """
 
 import re
@@ -19,7 +19,7 @@ from Products.StabilityMonitor.model.severities import WORST_FIRST
 
 
 def strange_sites(folder):
-    """Worlds that no check may stumble over: nothing is known, or everything is odd."""
+    """Return sites that no check may fail on: nothing is known, or everything is odd."""
     nowhere = Path(folder) / 'nowhere'
     bare = dict(
         directory=nowhere,
@@ -82,7 +82,7 @@ def _garbage(folder):
 
 
 class CheckConformance:
-    """Mix into a class with a `check` fixture."""
+    """Mix this into a class with a fixture `check`."""
 
     def test_it_provides_the_interface_of_a_check(self, check):
         verifyObject(ICheck, check)
@@ -109,11 +109,11 @@ class CheckConformance:
 
     @staticmethod
     def assert_useful(check, finding):
-        """One sentence, the next step where there is trouble, and where the fact is from."""
+        """A finding has one sentence, an action if there is trouble, and the source of the fact."""
         assert finding.id == check.id or finding.id.startswith(f'{check.id}:')
         assert finding.check == check.id
         assert finding.severity in WORST_FIRST
         assert finding.title and finding.title[-1] in '.?!' and finding.source
         assert not finding.severity.presses or finding.action, finding
         assert all(isinstance(text, str) for text in finding.to_json().values())
-        assert '`' not in str(finding.action), 'a mark without its other half'
+        assert '`' not in str(finding.action), 'a backquote without its pair'
