@@ -80,7 +80,7 @@ def test_unreached_code_must_be_listed(listed):
 
 def test_listed_code_must_not_be_reached():
     lines = unreached.differences(report(f=1), [entry('f')])
-    assert lines == ['listed, yet reached: room/module.py f']
+    assert lines == ['listed, but reached: room/module.py f']
 
 
 def test_a_listed_class_or_module_covers_all_code_in_it():

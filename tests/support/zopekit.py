@@ -1,5 +1,5 @@
-"""Real Zopes for the tests: write an instance in milliseconds, start it, send requests, kill it, and
-read what it left.
+"""Real Zopes for the tests: write an instance in milliseconds, start it, ask it, kill it, and read
+what it left.
 
     with ZopeInstance(tmp_path, options={'drills': 'on'}) as zope:    # create() and start()
         zope.get('/Control_Panel/StabilityMonitor/manage_main').status
