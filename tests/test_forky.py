@@ -209,4 +209,4 @@ class TestAsRoot:
         if 'Permission denied' in errors:
             pytest.skip('the checkout cannot be read by another user')
         assert (status, output) == (69, '')
-        assert errors == 'no root folder of Debian forky: chroot needs the rights of root\n'
+        assert errors == 'no root folder of Debian forky: chroot needs root rights\n'
