@@ -177,11 +177,11 @@ IN_FLIGHT = (
     'Not known: only a living process knows its requests, what its threads do, which requests are '
     'slow and what hangs.\n'
 )
-FRAMES = 'Frames are written as in a traceback of Python: with a comma behind the line.'
+FRAMES = 'Frames are written as in a traceback of Python: with a comma after the line number.'
 NEWEST = 'Without RUN a report is about the newest incident, and says so.'
-NEWEST_INSTEAD = 'Without RUN a report tells the newest incident instead of the last run.'
-LAST_TOLD = 'While Zope is down a report has the checks that the last run recorded.'
-IN_MEMORY = 'A dead run that waits to be archived is judged in memory: it is the last run.'
+NEWEST_INSTEAD = 'Without RUN a report shows the newest incident instead of the last run.'
+LAST_TOLD = 'While Zope is down a report shows the findings that the last run recorded.'
+IN_MEMORY = 'A dead run that is not archived yet is judged in memory, and can be the last run.'
 ENDED = 'How the last run ended'
 
 #: All intended differences to the golden files.
@@ -205,7 +205,7 @@ DELIBERATE: tuple[Change, ...] = (
     Change('section/quiet-report/', NEWEST, about('the present state: no incident')),
     Change(
         'section/*/Requests in flight now',
-        'While Zope is down nobody knows its requests: "None." was a guess.',
+        'While Zope is down its requests are not known: "None." was a guess.',
         lambda old: old.replace('None.\n', IN_FLIGHT),
     ),
     *(
@@ -226,12 +226,12 @@ DELIBERATE: tuple[Change, ...] = (
     Change('command/waiting-status', IN_MEMORY, judged_in_memory),
     Change(
         'exit/waiting-status',
-        'A wanted stop that waits to be archived is nothing wrong with the site.',
+        'A clean stop that is not archived yet is not a problem of the site.',
         lambda old: 0,
     ),
     Change(
         'command/waiting-history',
-        'The history has the runs that are not archived yet.',
+        'The history includes the runs that are not archived yet.',
         lambda old: f'{waiting_line()}  (not yet archived)\n{old}',
     ),
     Change('section/waiting-report/Past runs', IN_MEMORY, lambda old: f'{waiting_line()}\n{old}'),
@@ -240,7 +240,7 @@ DELIBERATE: tuple[Change, ...] = (
     *(
         Change(
             cases,
-            'A dead run is judged when somebody asks; that it waits to be archived does no harm.',
+            'A dead run is judged when it is shown; it does no harm that it is not archived yet.',
             change,
         )
         for cases, change in (
@@ -248,9 +248,9 @@ DELIBERATE: tuple[Change, ...] = (
             ('json/waiting-checks-json/subjects', finding_waits_to_be_archived),
         )
     ),
-    Change('blackbox/*', 'What is read has the same form as in a record.', as_values),
+    Change('blackbox/*', 'A black box is read into the same form as a record has.', as_values),
     Change('command/*-status', 'The status says that no process runs.', no_process_runs),
-    Change('command/*-history', 'The history has titles of its columns.', with_titles),
+    Change('command/*-history', 'The columns of the history have titles.', with_titles),
 )
 
 
@@ -462,7 +462,7 @@ def test_the_output_of_the_command_is_the_same(command, name):
 def test_a_section_of_the_report_is_the_same(command, name, title):
     case, sections = f'section/{name}/{title}', recorded.sections(command(name)[1])
     old = '\n'.join(recorded.sections(golden_text(name))[title])
-    new = '\n'.join(sections.get(title_now(case, title), ['there is no such section']))
+    new = '\n'.join(sections.get(title_now(case, title), ['this section is missing']))
     assert in_words_of_today(new) == wanted(case, old)
 
 

@@ -100,7 +100,7 @@ class LiveSite(ZopeInstance):
         return [file.read_bytes() for file in self.stability.glob('runs/*/checks.json')]
 
 
-def told(findings):
+def not_ok(findings):
     """Return the ids of the findings whose severity is not "ok"."""
     return {id for id, finding in findings.items() if finding['severity'] != 'ok'}
 
@@ -144,7 +144,7 @@ def test_a_plain_zope_has_exactly_the_expected_findings(site):
     with site:
         findings = site.findings()
         expected = what_is_so(site) | known_of_python()
-        assert told(findings) == expected
+        assert not_ok(findings) == expected
         assert all(finding['action'] for id, finding in findings.items() if id in expected)
         assert len(findings) - len(expected) >= 25, 'checks without trouble are listed too'
 
@@ -162,7 +162,7 @@ def test_each_signal_named_by_the_killing_signals_check_kills(site):
 
 def test_the_core_files_check_is_right_and_its_advice_helps(site):
     site.create().start()
-    if 'core-files' not in told(site.findings()):
+    if 'core-files' not in not_ok(site.findings()):
         pytest.skip('a core file would be left here, or is given to a program')
     option = re.search(r'"core-files (\w+)"', site.findings()['core-files']['action'])
     assert not dumps_core(site)
@@ -281,7 +281,7 @@ def test_a_badly_configured_zope_has_exactly_the_expected_findings(bad_site):
         assert found.get('severity') == severity, (id, found)
         assert words in found['title'] + found['detail'] and action in found['action'], found
     plain = what_is_so(bad_site) | known_of_python()
-    assert told(findings) == plain | {id for id, *_ in BAD}
+    assert not_ok(findings) == plain | {id for id, *_ in BAD}
     assert_the_command_tells_them(bad_site, {id for id, severity, *_ in BAD})
 
 
@@ -289,10 +289,10 @@ def assert_the_command_tells_them(site, ids):
     done = command(site, 'checks')
     assert done.returncode == 1, done.stderr
     subjects = json.loads(command(site, 'checks', '--json').stdout)['subjects']
-    told_by_it = [finding for subject in subjects for finding in subject['checks']]
+    shown = [finding for subject in subjects for finding in subject['checks']]
     assert all(subject['now'] for subject in subjects), 'the results come from the living process'
-    assert ids <= {finding['id'] for finding in told_by_it}
-    for finding in told_by_it:
+    assert ids <= {finding['id'] for finding in shown}
+    for finding in shown:
         assert finding['severity'] == 'ok' or finding['title'] in done.stdout, done.stdout
 
 
@@ -317,7 +317,7 @@ def test_the_advised_configuration_lines_clear_the_findings(site):
         )
         site.edits = ((pool[2], f'{pool[2]}\n  {pool[1]}'),)
         site.restart(**{stack[1].replace('-', '_'): stack[2]})
-        assert {'connection-pools:main', 'thread-stacks'}.isdisjoint(told(site.findings()))
+        assert {'connection-pools:main', 'thread-stacks'}.isdisjoint(not_ok(site.findings()))
 
 
 def test_the_advice_for_a_missing_event_log_creates_one(site):
@@ -413,7 +413,7 @@ def test_a_library_replaced_under_a_running_zope_is_a_finding(site, tmp_path):
         'LateImport',
     )
     with site:
-        assert 'replaced-libraries' not in told(site.findings())
+        assert 'replaced-libraries' not in not_ok(site.findings())
         copy.unlink()
         shutil.copy(spec.origin, copy)
         found = site.found_anew('replaced-libraries')

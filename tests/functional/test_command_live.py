@@ -71,7 +71,7 @@ def test_status_reports_a_process_stopped_by_sigstop(site):
     site.run_as(STANDING)
     wait_for(lambda: site.recording().samples, PATIENCE, 'the heartbeat')
     site.signal('SIGSTOP')
-    wait_for(lambda: is_wrong(site), PATIENCE, 'its silence')
+    wait_for(lambda: is_wrong(site), PATIENCE, 'the stopped process')
     _, line = lines_of(site, 'status', status=1)
     assert line.startswith('STOPPED: ') and f'"kill -CONT {site.pid}" lets it go on' in line
     site.signal('SIGCONT')

@@ -349,7 +349,7 @@ def synthetic_evidence():
     return Evidence(EVIL, EVIL)
 
 
-def evil_word():
+def evil_results():
     """Return the JSON of results of checks, with foreign text."""
     finding = {
         'severity': 'critical',
@@ -369,7 +369,7 @@ def evil(tmp_path):
     folder.mkdir(parents=True)
     (folder / 'incident.json').write_text(json.dumps(record.to_json() | evil_lists()))
     (folder / 'summary.json').write_text(json.dumps(record.summary_json()))
-    (folder / 'checks.json').write_text(evil_word())
+    (folder / 'checks.json').write_text(evil_results())
     (folder / 'context.json').write_text('{}')
     (stability / 'muted.json').write_text(json.dumps({'muted': [EVIL]}))
     (stability / 'known-issues.toml').write_text(
@@ -392,7 +392,7 @@ def add_dead_run(stability):
         stability, 5, instance={'host': EVIL, 'client_home': EVIL, 'listen': EVIL}
     )
     dead.box(write).marked('faults', synthetic.SEGFAULT.replace(b'bad.py', EVIL.encode()))
-    (dead.path / 'checks.json').write_text(evil_word())
+    (dead.path / 'checks.json').write_text(evil_results())
     return dead.name
 
 
@@ -473,7 +473,7 @@ def test_a_living_run_sends_no_control_characters(tmp_path):
         },
     )
     try:
-        (directory.path / 'checks.json').write_text(evil_word())
+        (directory.path / 'checks.json').write_text(evil_results())
         check_output(stability, name)
     finally:
         directory.abandon()

@@ -87,7 +87,7 @@ def _huge(path, endless):
     os.truncate(path, HUGE)
 
 
-THINGS = {
+SPECIAL_FILES = {
     'a FIFO': _fifo,
     'a link to /dev/zero': _zero,
     'a link to an endless FIFO': _endless,
@@ -95,16 +95,16 @@ THINGS = {
     'a folder': _folder,
     'a huge file': _huge,
 }
-things = pytest.mark.parametrize('thing', THINGS)
+special_files = pytest.mark.parametrize('special', SPECIAL_FILES)
 
 
-def put(thing, path, endless):
+def put(special, path, endless):
     """Replace what is at `path` by this special file."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-    THINGS[thing](path, endless)
+    SPECIAL_FILES[special](path, endless)
 
 
 @pytest.fixture(scope='module')
@@ -388,19 +388,19 @@ def test_undamaged_dead_runs_cause_no_trouble(site, dead, usual_memory):
     graves.check(usual_memory)
 
 
-@things
+@special_files
 @pytest.mark.slow
-def test_a_special_file_in_a_dead_run_does_no_harm(site, dead, endless, usual_memory, thing):
+def test_a_special_file_in_a_dead_run_does_no_harm(site, dead, endless, usual_memory, special):
     graves = Graveyard(site)
     for file in sorted({path.name for path in dead['crashed'].iterdir()} | set(ALSO)):
         put(
-            thing,
+            special,
             graves.bury(dead['crashed'], f'crashed, {file}', *possible('crashed', file)) / file,
             endless,
         )
     for file in ('context.json', 'blackbox.sbr', 'installed.json', 'SIGTERM.mark', 'watchdog.mark'):
         put(
-            thing,
+            special,
             graves.bury(dead['vanished'], f'vanished, {file}', *possible('vanished', file)) / file,
             endless,
         )
@@ -421,19 +421,19 @@ def test_a_special_file_in_place_of_standard_error_does_no_harm(
     file.
     """
     graves = Graveyard(site)
-    for number, thing in enumerate(THINGS):
+    for number, special in enumerate(SPECIAL_FILES):
         path = tmp_path / f'stderr{number}'
-        put(thing, path, endless)
+        put(special, path, endless)
         for verdict, source in dead.items():
             change(
-                graves.bury(source, f'{verdict}, replaced by {thing}', verdict),
+                graves.bury(source, f'{verdict}, replaced by {special}', verdict),
                 outputs={
                     '2': json.loads((source / 'context.json').read_text())['outputs']['2']
                     | {'path': str(path)}
                 },
             )
             change(
-                graves.bury(source, f'{verdict}, always {thing}', verdict),
+                graves.bury(source, f'{verdict}, always {special}', verdict),
                 outputs={'2': {'kind': 'file', 'size': 0} | as_it_is(path)},
             )
     graves.bury(dead['crashed'], 'nothing', 'crashed')
@@ -460,11 +460,11 @@ def test_a_special_file_in_place_of_the_cgroup_does_no_harm(
     graves = Graveyard(site)
     good = tmp_path / 'cgroup'
     good.mkdir()
-    for number, thing in enumerate(THINGS):
+    for number, special in enumerate(SPECIAL_FILES):
         path = tmp_path / f'counter{number}'
-        put(thing, path, endless)
+        put(special, path, endless)
         for label, directory in (('counter', good), ('directory', path)):
-            grave = graves.bury(dead['vanished'], f'{label}: {thing}', 'vanished')
+            grave = graves.bury(dead['vanished'], f'{label}: {special}', 'vanished')
             write_box(grave)
             known = as_it_is(directory)
             change(grave, cgroup={**known, 'directory': known['path'], 'counter_file': str(path)})
@@ -534,12 +534,12 @@ def test_entries_that_are_not_runs_do_no_harm(site, dead, endless, usual_memory)
     """Incomplete runs, and names with an impossible date."""
     graves = Graveyard(site)
     graves.bury(dead['crashed'], 'nothing', 'crashed')
-    for number, thing in enumerate(THINGS):
+    for number, special in enumerate(SPECIAL_FILES):
         half = graves.runs / f'.new-{new_name(HOURS_AGO + number, GONE_PID)}'
         half.mkdir()
-        put(thing, half / 'context.json', endless)
+        put(special, half / 'context.json', endless)
         os.utime(half, (HOURS_AGO, HOURS_AGO))
-        put(thing, graves.runs / new_name(HOURS_AGO - 1000 - number, GONE_PID), endless)
+        put(special, graves.runs / new_name(HOURS_AGO - 1000 - number, GONE_PID), endless)
     for name in (
         '20269999T999999Z-1-abcd',
         '00000000T000000Z-1-abcd',
@@ -581,7 +581,7 @@ def archived(stability, number, run=None, **values):
 class Beside:
     """A site with special files in place of some files beside its runs, or in its records."""
 
-    def __init__(self, folder, thing, files, endless):
+    def __init__(self, folder, special, files, endless):
         self.site = LimitedSite(folder, options=OPTIONS).create()
         self.names = {
             file: archived(self.site.stability, number) for number, file in enumerate(IN_RECORD)
@@ -590,7 +590,7 @@ class Beside:
             name = f'archive/{self.names[file]}/{file}' if file in IN_RECORD else file
             path = self.site.stability / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            put(thing, path, endless)
+            put(special, path, endless)
 
     def troubles(self, usual_memory, timeout=START):
         """Return what is wrong with a start, the pages and the commands, in sentences."""
@@ -630,15 +630,15 @@ def listed(stability):
     return {line.split()[-1] for line in lines if not line.startswith('and ')}
 
 
-@things
+@special_files
 @pytest.mark.slow
-def test_a_special_file_beside_the_runs_does_no_harm(tmp_path, endless, usual_memory, thing):
+def test_a_special_file_beside_the_runs_does_no_harm(tmp_path, endless, usual_memory, special):
     """Tries all files at once; after a failure each one alone, to find the cause."""
     files = BESIDE + IN_RECORD
-    together = Beside(tmp_path / 'all', thing, files, endless).troubles(usual_memory)
+    together = Beside(tmp_path / 'all', special, files, endless).troubles(usual_memory)
     if together:
         each = {
-            file: Beside(tmp_path / file.replace('/', '-'), thing, [file], endless).troubles(
+            file: Beside(tmp_path / file.replace('/', '-'), special, [file], endless).troubles(
                 usual_memory, 10
             )
             for file in files
@@ -651,8 +651,8 @@ def test_a_special_file_beside_the_runs_does_no_harm(tmp_path, endless, usual_me
         )
 
 
-@things
-def test_a_special_file_in_place_of_the_script_counter_does_no_harm(tmp_path, endless, thing):
+@special_files
+def test_a_special_file_in_place_of_the_script_counter_does_no_harm(tmp_path, endless, special):
     """A script that ended cleanly adds a byte to that file; other dead runs are judged all the
     same.
     """
@@ -663,7 +663,7 @@ def test_a_special_file_in_place_of_the_script_counter_does_no_harm(tmp_path, en
         ]
     )
     server = synthetic.DeadRun(tmp_path / 'stability', 2).crashed()
-    put(thing, tmp_path / 'stability' / 'archive' / 'clean-scripts', endless)
+    put(special, tmp_path / 'stability' / 'archive' / 'clean-scripts', endless)
     assert trouble_of(end_of(start_command(tmp_path / 'stability', 'triage'))) == ''
     assert server.name in listed(tmp_path / 'stability')
 
@@ -705,9 +705,9 @@ def answering(run, answer):
         thread.join()
 
 
-@things
-def test_a_special_file_in_place_of_a_mailbox_answer_does_no_harm(living, endless, thing):
-    with answering(living, lambda path: put(thing, path, endless)):
+@special_files
+def test_a_special_file_in_place_of_a_mailbox_answer_does_no_harm(living, endless, special):
+    with answering(living, lambda path: put(special, path, endless)):
         nothing_in(
             troubles_of_commands(
                 living.parent.parent, ('checks',), ('checks', '--json'), ('stacks',)
@@ -715,12 +715,12 @@ def test_a_special_file_in_place_of_a_mailbox_answer_does_no_harm(living, endles
         )
 
 
-@things
+@special_files
 @pytest.mark.parametrize(
     'file', ['bell', 'questions', 'context.json', 'checks.json', 'blackbox.sbr']
 )
-def test_a_special_file_in_a_living_run_does_no_harm(living, endless, thing, file):
-    put(thing, living / file, endless)
+def test_a_special_file_in_a_living_run_does_no_harm(living, endless, special, file):
+    put(special, living / file, endless)
     commands = [('status',), ('checks',), ('stacks',), ('trace', living.name)]
     nothing_in(troubles_of_commands(living.parent.parent, *commands))
 

@@ -68,9 +68,11 @@ def test_plone_has_exactly_the_expected_findings(plone):
     findings = plone.findings()
     told = {id: finding for id, finding in findings.items() if finding['severity'] != 'ok'}
     known = {id for id in told if id.startswith('known-issues:')}
-    so = {id for id in what_is_so(plone) if not id.startswith('optional')}
-    so |= {f'optional-libraries:{name}' for name in OPTIONAL if not plone_site.installed(name)}
-    assert set(told) - known == so
+    expected = {id for id in what_is_so(plone) if not id.startswith('optional')}
+    expected |= {
+        f'optional-libraries:{name}' for name in OPTIONAL if not plone_site.installed(name)
+    }
+    assert set(told) - known == expected
     for id in known:  # only of this Python: all libraries are current
         assert re.search(rf'Here: Python {python_version()} is ', told[id]['detail']), told[id]
     for id in (

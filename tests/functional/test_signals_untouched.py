@@ -766,7 +766,7 @@ def observe(site):
     site.background('/wait')  # a slow request, which the product samples
     wait_for(is_over, PATIENCE, 'the checks')
     site.press('manage_checks', 'manage_run_checks')
-    wait_for(is_over, PATIENCE, 'the checks once more')
+    wait_for(is_over, PATIENCE, 'the second run of the checks')
     site.press('manage_threads', 'manage_native_stacks')
     wait_for(lambda: look() or site.status_of_the_tool(), PATIENCE, 'the tool')
     seen.tool = site.status_of_the_tool()

@@ -143,7 +143,7 @@ def without(library):
 
 #: The possible findings of a plain Zope, and a function for each that says whether it applies.
 #: "supervisor" always applies, since nothing restarts this Zope.
-MAY_BE_SO = {
+POSSIBLE_FINDINGS = {
     'supervisor': lambda site: True,
     'killing-signals': signals_kill,
     'core-files': no_core_file,
@@ -159,4 +159,4 @@ MAY_BE_SO = {
 
 def what_is_so(site):
     """Return the ids of all findings that a plain Zope should have here and now."""
-    return {id for id, is_so in MAY_BE_SO.items() if is_so(site)} | short_groups(site)
+    return {id for id, applies in POSSIBLE_FINDINGS.items() if applies(site)} | short_groups(site)
