@@ -578,7 +578,7 @@ def do_fork_and_handler():
 
 
 def do_fork_and_foreign_usr1():
-    """So does a signal that other code has registered with faulthandler."""
+    """A signal that other code has registered with faulthandler also works in a forked child."""
     faulthandler.register(signal.SIGUSR1, file=sys.stderr, all_threads=False, chain=False)
     say('child', fork(lambda: do_kill_self('SIGUSR1')))
 
