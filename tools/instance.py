@@ -298,9 +298,7 @@ def say_where(home):
     if answer == 401:
         print('(The password was changed; below is the original one.)')
     elif answer != 200:
-        print(
-            f'Zope answers, but the tab does not work (status {answer}): see {home}/var/log/event.log.'
-        )
+        print(f'Zope answers, but the tab has an error ({answer}): see {home}/var/log/event.log.')
     user, password = login(home).split(':', 1)
     print(f'http://127.0.0.1:{port}{TAB}')
     print(f'login: {user}   password: {password}')
