@@ -788,8 +788,8 @@ def not_blocked(blocked):
 
 @pytest.mark.slow
 @pytest.mark.xdist_group('the busy product')
-class TestTheProductKeepsToItself:
-    def test_its_threads_block_every_signal_but_faults(self, observed):
+class TestThreadsAndToolsOfTheProduct:
+    def test_its_threads_block_every_signal_except_faults(self, observed):
         names = {name for name, _ in observed.threads}
         assert {f'{OWN_THREAD} {name}' for name in ('aside', 'errands', 'native stacks')} <= names
         open_to = {
@@ -799,7 +799,7 @@ class TestTheProductKeepsToItself:
         }
         assert open_to == {}
 
-    def test_its_heartbeat_blocks_every_signal_but_faults_and_its_own(self, observed):
+    def test_its_heartbeat_blocks_every_signal_except_faults_and_its_own(self, observed):
         found = [not_blocked(blocked) for name, blocked in observed.threads if name == HEARTBEAT]
         assert found
         for open_to in found:
