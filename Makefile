@@ -1,5 +1,5 @@
 # make run | stop | test | test-all | plone | bench | storm | lint | package   (ZOPE=5.14.2, ARGS=... for pytest)
-# Needs Python 3.11 or newer and make; all else is installed into a virtual environment of its own.
+# Needs Python 3.11 or newer and make; everything else is installed into a virtual environment.
 
 ZOPE     ?= 6.3
 KILLS    ?= 1000
@@ -11,7 +11,7 @@ PYTHON   ?= $(shell for p in python3 python python3.14 python3.13 python3.12 pyt
 CONSTRAINTS = constraints-$(ZOPE).txt
 READY    = $(VENV)/.ready
 PIP      = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet --constraint $(CONSTRAINTS)
-# Many tests wait: two for each CPU.
+# Two test processes for each CPU, since many tests wait.
 JOBS     ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1))))
 PYTEST   = $(VENV)/bin/python -m pytest -n $(JOBS) --dist loadgroup
 SELECTION ?= -m 'not thorough'
@@ -28,7 +28,7 @@ run: $(READY)
 
 stop:
 	@if [ -x $(VENV)/bin/python ]; then $(VENV)/bin/python tools/instance.py stop $(INSTANCE); \
-	 else echo 'Nothing runs: there is no $(VENV) yet; "make run" makes it.'; fi
+	 else echo 'Nothing runs: $(VENV) does not exist yet; "make run" makes it.'; fi
 
 test: $(READY)
 	$(PYTEST) $(SELECTION) $(ARGS)
@@ -63,10 +63,10 @@ clean:
 	rm -rf .venv .venv-* dist .pytest_cache .ruff_cache .mypy_cache .hypothesis build *.egg-info
 
 $(READY): setup.py pyproject.toml $(CONSTRAINTS)
-	@echo 'Installing Zope $(ZOPE) and what the tests need into $(VENV) (once; a minute or two) ...'
+	@echo 'Installing Zope $(ZOPE) and the requirements of the tests into $(VENV) (once; a minute or two) ...'
 	@$(call new_venv,$(VENV))
 	@$(PIP) 'Zope[wsgi]==$(ZOPE)' ruff mypy mypy-zope -e '.[test]'
-	@$(PIP) -e '.[native]' || echo 'Going on without pystack: C frames are not read from core files.'
+	@$(PIP) -e '.[native]' || echo 'Continuing without pystack: C frames are not read from core files.'
 	@touch $@
 
 $(PLONE)/.ready: setup.py pyproject.toml constraints-plone.txt
@@ -76,7 +76,7 @@ $(PLONE)/.ready: setup.py pyproject.toml constraints-plone.txt
 	@touch $@
 
 define new_venv
-[ -n "$(PYTHON)" ] || { echo 'No Python 3.11 or newer on the PATH; name one: make PYTHON=/path/to/python3' >&2; exit 1; }; \
+[ -n "$(PYTHON)" ] || { echo 'No Python 3.11 or newer on the PATH; set one: make PYTHON=/path/to/python3' >&2; exit 1; }; \
 [ -x $(1)/bin/python ] || $(PYTHON) -m venv $(1) || { rm -rf $(1); \
   echo 'The virtual environment could not be made; on Debian and Ubuntu: apt-get install python3-venv' >&2; exit 1; }
 endef

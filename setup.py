@@ -1,4 +1,4 @@
-"""What is installed, and what it needs."""
+"""The packaging of the product: what is installed, and what it requires."""
 
 import re
 from pathlib import Path
@@ -15,7 +15,7 @@ def read(name):
 
 
 def version():
-    """The package's own word, where it has one: a copied folder has no other."""
+    """Return the version in the package; a copied folder has no other place for it."""
     match = re.search(
         r"^__version__ = '([^']+)'", read('Products/StabilityMonitor/__init__.py'), re.M
     )
@@ -56,7 +56,8 @@ setup(
         'Programming Language :: Python :: 3.15',
         'Topic :: System :: Monitoring',
     ],
-    # Exactly these two patterns, or tests/ and benchmarks/ would land in site-packages.
+    # Exactly these two patterns: otherwise tests/ and benchmarks/ would be installed into
+    # site-packages.
     packages=find_namespace_packages(include=['Products', 'Products.*']),
     package_data={
         '': ['*.zcml', '*.toml', 'py.typed'],
@@ -92,7 +93,7 @@ setup(
         'bench': ['haufe.requestmonitoring', 'sentry-sdk', 'six'],
     },
     entry_points={'console_scripts': ['stabilitymonitor = Products.StabilityMonitor.cli:main']},
-    # Zope finds products by walking the folders on sys.path: a plain `pip install -e .` must put
-    # the checkout there. What setuptools does by default, an import hook, is not always found.
+    # Zope finds products in the folders on sys.path, so a plain `pip install -e .` must add the
+    # checkout there.  The default of setuptools, an import hook, is not always found.
     options={'editable_wheel': {'mode': 'compat'}},
 )

@@ -1,8 +1,8 @@
-"""What the import of the product costs a start of Zope, and each dead run that it finds more.
+"""How much time the import of the product adds to a start of Zope, and how much each dead run adds.
 
-Two products that come directly before and after it in Zope's alphabetical order read the clock:
-real starts of runwsgi, in turn, the fastest of each.  A dead run is one that crashed with all of
-its black box full.  In other starts, without this product, a product imports and starts sentry-sdk.
+Two products, which Zope imports directly before and after this one, read the clock.  Real starts of
+runwsgi take turns; the fastest of each kind counts.  The dead runs crashed with a full black box.
+In other starts, without this product, a product imports and starts sentry-sdk.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _SENTRY = (('StabilityMonito', BEFORE + 'import sentry_sdk; sentry_sdk.init()\n'
 
 
 def _start(zope):
-    """Milliseconds that this start spent in the import of the product."""
+    """Start Zope, and return the milliseconds that the import of the product took."""
     from support.zopekit import wait_for
 
     file = Path(zope.env['BENCH_FILE'])
@@ -79,11 +79,13 @@ def measure() -> list[Row]:
         bare, after_dead, after_archive, peer = [], [], [], []
         try:
             for zope in (empty, full, sentry):
-                _start(zope)  # warm: byte code, page cache
+                _start(zope)  # warm-up: byte code, page cache
             for _ in range(STARTS):
                 shutil.rmtree(empty.stability)
                 bare.append(_start(empty))
-                pasts.wait_for_triage(run, empty.stability, DEAD - 1)  # and the one before
+                pasts.wait_for_triage(
+                    run, empty.stability, DEAD - 1
+                )  # the previous start left one more
                 after_dead.append(_start(empty))
                 after_archive.append(_start(full))
                 peer.append(_start(sentry))

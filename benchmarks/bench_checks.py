@@ -1,8 +1,8 @@
-"""All checks of a living Zope together: the first time after a start, and again; real starts of
-runwsgi.
+"""The time of all checks of a living Zope together: the first run after a start, and later runs;
+real starts of runwsgi.
 
-With PLONE_PYTHON (the interpreter of an environment with Plone, as `make plone` makes it) in a full
-Plone too.
+With PLONE_PYTHON (the Python of an environment with Plone, as made by `make plone`) also in a full
+Plone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from figures import row
 from figures import spread
 
 BUDGET, STARTS, AGAIN = 200, 5, 5
-#: As a run in the background does it: facts of Zope are read first, then each check is asked in its
+#: The checks run as in the background: facts of Zope are read first, then each check runs in its
 #: own thread.
 ASKING = '''
 import json, time
@@ -26,11 +26,11 @@ from Products.StabilityMonitor.checks.allfindings import Standing
 from Products.StabilityMonitor.recording.arming import STATE
 from Products.StabilityMonitor.zmi import zopechecks as checksofzope
 
-start, Standing.start = Standing.start, lambda self: False              # nothing begins by itself
+start, Standing.start = Standing.start, lambda self: False              # no run starts by itself
 
 
 def measured_checks(self):
-    """[milliseconds in all, milliseconds of reading first, {check: milliseconds}]"""
+    """[milliseconds in total, milliseconds for reading facts first, {check: milliseconds}]"""
     here = checksofzope.standing_of(STATE.life)
     began = time.perf_counter()
     start(here)
@@ -42,7 +42,7 @@ def measured_checks(self):
 
 
 def _lives(zope):
-    """[(first, [again ...])] of real starts, as the page gives them."""
+    """Yield (first, [again ...]) of real starts, in the form that the page returns."""
     for _ in range(STARTS):
         zope.start()
         first, *again = [zope.get('/measured_checks', timeout=60).json() for _ in range(1 + AGAIN)]

@@ -1,10 +1,10 @@
-"""CPU time that the heartbeat of a real Zope takes in a second, while its eight threads serve
-and while it idles.
+"""CPU time per second of the heartbeat of a real Zope: while its eight threads serve, and while it
+is idle.
 
-Each twentieth beat does more than the others, so each of the twenty is measured by itself, and of
-each the fastest counts, as of the batches of requests: with no page fault and one change of
-threads, the same beat is charged 140 us or 2,000 where a virtual machine is taken away from whom it
-charges.  What was charged, all in all, is told beside it.
+Each 20th beat does more than the others, so the 20 beats of a round are measured separately, and
+the fastest of each counts, as with the batches of requests.  The reason: without a page fault and
+with one context switch, the same beat is charged 140 us, or 2,000 us if the host takes the CPU away
+from a virtual machine while it is charged.  The total that was charged is shown too.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ from figures import row
 from Products.StabilityMonitor.recording.heartbeat import ROUND
 
 THREADS, PAUSE = 8, 0.2
-#: The first round sees eight new threads, which is not what a second costs.
+#: Seconds of warm-up, since the first round sees eight new threads, which is not a normal second;
+#: and seconds of measurement.
 WARM, SECONDS = 25, 200
 
 
 class Load:
-    """Eight clients, each with a pause after each answer."""
+    """Eight clients that pause after each answer."""
 
     def __init__(self, port):
         self.port, self.goes_on = port, True
@@ -53,8 +54,8 @@ class Load:
 
 
 def _beats(zope):
-    """[(number of a beat, microseconds of the heartbeat, of the thread that only wakes)] of the
-    next seconds.
+    """Measure the next seconds: [(number of a beat, microseconds of the heartbeat, microseconds of
+    the thread that only wakes)].
     """
     begun = len(zope.get('/readings').json())
     time.sleep(SECONDS)
@@ -70,7 +71,11 @@ def measure() -> list[Row]:
     from support.zopekit import ZopeInstance
 
     if not hasattr(time, 'pthread_getcpuclockid'):
-        return [Row('heartbeat with 8 threads', '<= 1000 us', 'no clocks of threads here')]
+        return [
+            Row(
+                'heartbeat with 8 threads', '<= 1000 us', 'this system has no CPU clocks of threads'
+            )
+        ]
     with tempfile.TemporaryDirectory(prefix='bench-heartbeat-') as folder:
         zope = ZopeInstance(folder, threads=THREADS, stderr='null')
         zope.publish((PROGRAMS / 'beating.py').read_text(), 'Beating')
@@ -89,7 +94,7 @@ def measure() -> list[Row]:
 
 
 def _rows(when, beats, most=None):
-    what = f'heartbeat with {THREADS} threads, CPU time of a second, {when}'
+    what = f'heartbeat with {THREADS} threads, CPU time per second, {when}'
     _, charged, waking = zip(*beats, strict=True)
     more = f'charged: median {median(charged):.0f}, mean {mean(charged):.0f} us'
     if most:
@@ -104,7 +109,7 @@ def _rows(when, beats, most=None):
 
 
 def _undisturbed(beats):
-    """The mean of the beats of a round, of each the fastest."""
+    """Return the mean over the beats of a round, with the fastest time of each."""
     fastest = collections.defaultdict(list)
     for number, charged, _ in beats:
         fastest[number % ROUND].append(charged)

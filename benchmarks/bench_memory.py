@@ -1,6 +1,6 @@
 """Resident memory of a Zope that serves: with the product, with sentry-sdk, and with neither.
 
-Real starts in turn.  With the product, the checks that run once after each start have run.
+Real starts take turns.  With the product, the checks that run once after each start are included.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ def _ask(port):
 
 
 def _resident(zope):
-    """MiB after the same requests; what is shared with other processes counts."""
+    """Return the resident memory after the same requests, in MiB, including memory shared with
+    other processes.
+    """
     from support.zopekit import wait_for
 
     from Products.StabilityMonitor.checks.allfindings import LAST_WORD

@@ -1,6 +1,6 @@
-"""Pages and reports of a real Zope, asked over HTTP, with few archived runs and with many.
+"""Time of pages and reports of a real Zope over HTTP, with few and with many archived runs.
 
-It knows as many slow requests as are kept, each of which was seen in many deep stacks.
+The Zope knows as many slow requests as are kept, and each has many deep stacks.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from Products.StabilityMonitor.model.records import Instance
 
 FEW, MANY = 100, 10_000
 WARM = 15
-#: A page with MANY runs may cost so many times what it costs with FEW.
+#: A page with MANY runs may take at most this many times as long as with FEW.
 GROWTH = 2
-#: A report may cost so many times what a plain page of the ZMI costs.
+#: A report may take at most this many times as long as a plain page of the ZMI.
 REPORT = 10
 HOME = '/Control_Panel/StabilityMonitor'
 PLAIN = '/manage_main'
@@ -53,7 +53,7 @@ def measure() -> list[Row]:
 
 
 def _times(folder: Path, count: int) -> dict[str, float]:
-    """{what: milliseconds, the fastest of WARM} of a Zope with so many archived runs."""
+    """Return {page: milliseconds, the fastest of WARM} of a Zope with this many archived runs."""
     from support.zopekit import ZopeInstance
 
     zope = ZopeInstance(

@@ -1,7 +1,7 @@
-"""The recorder's own begin and end, and that they make no system call.
+"""The time of `begin` and `end` of the recorder, and a check that they make no system call.
 
-No system call: a process that records 1,000 requests and one that records 101,000 make the same
-ones, by strace.
+For the check, strace compares a process that records 1,000 requests with one that records 101,000:
+both must make the same number of calls.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ def _system_calls(folder, requests):
 
 
 def _calls_row(folder):
-    what = 'system calls of a request in the recorder'
+    what = 'system calls per request in the recorder'
     if not shutil.which('strace'):
         return Row(what, '0', 'strace is not installed here')
     few, many = _system_calls(folder, FEW), _system_calls(folder, MANY)
     if few is None or many is None:
-        return Row(what, '0', 'strace may not trace here')
-    # a growing heap may ask for a page or two
+        return Row(what, '0', 'strace is not allowed to trace here')
+    # a growing heap may need a page or two more
     return Row(
         what,
         '0',
@@ -69,8 +69,8 @@ def measure() -> list[Row]:
         runs = [json.loads(_program(folder, 'time').stdout) for _ in range(5)]
         changing, same = (min(run[what] for run in runs) / 1000 for what in ('changing', 'same'))
         return [
-            row("the recorder's own begin and end, paths change", 1.5, changing, 'us', 2),
-            row('the same, one path over and over', 1.5, same, 'us', 2),
+            row('begin and end of the recorder, changing paths', 1.5, changing, 'us', 2),
+            row('begin and end of the recorder, always the same path', 1.5, same, 'us', 2),
             _calls_row(folder),
             row('black box file', 1024, runs[0]['size'] / 1024, 'KiB', 0),
         ]

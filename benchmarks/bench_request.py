@@ -1,10 +1,10 @@
-"""What a monitor adds to a request, side by side with its peers.
+"""What a monitor adds to the time of a request, compared with other monitors in the same run.
 
-Each peer in an environment and a process of its own, the processes in turn, several generations of
-them.  In each round a process answers batches with its monitor on and off, in turn; the fastest of
-each count.  The figure is the median of the rounds' differences.  "none" has nothing to switch: its
-figure is the noise.  The peers note when a request begins and ends; ours is measured doing that
-alone, and with the marks of the phases in between.
+Each monitor has its own environment and process; the processes take turns, in several generations.
+In each round a process answers batches with its monitor on and off in turn, and the fastest batch
+of each counts.  The result is the median of the differences of all rounds.  "none" has nothing to
+switch on, so its result is the noise.  The other monitors note the begin and the end of a request;
+ours is measured with only these, and also with the marks of the phases between them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from figures import spread
 
 GENERATIONS, ROUNDS, BATCHES, REQUESTS = 24, 9, 6, 100
 US = 'us'
-#: What is switched on and off, and the environment for it.
+#: {what is switched on and off: its environment}
 MONITORS = {'begin-and-end': 'stabilitymonitor'} | {name: name for name in environments.PEERS}
 
 
@@ -58,7 +58,7 @@ class Process:
         return line
 
     def round(self, batches=BATCHES, requests=REQUESTS):
-        """Microseconds per request: (with the monitor, without)."""
+        """Return microseconds per request: (with the monitor, without)."""
         print(batches, requests, file=self.process.stdin, flush=True)
         with_it, without = json.loads(self._line())
         return with_it / 1000, without / 1000
@@ -76,7 +76,7 @@ def measure() -> list[Row]:
             processes = {name: Process(name, os.path.join(folder, name)) for name in added}
             try:
                 for process in processes.values():
-                    process.round(2)  # warm
+                    process.round(2)  # warm-up
                 for turn in range(ROUNDS):
                     names = list(processes)
                     for name in names[turn % len(names) :] + names[: turn % len(names)]:
@@ -122,7 +122,7 @@ def _rows(figures, added, pages):
         '',
         f'{figures["none"]:.2f} us ({spread(added["none"], US)})',
     )
-    yield Row('  process with this monitor less one with none', '', f'{between:.1f} us')
+    yield Row('  a process with this monitor, minus one with none', '', f'{between:.1f} us')
 
 
 if __name__ == '__main__':

@@ -1,12 +1,12 @@
-"""A busy day in compressed form: two Zopes side by side, with the product and without it, answer
-the same mixed load.
+"""A compressed busy day: two Zopes side by side, with and without the product, answer the same
+mixed load.
 
     python benchmarks/bench_soak.py [REQUESTS]
 
-Page templates, errors, conflicts that are retried, 404, forms, writes, streaming, slow requests.
-What each process holds is counted forty times, after a warm-up, which must last a minute or so:
-give it 50,000 requests or more.  The CPU time of a whole Zope differs by some per cent from
-run to run: a few microseconds are told by bench_request.
+Page templates, errors, retried conflicts, 404, forms, writes, streaming, slow requests.  The
+resources of each process are counted forty times.  The warm-up must last about a minute: use 50,000
+requests or more.  The CPU time of a whole Zope differs by some per cent from run to run;
+bench_request measures a few microseconds.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import soaking
 from figures import Row
 from figures import alone
 
-#: Eight hours with 3.5 in a second, in some minutes.
+#: Eight hours with 3.5 requests per second, in some minutes.
 REQUESTS = 100_000
 OPTIONS = {'slow-request': '200ms'}
-#: As much more may grow than without the product, in MiB: what allocators do by chance.
+#: MiB that may be added in comparison with no product, for random behaviour of allocators.
 MEMORY = 0.5
 _MIB = 1 << 20
 
@@ -51,7 +51,7 @@ def measure(requests: int = REQUESTS) -> list[Row]:
 
 
 def _soak(zopes, requests):
-    """Both at once, so that whatever else the machine does disturbs both."""
+    """Run both at the same time, so that other load of the machine disturbs both."""
     soaks = [soaking.Soak(zope, requests).start() for zope in zopes]
     try:
         for _ in range(soaking.LOOKS):
@@ -77,7 +77,7 @@ def _rows(without, with_it):
         steady - usual <= MEMORY,
     )
     yield Row(
-        '  all growth of memory, caches too',
+        '  total growth of memory, with caches',
         '',
         f'{grown:.2f} MiB ({with_it.held[-1].resident / _MIB:.0f} MiB at the end)',
     )
@@ -86,7 +86,7 @@ def _rows(without, with_it):
         yield Row(f'  growth of {what}', f'<= {most}', f'{grown:g} (of {now})', grown <= most)
     costs = [soaking.cost(soak.held) for soak in (without, with_it)]
     yield Row(
-        '  CPU time of a request, all of Zope',
+        '  CPU time per request, all of Zope',
         '',
         f'{costs[1]:.0f} us ({costs[0]:.0f} us without)',
     )

@@ -1,7 +1,7 @@
-"""Virtual environments of their own for Zope without a monitor, with this one, and with its peers.
+"""Virtual environments for Zope: without a monitor, with this one, and with each of the others.
 
-`.venv-bench-<name>` in the checkout, made once, with the versions of the constraints file of this
-Zope.
+They are `.venv-bench-<name>` in the checkout, made once, with the versions of the constraints file
+of this Zope.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from importlib.metadata import version
 
 from figures import CHECKOUT
 
-#: What is installed beside Zope, as pip would.  This product is not: the checkout is put on its
+#: Packages that pip installs beside Zope.  This product is not among them: the checkout is on the
 #: path.
 PEERS = {
     'none': (),
@@ -23,7 +23,7 @@ PEERS = {
 
 
 def python(name: str) -> str:
-    """The interpreter of the environment for `name`; made when it is not there."""
+    """Return the Python of the environment for `name`, which is made if it does not exist."""
     zope = version('Zope')
     folder = CHECKOUT / f'.venv-bench-{name}-{zope}-py{sys.version_info[0]}.{sys.version_info[1]}'
     interpreter, constraints = folder / 'bin' / 'python', CHECKOUT / f'constraints-{zope}.txt'

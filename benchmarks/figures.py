@@ -1,4 +1,4 @@
-"""What a benchmark hands over: rows of one table, and the few statistics that they rest on."""
+"""The result of a benchmark: rows of a table, and the few statistics that it needs."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 PROGRAMS = Path(__file__).resolve().parent / 'programs'
-#: For programs that use the kit of the tests.
+#: For programs that use the helpers of the tests.
 TESTS = CHECKOUT / 'tests'
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One line of the table.  `fits`: is the budget kept?  None where there is none, or nothing was
-    measured.
+    """One line of the table.  `fits` is whether the budget is kept; None without a budget or a
+    measurement.
     """
 
     what: str
@@ -37,7 +37,9 @@ def row(what: str, most: float, value: float, unit: str, digits: int = 1, more: 
 def ratio(
     what: str, most: float, value: float, peer: str, its: float, unit: str, digits: int = 1
 ) -> Row:
-    """`value` must be at most `most` times what the peer takes in the same run, `its`."""
+    """Return a row: `value` may be at most `most` times `its`, the value of the peer in the same
+    run.
+    """
     measured = f'{value:.{digits}f} {unit}, {value / its:.2f} of {its:.{digits}f} {unit}'
     return Row(what, f'<= {most:g} of {peer}', measured, value <= most * its)
 
@@ -51,7 +53,7 @@ def spread(values, unit: str, digits: int = 1) -> str:
 
 
 def table(rows) -> str:
-    """The rows in columns, and a line that sums up the verdicts."""
+    """Return the rows in columns, and a summary of the verdicts."""
     cells = [('what', 'budget', 'measured', 'verdict')] + [
         (r.what, r.budget, r.measured, r.verdict) for r in rows
     ]
@@ -71,6 +73,6 @@ def table(rows) -> str:
 
 
 def alone(measure) -> None:
-    """What `python benchmarks/bench_X.py` does."""
+    """Do what `python benchmarks/bench_X.py` does."""
     sys.path[:0] = [str(CHECKOUT), str(TESTS)]
     print(table(measure()))

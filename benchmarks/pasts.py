@@ -1,5 +1,5 @@
-"""Pasts for the benchmarks: dead runs with full black boxes that wait for triage, and archives of
-many runs.
+"""Past runs for the benchmarks: dead runs with full black boxes that wait for triage, and large
+archives.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FIRST = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def dead_run(folder: Path, client_home) -> Path:
-    """The directory of a run that really crashed, full to the brim."""
+    """Let a process crash with a full black box, and return the directory of its run."""
     done = subprocess.run(
         [sys.executable, str(PROGRAMS / 'full_life.py'), str(folder), str(client_home)],
         env=os.environ | {'PYTHONPATH': str(CHECKOUT)},
@@ -42,7 +42,7 @@ def name(number: int, pid: str = '4711') -> str:
 
 
 def wait_for_triage(run: Path, stability: Path, count: int) -> None:
-    """Put so many copies of a dead run into a data directory."""
+    """Copy a dead run this many times into a data directory."""
     for number in range(count):
         shutil.copytree(run, stability / 'runs' / name(number))
 
@@ -55,11 +55,11 @@ def archive(
     first: int = 0,
     whole: bool = True,
 ) -> list[str]:
-    """Archive so many runs that are like this one and ended in several ways; their names, oldest
-    first.
+    """Archive this many runs that are similar to `run` and ended in several ways; return their
+    names, oldest first.
 
-    They begin `first` hours after FIRST, one each hour; the fourth one from the end crashed.  With
-    `whole` False they have no black box and no large parts.
+    The first run begins `first` hours after FIRST, then one each hour; the fourth from the end
+    crashed.  With `whole` False they have no black box and no large parts.
     """
     from dataclasses import replace
 

@@ -1,10 +1,10 @@
-"""Every budget of DESIGN section 5 that is a figure, measured in one run: what `make bench` does.
+"""Measure each budget with a number (docs/design.rst, "Budgets") in one run, as `make bench` does.
 
     python benchmarks/run.py [--only request,recorder,...] [--no-file]
 
-Prints one table and writes it, with machine, versions and date, to benchmarks/RESULTS.txt.  Best on
-a machine that does nothing else; it says so when it is not.  Exit status 1 when a budget is not
-kept.
+Prints one table, and writes it with machine, versions and date to benchmarks/RESULTS.txt.  Use a
+machine that does nothing else; the table notes if there was other load.  The exit status is 1 if a
+budget is not kept.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def _pinned(name):
 
 
 def _speed():
-    """Milliseconds for a loop that never changes: figures of two machines, or of two Pythons, can
-    be compared.
+    """Return the milliseconds of a fixed loop, with which results of two machines or Pythons can be
+    compared.
     """
     return 1000 * min(
         timeit.repeat(
@@ -83,7 +83,7 @@ def _cpu():
 
 def _memory():
     kilobytes = _found('/proc/meminfo', 'MemTotal').split()
-    return f'{int(kilobytes[0]) / (1 << 20):.0f} GiB' if kilobytes else 'memory not known'
+    return f'{int(kilobytes[0]) / (1 << 20):.0f} GiB' if kilobytes else 'unknown memory'
 
 
 def _found(path, name):

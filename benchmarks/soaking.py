@@ -1,8 +1,7 @@
-"""A soak: a Zope answers the requests of a busy day in a row; what it holds is counted from
-outside, again and again.
+"""A soak test: a Zope answers the requests of a busy day one after another, and its resources are
+counted from outside at intervals.
 
-Used by `bench_soak` and by the tests: what grows from the first quarter of the day to its last
-leaks.
+bench_soak and the tests use it: what grows from the first quarter of the day to the last is a leak.
 """
 
 from __future__ import annotations
@@ -18,17 +17,17 @@ import sys
 from pathlib import Path
 
 PROGRAMS = Path(__file__).resolve().parent / 'programs'
-#: So much more may be there at the end, of thousands of requests: files that the database opens for
-#: more readers.
+#: After thousands of requests, at most this many more may be there: files that the database opens
+#: for more readers.
 MORE = {'descriptors': 3, 'threads': 0, 'timers': 0}
-#: So often the process is looked at; the first of these looks are warm-up.
+#: The number of counts, and how many of these, from the first on, are warm-up.
 LOOKS, WARM = 40, 8
 OPTIONS = {'slow-request': '200ms', 'sample-interval': '100ms', 'stall': '30s'}
 
 
 @dataclasses.dataclass(frozen=True)
 class Held:
-    """What a process holds at one moment: bytes, numbers, and seconds of CPU time."""
+    """The resources of a process at one moment: bytes, numbers, and seconds of CPU time."""
 
     requests: int
     resident: int
@@ -58,7 +57,9 @@ def held(pid: int, requests: int, proc: Path = Path('/proc')) -> Held:
 
 
 class Soak:
-    """`zope` runs, with the pages published.  `start`, `look` so often as `looks` says, `end`."""
+    """A load for the running `zope`, which has the pages: call `start`, then `look` as often as
+    `looks` says, then `end`.
+    """
 
     def __init__(self, zope, requests: int, looks: int = LOOKS):
         self.zope, self.requests, self.looks = zope, requests, looks
@@ -80,7 +81,9 @@ class Soak:
         return self
 
     def look(self) -> None:
-        """When the next share of the requests is answered, count, and let the load go on."""
+        """Wait until the next share of the requests is answered, count the resources, and let the
+        load continue.
+        """
         self.held.append(held(self.zope.pid, int(self._line())))
         print(file=self.load.stdin, flush=True)
 
@@ -102,11 +105,10 @@ class Soak:
 
 
 def growth(helds: list[Held], what: str, warm: int = WARM) -> float:
-    """Of the last quarter over the first, after the warm-up: of the median of memory, of the least
-    of other numbers.
+    """Return how much the last quarter exceeds the first one, after the warm-up.
 
-    What connections that are just being closed add to a number is chance; what leaks is never
-    missing.
+    Memory is compared by the median, other numbers by the minimum: connections that are just being
+    closed may be counted, but a leak is always counted.
     """
     values = [getattr(one, what) for one in helds[warm:]]
     quarter, typical = max(1, len(values) // 4), statistics.median if what == 'resident' else min
@@ -114,19 +116,19 @@ def growth(helds: list[Held], what: str, warm: int = WARM) -> float:
 
 
 def steady_growth(helds: list[Held], what: str, warm: int = WARM, once: int = 3) -> float:
-    """The sum of all increments after the warm-up but the `once` largest: what is filled only once
-    is no leak.
+    """Return the sum of all increments after the warm-up, without the `once` largest: a cache that
+    fills only once is not a leak.
     """
     values = [getattr(one, what) for one in helds[warm:]]
     return sum(sorted(after - before for before, after in itertools.pairwise(values))[:-once])
 
 
 def cost(helds: list[Held], warm: int = WARM) -> float:
-    """CPU time per request in microseconds, after the warm-up."""
+    """Return the CPU time per request in microseconds, after the warm-up."""
     first, last = helds[warm - 1], helds[-1]
     return (last.cpu - first.cpu) / (last.requests - first.requests) * 1e6
 
 
 def prepare(zope):
-    """A ZopeInstance with the pages; `create` comes next."""
+    """Add the pages to a ZopeInstance; the caller calls `create` next."""
     return zope.publish((PROGRAMS / 'mixed_pages.py').read_text())

@@ -1,8 +1,8 @@
-"""What a test may count on: a marker names it, and a test is skipped with the reason where it is
+"""Fixtures, and markers for what a test needs: a test is skipped with a reason where that is
 missing.
 
-`--require=zope,browser` turns that around for CI: the session fails when no test with such a marker
-passed, or when one was skipped (unless for want of something else that was not required).
+`--require=zope,browser` is for CI: the session fails if no test with such a marker passed, or if
+one was skipped (unless it also needs something else that is missing and was not required).
 """
 
 import collections
@@ -15,11 +15,11 @@ import pytest
 from support.needs import NEEDS
 from support.zopekit import ZopeInstance
 
-# How long an example takes says more of the machine than of the code.
+# The time of an example depends more on the machine than on the code.
 hypothesis.settings.register_profile('without deadline', deadline=None)
 hypothesis.settings.load_profile('without deadline')
 
-#: What `make test` runs of the tests with Zopes of their own.
+#: The test files in tests/functional that `make test` runs.
 QUICK = {'test_fault_matrix.py'}
 REQUIRED = pytest.StashKey()
 RAN = pytest.StashKey()
@@ -46,9 +46,10 @@ def pytest_configure(config):
 
 
 def _measure_no_more():
-    """Coverage leaves a forked child, whose end a test judges.
+    """Stop measuring coverage in a forked child.
 
-    It also takes locks, which another thread of the parent may hold when the child is forked.
+    Coverage could change how the child ends, which tests judge.  It also takes locks, which another
+    thread of the parent may hold at the time of the fork.
     """
     if sys.monitoring.get_tool(sys.monitoring.COVERAGE_ID):
         sys.monitoring.free_tool_id(sys.monitoring.COVERAGE_ID)
@@ -70,10 +71,10 @@ def pytest_collection_modifyitems(config, items):
 
 
 def _seconds(item):
-    """How long a test takes that is known to be slow; 0 for all others.
+    """Return the known seconds of a test with the marker `slow`; 0 for all others.
 
-    The longest ones come first: one that starts last would keep all other processes waiting for its
-    end.
+    The longest tests start first: one that starts last would keep all other processes waiting for
+    its end.
     """
     slow = item.get_closest_marker('slow')
     if slow is None:
@@ -82,8 +83,8 @@ def _seconds(item):
 
 
 class _Ran:
-    """Counts, in the process that gathers the reports (with pytest-xdist: the controller), what
-    ran.
+    """Counts passed and skipped tests in the process that gathers the reports (with pytest-xdist:
+    the controller).
     """
 
     def __init__(self, config):
@@ -123,7 +124,9 @@ def pytest_terminal_summary(terminalreporter, config):
 
 @pytest.fixture
 def make_zope(tmp_path):
-    """A factory of created, not yet started Zopes in folders of this test; all end with it."""
+    """A function that creates Zopes, not started yet, in folders of this test; all end with the
+    test.
+    """
     made = []
 
     def make(name=None, **arguments):
@@ -145,9 +148,9 @@ def _plain_zope(tmp_path_factory):
 
 @pytest.fixture
 def shared_zope(_plain_zope):
-    """A plain Zope that runs; one serves all tests of this process that neither end nor change it.
+    """A plain, running Zope for all tests of this process that neither end nor change it.
 
-    Nobody has died there, nothing is muted, and drills are off.
+    It has no dead runs, no muted findings, and drills are off.
     """
     pid = _plain_zope.pid
     yield _plain_zope
@@ -157,13 +160,13 @@ def shared_zope(_plain_zope):
 
 @pytest.fixture
 def zope(make_zope):
-    """One created, not yet started Zope."""
+    """A created Zope that is not started yet."""
     return make_zope()
 
 
 @pytest.fixture(scope='session')
 def chromium(tmp_path_factory):
-    """A real browser without a window."""
+    """A headless Chromium."""
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 
@@ -185,7 +188,7 @@ def chromium(tmp_path_factory):
 
 @pytest.fixture
 def browser(chromium, tmp_path):
-    """The browser with a blank page; what it downloads lands in `browser.downloads`."""
+    """The browser with a blank page; it saves downloads in the folder `browser.downloads`."""
     chromium.downloads = tmp_path / 'downloads'
     chromium.downloads.mkdir()
     chromium.execute_cdp_cmd(

@@ -1,4 +1,4 @@
-"""What the constraints pin can be installed on the oldest Python that is promised."""
+"""The pinned releases can be installed on the oldest supported Python."""
 
 import re
 from importlib.metadata import PackageNotFoundError
@@ -23,8 +23,10 @@ def pinned(file):
 @pytest.mark.parametrize(
     'file', sorted(CHECKOUT.glob('constraints-*.txt')), ids=lambda file: file.name
 )
-def test_each_pinned_release_that_is_here_runs_on_the_oldest_python(file):
-    """As far as it is the release that is installed here: the others are those of another Zope."""
+def test_each_pinned_release_supports_the_oldest_python(file):
+    """Checks the pinned releases that are installed here; other files of constraints are for
+    another Zope.
+    """
     specifiers = pytest.importorskip('packaging.specifiers')
     refused, seen = {}, 0
     for name in pinned(file):

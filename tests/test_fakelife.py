@@ -1,4 +1,4 @@
-"""The one pretended living run keeps the contract of a real one."""
+"""The fake living run of the tests has the interface of a real one."""
 
 from support.fakelife import FakeLife
 from zope.interface.verify import verifyObject
@@ -6,5 +6,5 @@ from zope.interface.verify import verifyObject
 from Products.StabilityMonitor.model.interfaces import ILivingRun
 
 
-def test_it_has_all_that_others_may_use(tmp_path):
+def test_the_fake_life_provides_the_interface(tmp_path):
     assert verifyObject(ILivingRun, FakeLife(tmp_path))

@@ -1,8 +1,8 @@
-"""The script that CI runs Python 3.14 and 3.15 with: nothing is mounted where the machine sees it,
-and the root folder goes when all that ran in it has ended.
+""".ci/forky, the script with which CI runs Python 3.14 and 3.15: the machine sees none of its
+mounts, and its root folder is removed when all its processes have ended.
 
-The namespaces, mounts and processes are real; the root folder is a shell and a few programs, which
-a `debootstrap` of the tests copies from this system.
+Namespaces, mounts and processes are real.  The root folder has only a shell and a few programs,
+which a fake `debootstrap` copies from this system.
 """
 
 import os
@@ -21,7 +21,7 @@ TOOLS = ('unshare', 'setpriv', 'flock', 'findmnt', 'ldd', 'git', 'pivot_root')
 PROGRAMS = ('bash', 'cat', 'chroot', 'env', 'ls', 'mkfifo', 'setsid', 'sleep', 'umount')
 MISSING = [name for name in TOOLS + PROGRAMS if not shutil.which(name)]
 pytestmark = [
-    pytest.mark.skipif(not sys.platform.startswith('linux'), reason='namespaces are of Linux'),
+    pytest.mark.skipif(not sys.platform.startswith('linux'), reason='only Linux has namespaces'),
     pytest.mark.skipif(not SCRIPT.exists(), reason='not in a checkout'),
     pytest.mark.skipif(bool(MISSING), reason=f'not installed here: {", ".join(MISSING)}'),
 ]
@@ -46,7 +46,7 @@ done
 
 
 class Forky:
-    """Calls of the script, with a mirror and a debootstrap of the tests."""
+    """Runs the script, with a fake mirror and a fake debootstrap."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -82,7 +82,9 @@ class Forky:
         return process.returncode, output, errors
 
     def left(self):
-        """What lies in the folder for temporary files, and what is mounted there."""
+        """Return (the contents of the folder for temporary files, whether anything is mounted
+        there).
+        """
         mounted = Path('/proc/self/mounts').read_text()
         return [*(self.folder / 'tmp').iterdir()], str(self.folder) in mounted
 
@@ -93,7 +95,7 @@ def forky(tmp_path):
 
 
 def processes(word):
-    """Those with `word` in their command line."""
+    """Return the ids of the processes with `word` in their command line."""
     found = []
     for path in Path('/proc').glob('[0-9]*/cmdline'):
         try:
@@ -106,7 +108,7 @@ def processes(word):
 
 @pytest.mark.root
 class TestAsRoot:
-    def test_the_command_runs_in_a_copy_of_the_checkout_with_devices_of_its_own(self, forky):
+    def test_the_command_runs_in_a_copy_of_the_checkout_with_its_own_devices(self, forky):
         status, output, errors = forky.run('bash', '-c', 'ls -d setup.py /dev/*; exit 7')
         assert status == 7, errors
         assert 'Debian forky: Python of the tests' in output
@@ -117,7 +119,7 @@ class TestAsRoot:
         assert 'http://mirror.example/debian' in (forky.folder / 'asked').read_text()
         assert forky.left() == ([], False)
 
-    def test_what_it_mounts_is_seen_by_nobody_else(self, forky):
+    def test_its_mounts_are_invisible_outside(self, forky):
         pipe = forky.folder / 'forky' / 'go-on'
         process = forky.start(
             'bash', '-c', 'mkfifo /go-on; cat /go-on', FORKY_ROOT=str(pipe.parent)
@@ -130,14 +132,16 @@ class TestAsRoot:
         assert process.returncode == 0 and output.endswith('said')
 
     def test_signals_have_their_default_action(self, forky):
-        """The shell ignores SIGINT in what it starts in the background."""
+        """The shell starts background processes with SIGINT ignored."""
         status, output, _ = forky.run('cat', '/proc/self/status')
         ignored = re.search(r'^SigIgn:\t(\w+)$', output, re.M)[1]
-        of_glibc = 0b11 << 31  # 32 and 33, which posix_spawn leaves ignored and nobody may reset
+        of_glibc = (
+            0b11 << 31
+        )  # 32 and 33: posix_spawn leaves them ignored, and they cannot be reset
         assert status == 0 and int(ignored, 16) & ~of_glibc == 0, ignored
 
     @pytest.mark.parametrize('name', ['SIGTERM', 'SIGINT', 'SIGHUP'])
-    def test_a_signal_ends_all_that_runs_and_removes_the_folder(self, forky, name):
+    def test_a_signal_ends_all_processes_and_removes_the_folder(self, forky, name):
         word = f'1000.{os.getpid()}'
         process = forky.start(
             'bash', '-c', f'setsid sleep {word} & trap "" TERM INT HUP; echo runs; sleep {word}'
@@ -149,13 +153,13 @@ class TestAsRoot:
         assert process.wait(60) == 128 + getattr(signal, name)
         assert processes(f'sleep\0{word}') == [] and forky.left() == ([], False)
 
-    def test_so_does_a_time_out_while_the_folder_is_made(self, forky):
+    def test_a_timeout_while_the_folder_is_made_removes_the_folder(self, forky):
         (forky.folder / 'waits').touch()
         root = forky.folder / 'forky'
         status, *_ = forky.run('ls', prefix=('timeout', '3'), FORKY_ROOT=str(root))
         assert status == 124 and not root.exists() and not processes(str(root))
 
-    def test_killed_itself_it_leaves_no_process(self, forky):
+    def test_sigkill_of_the_script_leaves_no_process(self, forky):
         word = f'1001.{os.getpid()}'
         process = forky.start('bash', '-c', f'echo runs; setsid sleep {word}')
         while process.stdout.readline() != 'runs\n':
@@ -165,10 +169,10 @@ class TestAsRoot:
         process.wait()
         until(lambda: not processes(f'sleep\0{word}'), 'the end of the command')
 
-    def test_a_folder_that_is_named_is_kept_until_it_is_removed(self, forky):
+    def test_a_named_folder_is_kept_until_the_command_remove(self, forky):
         root = forky.folder / 'forky'
         assert forky.run('ls', FORKY_ROOT=str(root))[0] == 0
-        (forky.folder / 'fails').touch()  # it is not made again
+        (forky.folder / 'fails').touch()  # a second debootstrap would fail
         assert forky.run('ls', FORKY_ROOT=str(root))[0] == 0 and root.exists()
         assert forky.run('remove', FORKY_ROOT=str(root))[0] == 0 and not root.exists()
 
@@ -181,7 +185,7 @@ class TestAsRoot:
         (root / 'go-on').write_text('')
         assert process.wait(60) == 0
 
-    def test_a_folder_that_it_has_not_made_is_not_removed(self, forky):
+    def test_a_foreign_folder_is_not_removed(self, forky):
         mine = forky.folder / 'mine'
         mine.mkdir()
         (mine / 'kept').touch()
@@ -189,7 +193,7 @@ class TestAsRoot:
         forky.run('remove', FORKY_ROOT=str(mine))
         assert [*mine.iterdir()] == [mine / 'kept']
 
-    def test_without_a_mirror_it_says_so(self, forky):
+    def test_an_unreachable_mirror_is_reported(self, forky):
         (forky.folder / 'fails').touch()
         status, output, errors = forky.run('ls')
         assert (status, output) == (69, '')
@@ -198,11 +202,11 @@ class TestAsRoot:
         )
         assert forky.left() == ([], False)
 
-    def test_without_the_rights_of_root_it_says_so(self, forky):
+    def test_missing_root_rights_are_reported(self, forky):
         forky.folder.chmod(0o777)
         prefix = ('setpriv', '--reuid', '65534', '--clear-groups')
         status, output, errors = forky.run('ls', prefix=prefix)
         if 'Permission denied' in errors:
             pytest.skip('the checkout cannot be read by another user')
         assert (status, output) == (69, '')
-        assert errors == 'no root folder of Debian forky: chroot needs the rights of root\n'
+        assert errors == 'no root folder of Debian forky: chroot needs root rights\n'

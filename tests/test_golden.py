@@ -1,8 +1,9 @@
-"""What an older release wrote is read today as it was then: golden files (golden/_how_made.txt).
+"""Today's code reads the files of an older release with the same results: golden files (see
+golden/_how_made.txt).
 
-Each comparison is a case with a name.  In JSON every key and value that was there is still there;
-keys may be added.  Texts are equal.  Where something else is wanted now, it is a row of
-`DELIBERATE`; where the same is said in other words now, a row of `golden/reworded.toml`.
+Each comparison is a case with a name.  In JSON, every old key and value must still be there; keys
+may be added.  Texts must be equal.  An intended difference is a row of `DELIBERATE`; a sentence in
+other words is a row of `golden/reworded.toml`.
 """
 
 import copy
@@ -27,7 +28,7 @@ from Products.StabilityMonitor.store import blackboxreader
 from Products.StabilityMonitor.store.archive import Archive
 from Products.StabilityMonitor.store.rundirectory import Base
 
-#: Keys and sections of a report that tell of who makes it, and when.
+#: Keys and sections of a report that depend on the process and time of its making.
 OF_THE_READER = ('generated', 'inventory')
 SECTIONS_OF_THE_READER = ('Products', 'Versions', 'System')
 
@@ -44,17 +45,17 @@ def golden_document(name):
     return json.loads(recorded.stored(f'commands/{name}.json.xz'))
 
 
-# -- what is wanted otherwise now ------------------------------------------------------------------
+# -- intended differences --------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-    """Something that is wanted otherwise now.
+    """An intended difference to the golden files.
 
-    `cases` is a pattern of names of cases, as `command/show-*`.  `wanted` makes what is wanted now
-    of what is stored: a text of a text, an exit status of an exit status, a document of a document.
-    It returns its argument where it does not apply; a row that applies nowhere fails.  `title` is
-    the one that such a section of a report has now, where it is another.
+    `cases` is a pattern for names of cases, for example `command/show-*`.  `wanted` is a function
+    from the stored value (a text, an exit status or a document) to the value that is expected now.
+    It returns its argument where the change does not apply; a row that applies to no case fails.
+    `title` is the new title of a section of a report, if it has one.
     """
 
     cases: str
@@ -68,7 +69,9 @@ def with_commas(text):
 
 
 def shown(run):
-    """A function to what `show` says of that golden run: a section of a report has the same."""
+    """Return a function to the output of `show` for this golden run, which a section of a report
+    repeats.
+    """
     return lambda old: with_commas(golden_text(f'show-{run}'))
 
 
@@ -81,14 +84,14 @@ def no_process_runs(old):
 
 
 def judged_in_memory(old):
-    """The waiting run is told, and it is the last run as if it were archived."""
+    """The status shows the waiting run, and also as the last run, as if it were archived."""
     waiting = f'dead, not yet archived: {RUNS[recorded.WAITING]} [stopped, certain] '
     how = '(the next start of Zope archives it, or "stabilitymonitor triage")\n'
     return waiting + how + golden_text('archived-status')
 
 
 def waiting_line():
-    """That of the waiting run in a history, from where it is archived."""
+    """Return the line of the waiting run in the history of the directory where it is archived."""
     (line,) = (
         line
         for line in golden_text('archived-history').splitlines()
@@ -127,12 +130,16 @@ def finding_waits_to_be_archived(old):
 
 
 def last_subject(kind):
-    """The last run of that data directory with the results of its checks, as `checks` knew it."""
+    """Return the last subject of `checks --json` for this data directory: a run and its
+    findings.
+    """
     return golden_document(f'{kind}-checks-json')['subjects'][-1]
 
 
 def findings_told_last(kind):
-    """A function to the findings of a report, made of what `checks --all` said of that run."""
+    """Return a function to the findings in a report, made from the output of `checks --all` for the
+    last run.
+    """
 
     def findings_told_last(old):
         subject = last_subject(kind)
@@ -146,13 +153,15 @@ def findings_told_last(kind):
 
 
 def of_archived(key):
-    """A function to that part of the report where the waiting run is archived."""
+    """Return a function to this part of the report of the directory where the waiting run is
+    archived.
+    """
     return lambda old: golden_document('archived-report-format-json')[key]
 
 
 def as_values(old):
-    """A log line with the name of its level, a sample with the names of its values, and the marks
-    of the watchdog by their names now.
+    """A log line has the name of its level, a sample the names of its values, and the marks of the
+    watchdog have their present names.
     """
     if isinstance(old, dict):
         survived = old['survived'].items()
@@ -168,14 +177,14 @@ IN_FLIGHT = (
     'Not known: only a living process knows its requests, what its threads do, which requests are '
     'slow and what hangs.\n'
 )
-FRAMES = 'Frames are written as in a traceback of Python: with a comma behind the line.'
+FRAMES = 'Frames are written as in a traceback of Python: with a comma after the line number.'
 NEWEST = 'Without RUN a report is about the newest incident, and says so.'
-NEWEST_INSTEAD = 'Without RUN a report tells the newest incident instead of the last run.'
-LAST_TOLD = 'While Zope is down a report has the checks that the last run recorded.'
-IN_MEMORY = 'A dead run that waits to be archived is judged in memory: it is the last run.'
+NEWEST_INSTEAD = 'Without RUN a report shows the newest incident instead of the last run.'
+LAST_TOLD = 'While Zope is down a report shows the findings that the last run recorded.'
+IN_MEMORY = 'A dead run that is not archived yet is judged in memory, and can be the last run.'
 ENDED = 'How the last run ended'
 
-#: All that differs from the golden files on purpose.
+#: All intended differences to the golden files.
 DELIBERATE: tuple[Change, ...] = (
     Change('command/show-*', FRAMES, with_commas),
     Change('section/report-*/The incident', FRAMES, with_commas),
@@ -196,7 +205,7 @@ DELIBERATE: tuple[Change, ...] = (
     Change('section/quiet-report/', NEWEST, about('the present state: no incident')),
     Change(
         'section/*/Requests in flight now',
-        'While Zope is down nobody knows its requests: "None." was a guess.',
+        'While Zope is down its requests are not known: "None." was a guess.',
         lambda old: old.replace('None.\n', IN_FLIGHT),
     ),
     *(
@@ -217,12 +226,12 @@ DELIBERATE: tuple[Change, ...] = (
     Change('command/waiting-status', IN_MEMORY, judged_in_memory),
     Change(
         'exit/waiting-status',
-        'A wanted stop that waits to be archived is nothing wrong with the site.',
+        'A clean stop that is not archived yet is not a problem of the site.',
         lambda old: 0,
     ),
     Change(
         'command/waiting-history',
-        'The history has the runs that are not archived yet.',
+        'The history includes the runs that are not archived yet.',
         lambda old: f'{waiting_line()}  (not yet archived)\n{old}',
     ),
     Change('section/waiting-report/Past runs', IN_MEMORY, lambda old: f'{waiting_line()}\n{old}'),
@@ -231,7 +240,7 @@ DELIBERATE: tuple[Change, ...] = (
     *(
         Change(
             cases,
-            'A dead run is judged when somebody asks; that it waits to be archived does no harm.',
+            'A dead run is judged when it is shown; it does no harm that it is not archived yet.',
             change,
         )
         for cases, change in (
@@ -239,21 +248,21 @@ DELIBERATE: tuple[Change, ...] = (
             ('json/waiting-checks-json/subjects', finding_waits_to_be_archived),
         )
     ),
-    Change('blackbox/*', 'What is read has the same form as in a record.', as_values),
+    Change('blackbox/*', 'A black box is read into the same form as a record has.', as_values),
     Change('command/*-status', 'The status says that no process runs.', no_process_runs),
-    Change('command/*-history', 'The history has titles of its columns.', with_titles),
+    Change('command/*-history', 'The columns of the history have titles.', with_titles),
 )
 
 
-# -- what is said in other words now ---------------------------------------------------------------
+# -- reworded sentences ----------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
 class Reworded:
-    """A sentence of an older release, and the same in the words of today.
+    """A sentence of an older release, and the same sentence today.
 
-    Each `{}` in `was` stands for any text within a line, and the one of the same place in `now` for
-    the same text.
+    Each `{}` in `was` stands for any text within a line; the `{}` at the same position in `now`
+    stands for the same text.
     """
 
     was: str
@@ -272,8 +281,9 @@ REWORDED = tuple(
 
 
 def in_words_of_today(value):
-    """A text, or a document with all its texts.  What was archived keeps the words of its time, so
-    both sides of a comparison pass through here.
+    """Return a text, or a document with all its texts, with the reworded sentences replaced.
+
+    Archived texts keep the words of their time, so both sides of a comparison pass through here.
     """
     if isinstance(value, str):
         for row in REWORDED:
@@ -286,7 +296,7 @@ def in_words_of_today(value):
 
 
 def wanted(case, old):
-    """What is wanted now in place of what is stored."""
+    """Return the value that is expected now for a stored value."""
     for change in DELIBERATE:
         if fnmatch.fnmatchcase(case, change.cases):
             old = change.wanted(old)
@@ -304,12 +314,12 @@ def assert_still_there(case, old, new):
     assert list(recorded.missing(wanted(case, old), in_words_of_today(recorded.plain(new)))) == []
 
 
-# -- runs that nobody had judged -------------------------------------------------------------------
+# -- dead runs that were not judged ----------------------------------------------------------------
 
 
 @pytest.fixture(scope='module')
 def dead_run(tmp_path_factory):
-    """A function from a name to that golden run, in place."""
+    """A function from the name of a golden run to that run, unpacked."""
     kept = {}
 
     def dead_run(name):
@@ -321,7 +331,7 @@ def dead_run(tmp_path_factory):
 
 
 @pytest.mark.parametrize('name', RUNS)
-def test_a_dead_run_is_judged_as_ever(dead_run, name):
+def test_a_dead_run_gets_the_same_record(dead_run, name):
     dead = dead_run(name)
     world = World(
         proc=dead.world / 'proc',
@@ -334,7 +344,7 @@ def test_a_dead_run_is_judged_as_ever(dead_run, name):
 
 
 @pytest.mark.parametrize('name', RUNS)
-def test_a_black_box_tells_the_same(dead_run, name):
+def test_a_black_box_has_the_same_content(dead_run, name):
     old = json.loads(recorded.stored(f'runs/{name}.blackbox.json.xz'))
     assert_still_there(f'blackbox/{name}', old, read_box(dead_run(name).path / 'blackbox.sbr'))
 
@@ -352,20 +362,20 @@ def read_box(path):
 
 @pytest.fixture(scope='module')
 def directories(tmp_path_factory):
-    """{kind: golden data directory}"""
+    """{kind: golden data directory}."""
     folder = tmp_path_factory.mktemp('golden')
     return {kind: recorded.data_directory(kind, folder / kind / 'stability') for kind in KINDS}
 
 
 @pytest.mark.parametrize('name', RUNS)
-def test_an_archived_record_has_all_it_had(directories, name):
+def test_an_archived_record_keeps_all_keys_and_values(directories, name):
     base = Base(directories['archived'])
     old = json.loads((base.archive / RUNS[name] / 'incident.json').read_text())
     assert_still_there(f'archived/{name}', old, Archive(base).record(RUNS[name]).to_json())
 
 
 @pytest.mark.parametrize('name', RUNS)
-def test_an_archived_summary_has_all_it_had(directories, name):
+def test_an_archived_summary_keeps_all_keys_and_values(directories, name):
     base = Base(directories['archived'])
     old = json.loads((base.archive / RUNS[name] / 'summary.json').read_text())
     (found,) = (each for each in Archive(base).summaries() if each.run == RUNS[name])
@@ -373,13 +383,13 @@ def test_an_archived_summary_has_all_it_had(directories, name):
 
 
 @pytest.mark.parametrize('name', RUNS)
-def test_an_archived_black_box_tells_the_same(directories, name):
+def test_an_archived_black_box_has_the_same_content(directories, name):
     old = json.loads(recorded.stored(f'runs/{name}.blackbox.json.xz'))
     box = directories['archived'] / 'archive' / RUNS[name] / 'blackbox.sbr.gz'
     assert_still_there(f'blackbox/{name}', old, read_box(box))
 
 
-def test_all_runs_are_in_the_archive_in_their_order(directories):
+def test_all_runs_are_in_the_archive_newest_first(directories):
     found = [each.run for each in Archive(Base(directories['archived'])).summaries()]
     assert found == sorted(RUNS.values(), reverse=True)
 
@@ -389,13 +399,15 @@ def test_all_runs_are_in_the_archive_in_their_order(directories):
 
 @pytest.fixture(scope='module')
 def asked():
-    """What was asked already: {name: (exit status, output)}."""
+    """Results of earlier calls of the command: {name: (exit status, output)}."""
     return {}
 
 
 @pytest.fixture
 def command(directories, asked, capsysbinary, monkeypatch):
-    """Asks today's command what was asked then; returns (exit status, output)."""
+    """A function that runs a golden call of the command with today's code: (exit status,
+    output).
+    """
     monkeypatch.delenv('CLIENT_HOME', raising=False)
     monkeypatch.delenv('STABILITYMONITOR_DIRECTORY', raising=False)
 
@@ -442,27 +454,27 @@ def test_the_exit_status_is_the_same(command, name):
 
 
 @pytest.mark.parametrize('name', TEXTS)
-def test_the_command_says_the_same(command, name):
+def test_the_output_of_the_command_is_the_same(command, name):
     assert in_words_of_today(command(name)[1]) == wanted(f'command/{name}', golden_text(name))
 
 
 @pytest.mark.parametrize('name, title', SECTIONS)
-def test_a_section_of_the_report_says_the_same(command, name, title):
+def test_a_section_of_the_report_is_the_same(command, name, title):
     case, sections = f'section/{name}/{title}', recorded.sections(command(name)[1])
     old = '\n'.join(recorded.sections(golden_text(name))[title])
-    new = '\n'.join(sections.get(title_now(case, title), ['there is no such section']))
+    new = '\n'.join(sections.get(title_now(case, title), ['this section is missing']))
     assert in_words_of_today(new) == wanted(case, old)
 
 
 @pytest.mark.parametrize('name, key', KEYS)
-def test_a_document_has_all_it_had(command, name, key):
+def test_a_json_document_keeps_all_keys_and_values(command, name, key):
     new = json.loads(command(name)[1])
     assert key in new
     assert_still_there(f'json/{name}/{key}', golden_document(name)[key], new[key])
 
 
 @pytest.mark.parametrize('kind', KINDS)
-def test_whoever_reads_changes_nothing(directories, command, kind):
+def test_reading_changes_no_file(directories, command, kind):
     for name in COMMANDS:
         if COMMANDS[name]['directory'] == kind:
             command(name)
@@ -470,11 +482,11 @@ def test_whoever_reads_changes_nothing(directories, command, kind):
     assert recorded.contents(directories[kind]) == recorded.contents(untouched)
 
 
-# -- these tests themselves ------------------------------------------------------------------------
+# -- tests of this file itself ---------------------------------------------------------------------
 
 
 def cases():
-    """{name of a case: what is stored}"""
+    """Return {name of a case: stored value}."""
     found = {f'exit/{name}': COMMANDS[name]['exit'] for name in COMMANDS}
     found |= {f'command/{name}': golden_text(name) for name in TEXTS}
     for name, title in SECTIONS:
@@ -500,7 +512,7 @@ def test_each_deliberate_change_has_a_reason_and_applies():
 
 
 def texts_in(value):
-    """All texts of a document."""
+    """Yield all texts of a document."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict | list):
@@ -508,7 +520,7 @@ def texts_in(value):
             yield from texts_in(each)
 
 
-def test_each_reworded_sentence_was_said_once():
+def test_each_reworded_sentence_occurs_in_a_golden_file():
     stored = '\n'.join(texts_in(cases()))
     assert [row.was for row in REWORDED if row.apply(stored) == stored] == []
 
@@ -544,5 +556,5 @@ def test_every_verdict_has_a_golden_run():
         ({'a': [{'b': None}], 'c': 0}, ['/a/0/b was 1 and is None', '/c was None and is 0']),
     ],
 )
-def test_what_is_missing_is_told(new, told):
+def test_each_difference_is_reported(new, told):
     assert list(recorded.missing({'a': [{'b': 1}], 'c': None}, new)) == told

@@ -1,4 +1,4 @@
-"""The house stands: imports go one way, the rooms stay apart, and all but one do without Zope."""
+"""The rules for imports between the rooms: one direction, no cycles, and Zope only in `zmi`."""
 
 import ast
 import sys
@@ -15,7 +15,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 HOUSE = CHECKOUT / 'Products' / 'StabilityMonitor'
 TESTS = CHECKOUT / 'tests'
 
-# From the bottom up: a room may import those that stand below it.
+# From bottom to top: a room may import the rooms before it.
 ROOMS = [
     'model',
     'system',
@@ -31,7 +31,8 @@ ROOMS = [
     'zmi',
     '__main__',
 ]
-# The reader may be a newer release than the writer, and a site needs no command.
+# Exceptions: the reader may be a newer release than the writer, and a site does not need the
+# command.
 STRANGERS = {('postmortem', 'recording'), ('zmi', 'cli')}
 ZOPE = {
     'AccessControl',
@@ -70,13 +71,13 @@ def label(path):
 
 
 def room(path):
-    """The top-level name under the package: 'recording', 'cli', ... or '__init__'."""
+    """Return the top-level name in the package: 'recording', 'cli', ... or '__init__'."""
     return path.relative_to(HOUSE).parts[0].removesuffix('.py')
 
 
 def imported(path):
-    """Dotted names that a file imports, relative ones resolved, each with whether it is inside a
-    function.
+    """Yield (dotted name, whether it is inside a function) for each import of a file; relative
+    names are resolved.
     """
     tree = ast.parse(path.read_text('utf-8'), str(path))
     inside = {
@@ -103,7 +104,7 @@ def names_of(node, path):
 
 
 def own_room(name):
-    """The room that a dotted name leads to, '__init__' for the package itself, None for foreign
+    """Return the room of a dotted name, '__init__' for the package itself, and None for foreign
     names.
     """
     if name != PACKAGE and not name.startswith(PACKAGE + '.'):
@@ -144,7 +145,9 @@ def zope_imports(path):
 
 
 def uses_of_a_life(path):
-    """The attributes of a living run that a file uses: those of the name `life`, of any object."""
+    """Yield the attributes of a living run that a file uses: those of any object with the name
+    `life`.
+    """
     for node in ast.walk(ast.parse(path.read_text('utf-8'))):
         if isinstance(node, ast.Attribute):
             of = node.value
@@ -152,7 +155,7 @@ def uses_of_a_life(path):
                 yield node.attr
 
 
-def test_the_other_rooms_use_what_the_interface_of_a_living_run_names():
+def test_other_rooms_use_only_the_interface_of_a_living_run():
     used = {
         attribute
         for path in modules()
@@ -162,16 +165,16 @@ def test_the_other_rooms_use_what_the_interface_of_a_living_run_names():
     assert used and used <= set(ILivingRun)
 
 
-def test_there_is_a_house():
+def test_the_package_has_modules():
     assert modules()
 
 
-def test_every_module_is_in_a_room_of_the_plan():
+def test_every_module_is_in_a_listed_room():
     assert {room(path) for path in modules()} == {*ROOMS, '__init__'}
 
 
-def test_no_module_has_the_name_of_one_of_python():
-    """Nor of a room, or of a module of another room: but for each subcommand's own."""
+def test_no_two_modules_and_no_standard_module_share_a_name():
+    """No module has the name of a room either, except the module of a subcommand."""
     names = [path.stem for path in modules() if path.stem not in ('__init__', '__main__')]
     assert not set(names) & sys.stdlib_module_names
     assert not {name for name in names if names.count(name) > 1}
@@ -179,12 +182,12 @@ def test_no_module_has_the_name_of_one_of_python():
     assert set(names) & set(ROOMS) <= commands
 
 
-def test_no_modules_import_each_other_in_a_circle():
+def test_no_modules_import_each_other_in_a_cycle():
     arrows = {dotted(path): set() for path in modules()}
     for path in modules():
         for name, _ in imported(path):
             module = name if name in arrows else name.rpartition('.')[0]
-            # what is asked of the package itself is its version
+            # Other rooms import only the version from the package itself.
             if module in arrows and module not in (PACKAGE, dotted(path)):
                 arrows[dotted(path)].add(module)
     while leaves := [name for name, targets in arrows.items() if not targets & arrows.keys()]:
@@ -219,7 +222,7 @@ def test_only_the_zmi_knows_zope():
         ('import os.path', False),
     ],
 )
-def test_a_wrong_arrow_is_seen(tmp_path, monkeypatch, source, wrong):
+def test_a_wrong_import_is_detected(tmp_path, monkeypatch, source, wrong):
     (tmp_path / 'recording').mkdir()
     for name in ('postmortem', 'reporting', 'cli', 'store', 'model'):
         (tmp_path / name).mkdir()
@@ -249,7 +252,7 @@ WITHOUT_ZOPE = '''
 import importlib, sys
 
 class OnlyThePythonLibrary:
-    """Refuse all but the standard library, zope.interface and the product."""
+    """Refuse all imports except the standard library, zope.interface and the product."""
     allowed = sys.stdlib_module_names | {'Products', 'zope'}
 
     def find_spec(self, name, path=None, target=None):
@@ -277,8 +280,8 @@ def dotted(path):
 
 
 def test_all_but_the_zmi_imports_without_zope():
-    """Nor does it need psutil, packaging or any extra: each one missing only switches a feature
-    off.
+    """The other rooms do not need psutil, packaging or an extra either: a missing one only switches
+    off a feature.
     """
     names = [dotted(path) for path in modules() if room(path) not in ('zmi', '__main__')]
     assert names
@@ -291,14 +294,14 @@ def test_all_but_the_zmi_imports_without_zope():
 
 
 @pytest.mark.parametrize('path', modules(), ids=label)
-def test_a_file_opens_with_its_idea(path):
+def test_each_file_has_a_docstring(path):
     text = path.read_text('utf-8')
     if text.strip():
         assert ast.get_docstring(ast.parse(text)), f'{label(path)} does not say its one idea'
 
 
 def test_the_tests_mirror_the_package():
-    """A folder for each room that has tests; what several share is in `support`."""
+    """Each folder of tests has the name of a room; `support` has what several tests share."""
     folders = {path.name for path in TESTS.iterdir() if list(path.glob('test_*.py'))}
     assert folders - {'functional', 'browser'} <= set(ROOMS)
 

@@ -1,7 +1,7 @@
-"""Two releases use one data directory in turn, as while some ZEO clients are upgraded, or when an
-upgrade is taken back: nothing is lost, and neither changes what the other wrote.
+"""Two releases use one data directory, as during an upgrade of ZEO clients one by one, or after a
+downgrade: nothing is lost, and neither release changes the files of the other.
 
-The older release comes out of this repository's own history.
+The older release comes from the git history of this repository.
 """
 
 import dataclasses
@@ -22,9 +22,9 @@ from support.childprograms import Program
 from support.childprograms import run_python
 
 SHARED_FILES = PROGRAMS / 'shared_files.py'
-#: The version that stood at the beginning of issue 11: it wrote the golden files, too.
+#: The version at the beginning of issue 11, which also wrote the golden files.
 OLDER = 'cacf5be6d188c459e5ea7d534b553c778b991fb4'
-#: Ways of `programs/armed.py` to end, and the verdict of each.
+#: Ways of `programs/armed.py` to end, and the verdict for each.
 WAYS = {
     'segv': 'crashed',
     'kill_self_term': 'stopped',
@@ -33,13 +33,15 @@ WAYS = {
 BOTH = ('older', 'today')
 
 pytestmark = pytest.mark.skipif(
-    not sys.platform.startswith('linux'), reason='what a death leaves is told for Linux'
+    not sys.platform.startswith('linux'), reason='these verdicts need Linux'
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class Release:
-    """The product in a checkout, whose processes share the data directory with another one's."""
+    """The product of one checkout; its processes share the data directory with those of another
+    one.
+    """
 
     checkout: Path
     directory: Path
@@ -50,21 +52,19 @@ class Release:
         return done
 
     def command(self, *words):
-        """The command `stabilitymonitor`, as it ended."""
+        """Run the command `stabilitymonitor`, and return the completed process."""
         return self.python(*COMMAND, '--directory', self.directory, *words)
 
     def document(self, *words):
         return json.loads(self.command(*words).stdout)
 
     def use(self, what, *words):
-        """What `programs/shared_files.py` answers; see there."""
+        """Return the answer of `programs/shared_files.py`."""
         done = self.python(SHARED_FILES, what, self.directory, *words)
         return json.loads(done.stdout.splitlines()[-1])
 
     def start(self, way):
-        """A living process that goes that way as soon as it is told to: its own release's
-        `programs/armed.py`.
-        """
+        """Start `programs/armed.py` of this release; it ends in this way after the line "go"."""
         program = Program(
             self.checkout / 'tests/programs/armed.py',
             way,
@@ -81,7 +81,7 @@ class Release:
         return {path.name for path in self.directory.glob('runs/[0-9]*')}
 
     def archived(self):
-        """{run: its record}"""
+        """Return {run: record} of the archive."""
         paths = self.directory.glob('archive/*/incident.json')
         return {path.parent.name: json.loads(path.read_text()) for path in paths}
 
@@ -91,7 +91,7 @@ class Release:
 
 @pytest.fixture(scope='module')
 def older_checkout(tmp_path_factory):
-    """The files of the older release."""
+    """A folder with the files of the older release."""
     try:
         packed = subprocess.run(
             ['git', 'archive', OLDER, 'Products', 'tests'],
@@ -110,13 +110,13 @@ def older_checkout(tmp_path_factory):
 
 
 def of_one_directory(older_checkout, directory):
-    """{'older': ..., 'today': ...}"""
+    """Return {'older': Release, 'today': Release} with one data directory."""
     return {'older': Release(older_checkout, directory), 'today': Release(CHECKOUT, directory)}
 
 
 @dataclasses.dataclass(frozen=True)
 class Dead:
-    """Runs of both releases that ended in every way; `rounds` has {run: verdict} of each way."""
+    """Dead runs of both releases; `rounds` has {run: verdict} for each way to end."""
 
     directory: Path
     rounds: list
@@ -126,7 +126,7 @@ class Dead:
         return {run: verdict for runs in self.rounds for run, verdict in runs.items()}
 
     def put_into(self, directory, runs):
-        """Copies, which wait to be judged."""
+        """Copy these runs into a data directory, where they wait to be judged."""
         (directory / 'archive').mkdir(parents=True, exist_ok=True)
         for run in runs:
             shutil.copytree(self.directory / 'runs' / run, directory / 'runs' / run)
@@ -137,7 +137,7 @@ def dead(older_checkout, tmp_path_factory):
     directory = tmp_path_factory.mktemp('dead') / 'stability'
     releases = of_one_directory(older_checkout, directory).values()
     living = {way: [(each, each.start(way)) for each in releases] for way in WAYS}
-    # The last ones first: a process that has served for 10 s has not failed at its start.
+    # The last ones end first: a process that has served for 10 s has no failed start.
     for pairs in reversed(living.values()):
         for _, program in pairs:
             program.tell('go').end()
@@ -162,7 +162,7 @@ def writer(request, releases):
 
 @pytest.fixture
 def reader(releases, writer):
-    """The other one."""
+    """The release that is not the writer."""
     (other,) = (each for each in releases.values() if each is not writer)
     return other
 
@@ -172,11 +172,11 @@ def files(release, folder='archive'):
 
 
 def assert_kept(before, now):
-    """No file has gone or changed."""
+    """Assert that no file is gone or changed."""
     assert {name for name, content in before.items() if now.get(name) != content} == set()
 
 
-def test_each_release_is_another_one(releases):
+def test_each_release_runs_its_own_code(releases):
     program = 'import Products.StabilityMonitor as product; print(product.__file__)'
     for release in releases.values():
         assert release.python('-c', program).stdout.startswith(f'{release.checkout}/')
@@ -185,8 +185,10 @@ def test_each_release_is_another_one(releases):
 # -- triage ----------------------------------------------------------------------------------------
 
 
-def test_in_turn_they_archive_each_run_once_and_change_nothing(writer, reader, dead):
-    """In each round a run of both waits; one judges them, and the other one in the next."""
+def test_in_turn_both_releases_archive_each_run_once(writer, reader, dead):
+    """In each round a run of each release waits, and the other release judges both; no archived
+    file changes.
+    """
     expected, before = {}, {}
     for judge, runs in zip((writer, reader, writer), dead.rounds, strict=True):
         dead.put_into(judge.directory, runs)
@@ -202,7 +204,7 @@ def test_in_turn_they_archive_each_run_once_and_change_nothing(writer, reader, d
     assert files(writer) == before
 
 
-def test_at_the_same_time_they_archive_each_run_once(releases, dead):
+def test_at_the_same_time_both_releases_archive_each_run_once(releases, dead):
     older, today = releases.values()
     dead.put_into(today.directory, dead.all)
     judges = [
@@ -221,8 +223,8 @@ def test_at_the_same_time_they_archive_each_run_once(releases, dead):
     assert today.waiting() == set() and today.verdicts() == dead.all
 
 
-def test_a_run_is_judged_alike(releases, dead, tmp_path):
-    """The same dead run, by each release; what today's says more is new keys."""
+def test_both_releases_judge_a_run_alike(releases, dead, tmp_path):
+    """Today's record of the same dead run may only have additional keys."""
     older, today = releases.values()
     copy = dataclasses.replace(today, directory=tmp_path / 'copy')
     for each in (older, copy):
@@ -234,7 +236,7 @@ def test_a_run_is_judged_alike(releases, dead, tmp_path):
         assert list(recorded.missing(record, judged[run])) == []
 
 
-def test_who_lives_is_left_alone_by_the_other(writer, reader):
+def test_a_living_run_is_left_alone_by_the_other_release(writer, reader):
     living = writer.start('kill_self_term')
     run = writer.run_of(living)
     try:
@@ -248,7 +250,7 @@ def test_who_lives_is_left_alone_by_the_other(writer, reader):
     assert writer.verdicts() == {run: 'stopped'}
 
 
-def test_the_heartbeat_of_one_answers_the_command_of_the_other(writer, reader):
+def test_the_heartbeat_of_one_release_answers_the_command_of_the_other(writer, reader):
     living = writer.start('return')
     try:
         done = reader.command('stacks')
@@ -257,18 +259,18 @@ def test_the_heartbeat_of_one_answers_the_command_of_the_other(writer, reader):
         living.tell('go').end()
 
 
-# -- reading what the other archived ---------------------------------------------------------------
+# -- reading the archive of the other release ------------------------------------------------------
 
 
 @pytest.fixture
 def judged(writer, dead):
-    """{run: record}: runs of both releases, judged by `writer`."""
+    """{run: record} of dead runs of both releases, judged by `writer`."""
     dead.put_into(writer.directory, dead.all)
     writer.command('triage')
     return writer.archived()
 
 
-def test_each_reads_what_the_other_judged(writer, reader, judged):
+def test_each_release_reads_the_records_of_the_other(writer, reader, judged):
     before = files(writer, '.')
     runs = sorted(judged)
     questions = [['history'], ['report', '--format', 'json'], *(['show', run] for run in runs)]
@@ -287,51 +289,55 @@ def test_each_reads_what_the_other_judged(writer, reader, judged):
         assert shown.startswith(f'{record["summary"]}\n')
     for run in runs:
         told = json.loads(next(answers)[1])['incident']
-        told['known_issues'] = judged[run]['known_issues']  # looked up when somebody reads
+        told['known_issues'] = judged[run]['known_issues']  # looked up at each read
         assert list(recorded.missing(judged[run], told)) == []
     assert files(writer, '.') == before
 
 
-def test_each_traces_what_the_other_judged(writer, reader, judged):
+def test_each_release_traces_the_runs_that_the_other_judged(writer, reader, judged):
     questions = json.dumps([['trace', run] for run in judged])
     told = reader.use('commands', questions)
     assert told == writer.use('commands', questions) and '/the/request' in str(told)
 
 
-def test_each_shows_who_was_last(writer, reader, judged):
+def test_each_release_shows_the_last_run(writer, reader, judged):
     last = max(judged.values(), key=lambda record: record['started'])
     assert last['summary'] in reader.command('status').stdout
 
 
-# -- files that all share --------------------------------------------------------------------------
+# -- shared files ----------------------------------------------------------------------------------
 
 
-def test_what_the_older_one_has_muted_is_muted_today_and_kept(older_checkout, tmp_path):
+def test_a_finding_muted_by_the_older_release_stays_muted(older_checkout, tmp_path):
     older, today = of_one_directory(older_checkout, tmp_path).values()
     older.use('mute', 'dead-man')
-    assert today.use('muted') == {'watchdog': 'the reason of dead-man'}, 'it has another id today'
+    assert today.use('muted') == {'watchdog': 'the reason of dead-man'}, (
+        'the finding has another id today'
+    )
     today.use('mute', 'two')
     assert sorted(today.use('muted')) == ['two', 'watchdog']
-    assert older.use('muted') == {'dead-man': 'the reason of dead-man'}, 'it has its own file'
+    assert older.use('muted') == {'dead-man': 'the reason of dead-man'}, (
+        'the older release has its own file'
+    )
     assert today.use('unmute', 'watchdog') is True
     assert sorted(today.use('muted')) == ['two']
 
 
 @pytest.mark.zope
-def test_the_key_of_one_is_the_key_of_the_other(writer, reader):
+def test_both_releases_use_the_same_key(writer, reader):
     key = writer.use('key')
     assert (writer.directory / 'token.key').read_bytes().hex() == key
     assert reader.use('key') == writer.use('key') == key
 
 
-def test_each_knows_what_the_probe_of_the_other_has_found(writer, reader):
+def test_each_release_reads_the_probe_result_of_the_other(writer, reader):
     result = writer.use('keep_probe')
     before = files(writer, '.')
     assert reader.use('read_probe') == result
     assert files(writer, '.') == before
 
 
-def test_each_tells_what_checks_of_the_other_have_found(writer, reader):
+def test_each_release_shows_the_check_results_of_the_other(writer, reader):
     run = writer.use('check_and_die')
     word = json.loads((writer.directory / 'runs' / run / 'checks.json').read_text())
     assert word['checks']
@@ -345,8 +351,10 @@ def test_each_tells_what_checks_of_the_other_have_found(writer, reader):
 
 
 def assert_told(findings, told):
-    """Known issues are left out where the reader looks them up itself, and keys of a later release
-    where the reader is the older one.
+    """Assert that the findings are shown.
+
+    Known issues are left out, since the reader looks them up itself, and so are keys that an older
+    reader does not know.
     """
     wanted = [row for row in findings if not row['id'].startswith('known-issue')]
     keys = {key for row in told for key in row}
@@ -356,8 +364,8 @@ def assert_told(findings, told):
     assert wanted
 
 
-def test_what_the_older_has_compared_is_left_alone(older_checkout, tmp_path):
-    """Today's release compares at each start and keeps nothing of that."""
+def test_the_comparison_file_of_the_older_release_is_left_alone(older_checkout, tmp_path):
+    """Today's release compares at each start, and stores no result."""
     older, today = of_one_directory(older_checkout, tmp_path).values()
     older.use('check_and_die')
     compared = (older.directory / 'compared.json').read_bytes()

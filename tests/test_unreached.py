@@ -1,5 +1,5 @@
-"""The list of what only subprocesses of tests reach names what is there, and is held against a
-report.
+"""The list of code that only subprocesses of tests reach: its entries exist, and it is compared
+with a coverage report.
 """
 
 import ast
@@ -18,7 +18,7 @@ ENTRIES = unreached.entries()
 
 
 def defined(path):
-    """The qualified names of all functions and classes that a file defines."""
+    """Return the qualified names of all functions and classes in a file."""
     found = set()
 
     def walk(node, prefix):
@@ -34,24 +34,26 @@ def defined(path):
 
 
 @pytest.mark.parametrize('module', sorted({entry.module for entry in ENTRIES}))
-def test_each_name_on_the_list_is_there(module):
+def test_each_listed_name_exists(module):
     named = [name for entry in ENTRIES if entry.module == module for name in entry.names]
     assert set(named) - defined(HOUSE / module) == set()
     assert len(named) == len(set(named))
 
 
 @pytest.mark.parametrize('test', sorted({entry.test for entry in ENTRIES}))
-def test_each_test_on_the_list_is_there(test):
+def test_each_listed_test_exists(test):
     path, _, name = test.partition('::')
     assert name.replace('::', '.') in defined(CHECKOUT / path)
 
 
-def test_each_entry_says_why():
+def test_each_entry_has_a_reason():
     assert [entry for entry in ENTRIES if not entry.why] == []
 
 
 def report(**functions):
-    """As of one module, by how many of three lines were reached in each function."""
+    """Return a coverage report of one module, with the covered lines (of three) of each
+    function.
+    """
     return {
         'files': {
             'Products/StabilityMonitor/room/module.py': {
@@ -71,17 +73,17 @@ def entry(*names, module='room/module.py'):
 
 
 @pytest.mark.parametrize('listed', [(), ('f',), ('Class',)])
-def test_what_is_not_reached_has_to_be_listed(listed):
+def test_unreached_code_must_be_listed(listed):
     lines = unreached.differences(report(f=0, g=1), [entry(*listed)] if listed else [])
     assert lines == ([] if 'f' in listed else ['neither reached nor listed: room/module.py f'])
 
 
-def test_what_is_listed_may_not_be_reached():
+def test_listed_code_must_not_be_reached():
     lines = unreached.differences(report(f=1), [entry('f')])
-    assert lines == ['listed, yet reached: room/module.py f']
+    assert lines == ['listed, but reached: room/module.py f']
 
 
-def test_a_class_stands_for_its_methods_and_a_module_for_all_in_it():
+def test_a_listed_class_or_module_covers_all_code_in_it():
     found = report(Class__of__method=0)
     assert unreached.differences(found, [entry('Class')]) == []
     assert unreached.differences(found, [entry('Cla')]) != []

@@ -1,9 +1,10 @@
-"""`make run` and `make stop`: one Zope instance under zdaemon, made once, found again ever after.
+"""`make run` and `make stop`: one Zope instance under zdaemon, which is made once and then found
+again.
 
     python tools/instance.py start|stop FOLDER
 
-Made once: the instance, its port, the administrator's login. Written anew at each start:
-zdaemon.conf, since it names the Python that runs. Everything else is the user's to edit.
+The first start makes the instance, its port and the login of the administrator.  Each start writes
+zdaemon.conf again, since it contains the path of Python.  All other files are for the user to edit.
 """
 
 import argparse
@@ -30,29 +31,30 @@ LOG_LINES = 30
 
 PRODUCT_CONFIG = """
 
-# Products.StabilityMonitor; each option also as an environment variable, such as
+# Products.StabilityMonitor.  Each option can also be set by an environment variable, for example
 # STABILITYMONITOR_STALL=90s.
 <product-config stabilitymonitor>
-  # a request that takes longer is listed; a site whose workers are all older than `stall` hangs
+  # a request older than `slow-request` is listed; when all workers are busy for longer than
+  # `stall`, the site hangs
   # slow-request 30s
   # stall 60s
-  # how often memory, CPU, threads and descriptors are noted
+  # how often memory, CPU, threads and descriptors are recorded
   # sample-interval 1s
-  # what is kept of the past
+  # limits of the archive
   # keep-runs 200
   # keep-days 90
   # keep-bytes 200MB
-  # where; CLIENT_HOME/stability unless set
+  # the data directory; CLIENT_HOME/stability if not set
   # directory $INSTANCE/var/stability
-  # a group that may read it (monitoring)
+  # a group that may read it, for monitoring
   # group adm
-  # personal data: off unless switched on
+  # personal data: off by default
   # record-query off
   # record-user off
-  # core files for C frames; real deaths on request, to prove that the chain works
+  # core files, to see C frames; drills end the process on request, to test the product
   # core-files off
   # drills off
-  # where reports go
+  # where reports are sent, and by whom
   # tracker-url https://tracker.example/new
   # support-name The Zope team
   # support-contact zope@example.com
@@ -82,14 +84,14 @@ ZDAEMON_CONF = """\
 
 
 class Trouble(Exception):
-    """What went wrong, in one sentence, with the next step in another."""
+    """An error with two sentences: what went wrong, and what to do next."""
 
 
 # The instance
 
 
 def make_instance(home):
-    """Zope's own skeleton, with a login, a port and the product's options."""
+    """Copy the skeleton of Zope, and add a login, a port and the options of the product."""
     home.mkdir(parents=True, exist_ok=True)
     home.chmod(0o700)
     password = secrets.token_urlsafe(12)
@@ -99,7 +101,7 @@ def make_instance(home):
     set_port(home, free_port())
     with (home / 'etc' / 'zope.conf').open('a') as conf:
         conf.write(PRODUCT_CONFIG)
-    (home / '.made').touch()  # last: an interrupted first run is taken up again
+    (home / '.made').touch()  # last, so that an interrupted first start is repeated
 
 
 def copy_skeleton(home):
@@ -139,7 +141,9 @@ def write_zdaemon_conf(home):
 
 
 def socket_path(home):
-    """Beside the data, unless the path is longer than a socket's name may be."""
+    """Return a path beside the data, or in the folder for temporary files if that is too long for a
+    socket.
+    """
     path = home / 'var' / 'zdaemon.sock'
     if len(os.fsencode(path)) < 90:
         return path
@@ -154,7 +158,7 @@ def port_of(home):
     match = re.search(r'^port\s*=\s*(\d+)', (home / 'etc' / 'zope.ini').read_text(), re.M)
     if not match:
         raise Trouble(
-            f'{home}/etc/zope.ini has no line "port = NUMBER". Put one into its section '
+            f'{home}/etc/zope.ini has no line "port = NUMBER". Add one to its section '
             '[server:main].'
         )
     return int(match.group(1))
@@ -176,7 +180,7 @@ def is_free(port):
 
 
 def free_port():
-    """8080 and its neighbours first: people know them."""
+    """Return a free port; 8080 and the next ones first, since people know them."""
     for port in range(8080, 8180):
         if is_free(port):
             return port
@@ -189,8 +193,9 @@ def free_port():
 
 
 def zdaemon(home, action, timeout=STOP_SECONDS + 10):
-    """Run one zdaemon command; its manager stays behind, so its output goes to a file, not to a
-    pipe.
+    """Run one zdaemon command, and return its output.
+
+    The output goes to a file and not to a pipe, since the manager of zdaemon keeps it open.
     """
     script = Path(sys.executable).parent / 'zdaemon'
     command = [sys.executable, str(script), '-C', str(home / 'etc' / 'zdaemon.conf'), action]
@@ -201,8 +206,8 @@ def zdaemon(home, action, timeout=STOP_SECONDS + 10):
 
 
 def status(home):
-    """Whether zdaemon's manager is there, and the pid it supervises (None while it waits to try
-    again).
+    """Return whether the manager of zdaemon runs, and the pid of its program (None while it waits
+    for a new attempt).
     """
     if not (home / 'etc' / 'zdaemon.conf').exists():
         return False, None
@@ -212,7 +217,7 @@ def status(home):
 
 
 def status_of(port, path, credentials=None):
-    """The HTTP status of a page, or None when nobody answers."""
+    """Return the HTTP status of a page, or None if there is no answer."""
     headers = {}
     if credentials:
         headers['Authorization'] = 'Basic ' + b64encode(credentials.encode()).decode()
@@ -227,7 +232,7 @@ def status_of(port, path, credentials=None):
 
 
 def wait_until_it_answers(home, port):
-    """Dots until Zope answers; Trouble when zdaemon gives up or time runs out."""
+    """Print dots until Zope answers; raise Trouble when zdaemon gives up or time runs out."""
     end = time.monotonic() + START_SECONDS
     next_look = time.monotonic() + 3
     while time.monotonic() < end:
@@ -244,8 +249,8 @@ def wait_until_it_answers(home, port):
     zdaemon(home, 'stop')
     show_log(home)
     raise Trouble(
-        f'Zope did not come up. Mend what the log above says (all of it: '
-        f'{home}/var/log/transcript.log), then say "make run" again.'
+        'Zope did not start. Fix what the log above reports (all of it is in '
+        f'{home}/var/log/transcript.log), then type "make run" again.'
     )
 
 
@@ -265,7 +270,7 @@ def start(home):
         make_instance(home)
     supervised, pid = status(home)
     if pid:
-        print(f'Zope runs already, as process {pid}.')
+        print(f'Zope already runs, as process {pid}.')
         return say_where(home)
     if found:
         print(f'Found the instance and its data in {home}.')
@@ -280,7 +285,7 @@ def start_process(home):
     if not is_free(port):
         port, taken = free_port(), port
         set_port(home, port)
-        print(f'Port {taken} is taken by another program; from now on it is {port}.')
+        print(f'Port {taken} is used by another program; Zope now uses port {port}.')
     write_zdaemon_conf(home)
     print('Starting Zope ...', end='', flush=True)
     zdaemon(home, 'start', timeout=START_SECONDS)
@@ -291,9 +296,9 @@ def say_where(home):
     port = port_of(home)
     answer = status_of(port, TAB, login(home))
     if answer == 401:
-        print('(The password was changed since; the one below is the first.)')
+        print('(The password was changed; below is the original one.)')
     elif answer != 200:
-        print(f'Zope answers, but the tab does not ({answer}): see {home}/var/log/event.log.')
+        print(f'Zope answers, but the tab has an error ({answer}): see {home}/var/log/event.log.')
     user, password = login(home).split(':', 1)
     print(f'http://127.0.0.1:{port}{TAB}')
     print(f'login: {user}   password: {password}')
@@ -310,7 +315,7 @@ def stop(home):
     while pid and is_alive(pid):
         if time.monotonic() > end:
             raise Trouble(
-                f'Process {pid} still runs after {STOP_SECONDS} s. End it by hand: kill -9 {pid}'
+                f'Process {pid} still runs after {STOP_SECONDS} s. Kill it by hand: kill -9 {pid}'
             )
         time.sleep(0.05)
     print(' stopped.')
@@ -337,7 +342,7 @@ def main():
         sys.exit(str(trouble))
     except subprocess.TimeoutExpired as late:
         sys.exit(
-            f'zdaemon did not answer in {late.timeout:.0f} s. Say "make stop", then "make run" '
+            f'zdaemon did not answer in {late.timeout:.0f} s. Type "make stop", then "make run" '
             'again.'
         )
 

@@ -1,9 +1,9 @@
-"""Compares what a coverage report says with the list of what only subprocesses of tests reach.
+"""Compare a coverage report with the list of code that only subprocesses of tests reach.
 
     python tools/unreached.py REPORT        REPORT: the file that `coverage json` writes
 
-The list is tests/only_in_subprocesses.toml.  The exit status is 1 where they differ: a function of
-the product was not reached and is not listed, or is listed and was reached.
+The list is tests/only_in_subprocesses.toml.  The exit status is 1 if they differ: a function of the
+product is neither reached nor listed, or is both.
 """
 
 from __future__ import annotations
@@ -22,15 +22,17 @@ PACKAGE = 'Products/StabilityMonitor/'
 
 @dataclass(frozen=True)
 class Entry:
-    """Functions of one module that one test reaches, in a process that it starts."""
+    """Functions of one module that a test reaches in a process that it starts."""
 
-    module: str  # such as 'recording/arming.py'
-    names: tuple[str, ...]  # functions, or classes with all in them; none: the whole module
+    module: str  # for example 'recording/arming.py'
+    names: tuple[str, ...]  # functions, or classes with all their methods; empty: the whole module
     why: str
-    test: str  # such as 'tests/recording/test_arming.py::test_a_signal'
+    test: str  # for example 'tests/recording/test_arming.py::test_a_signal'
 
     def covers(self, module: str, function: str) -> bool:
-        """`function` is its qualified name, such as 'Class.method'."""
+        """Return whether this function is in the entry; its name is qualified, for example
+        'Class.method'.
+        """
         if module != self.module:
             return False
         if not self.names:
@@ -39,27 +41,27 @@ class Entry:
 
 
 def entries(path: Path = LIST) -> list[Entry]:
-    """Raises TypeError if an entry lacks a key or has an unknown one."""
+    """Read the list; raises TypeError if an entry lacks a key or has an unknown one."""
     with path.open('rb') as file:
         read = tomllib.load(file)
     return [Entry(**{'names': (), **entry}) for entry in read['code']]
 
 
 def differences(report: dict[str, Any], listed: list[Entry]) -> list[str]:
-    """A line for each function of which report and list do not say the same."""
+    """Return a line for each function about which report and list differ."""
     lines = []
     for path, file in sorted(report['files'].items()):
         module = path.removeprefix(PACKAGE)
         for function, found in file['functions'].items():
             summary = found['summary']
             if not function or not summary['num_statements']:
-                continue  # what stands outside of functions, or a body of dots
+                continue  # code outside of functions, or a body of only "..."
             reached = summary['covered_lines'] > 0
             is_listed = any(entry.covers(module, function) for entry in listed)
             if not reached and not is_listed:
                 lines.append(f'neither reached nor listed: {module} {function}')
             if reached and is_listed:
-                lines.append(f'listed, yet reached: {module} {function}')
+                lines.append(f'listed, but reached: {module} {function}')
     return lines
 
 
@@ -68,7 +70,7 @@ def main(words: list[str]) -> int:
     lines = differences(json.loads(Path(path).read_text('utf-8')), entries())
     for line in lines:
         print(line)
-    print(f'{len(lines)} differences to {LIST.relative_to(CHECKOUT)}')
+    print(f'{len(lines)} differences from {LIST.relative_to(CHECKOUT)}')
     return 1 if lines else 0
 
 

@@ -8,9 +8,7 @@ READINGS = []
 
 
 def watch(self):
-    """From now on `readings` grow: a thread that does nothing but wake as often as the heartbeat is
-    begun, too.
-    """
+    """Start to collect `readings`, and start a thread that only wakes as often as the heartbeat."""
     from Products.StabilityMonitor.recording.arming import STATE
 
     waking = threading.Thread(target=_wake, daemon=True)
@@ -20,8 +18,8 @@ def watch(self):
 
 
 def readings(self):
-    """After each beat: its number, and the nanoseconds of CPU time so far, of the heartbeat
-    and of the other.
+    """Return for each beat its number, and the total CPU time of the heartbeat and of the other
+    thread, in nanoseconds.
     """
     return json.dumps(READINGS)
 
@@ -35,7 +33,7 @@ def _watch(heartbeat, waking):
         time.sleep(0.05)
         if heartbeat.beats != beats:
             beats = heartbeat.beats
-            time.sleep(0.05)  # it has gone to sleep by now
+            time.sleep(0.05)  # now the heartbeat sleeps again
             READINGS.append([beats, *map(time.clock_gettime_ns, clocks)])
 
 
@@ -47,7 +45,7 @@ def _wake():
 
 
 def page(self):
-    """Takes some milliseconds of one CPU, and waits for a database that is not there."""
+    """Use some milliseconds of CPU time, and sleep as if a database were asked."""
     time.sleep(0.05)
     return json.dumps(
         [

@@ -1,8 +1,7 @@
-"""A life that leaves as much as there is room for, and crashes: `full_life.py DIRECTORY
-CLIENT_HOME`.
+"""Fill a black box completely, and crash: `full_life.py DIRECTORY CLIENT_HOME`.
 
-All rings full, eight threads deep in their frames, requests in flight; the end is a segmentation
-fault.
+All rings are full, eight threads have deep stacks, and requests are in flight; it ends with a
+segmentation fault.
 """
 
 import os

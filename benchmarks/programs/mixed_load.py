@@ -1,10 +1,10 @@
-"""Asks a Zope for pages of all kinds, as a busy day does: what `soaking` starts.
+"""Send a Zope requests of all kinds, as on a busy day; `soaking` starts this program.
 
     mixed_load.py PORT REQUESTS REPORTS
 
-Says so many times how many requests are answered, waits for a line on stdin each time, and ends
-with a line of JSON:  {kind: {status: number}}.  An answer that does not have the status that its
-kind should have ends it.
+REPORTS times it says how many requests are answered, and waits for a line on stdin.  At the end it
+prints a line of JSON: {kind: {status: number}}.  An answer with another status than expected ends
+it.
 """
 
 import collections
@@ -18,8 +18,8 @@ import threading
 CLIENTS = 6
 _FORM = b'goods:list=one&goods:list=two&words=' + b'many%20words%20' * 20
 
-#: kind: how many of a thousand, the path, the status.  Zope itself waits up to a second before it
-#: tries again.
+#: {kind: (how many of a thousand requests, path, expected status)}.  Zope waits up to a second
+#: before it retries a conflict.
 KINDS = {
     'page template': (400, '/shop', 200),
     'plain': (316, '/plain', 200),
@@ -34,7 +34,7 @@ KINDS = {
 
 
 def asks(kind, number):
-    """The bytes of a request; one path in twenty is new."""
+    """Return the bytes of a request; one "not found" path in twenty is new."""
     path = KINDS[kind][1] + (f'/{number}' if kind == 'not found' and number % 20 == 0 else '')
     if kind == 'form':
         return (
@@ -46,7 +46,7 @@ def asks(kind, number):
 
 
 class Client(threading.Thread):
-    """One connection, kept as long as the server keeps it."""
+    """A client with one connection, which is kept as long as the server keeps it."""
 
     def __init__(self, port, numbers, seed):
         super().__init__(daemon=True)
@@ -69,7 +69,7 @@ class Client(threading.Thread):
             self.connection and self.connection.close()
 
     def ask(self, request):
-        """The status."""
+        """Send a request, and return the status of the answer."""
         if self.connection is None:
             self.connection, self.rest = socket.create_connection(('127.0.0.1', self.port), 60), b''
         self.connection.sendall(request)
@@ -84,7 +84,7 @@ class Client(threading.Thread):
         return int(head.split(b' ', 2)[1])
 
     def until(self, complete, wanted=1):
-        """The next bytes, as many as `complete` finds in what has come."""
+        """Receive until `complete` finds an end in the bytes, and return the bytes up to it."""
         while wanted and not complete(self.rest):
             piece = self.connection.recv(1 << 16)
             if not piece:

@@ -1,6 +1,4 @@
-"""The pages of a busy day, as a soak asks for them.  The kit of the tests publishes every function
-at the root.
-"""
+"""The pages of a busy day, for a soak test; zopekit publishes each function at the root."""
 
 import time
 
@@ -21,7 +19,7 @@ def plain(self):
 
 
 def shop(self):
-    """A page template."""
+    """Render a page template."""
     if not _template:
         template = PageTemplate()
         template.pt_edit(_SHOP, 'text/html')
@@ -30,12 +28,12 @@ def shop(self):
 
 
 def order(self, REQUEST):
-    """A form."""
+    """Handle a form."""
     return f'{len(REQUEST.form["goods"])} goods, {REQUEST.form["words"][:10]}'
 
 
 def count(self):
-    """Writes into the database."""
+    """Write to the database."""
     root = self._p_jar.root()
     if 'visits' not in root:
         root['visits'] = Length()
@@ -44,9 +42,9 @@ def count(self):
 
 
 def conflict(self, REQUEST):
-    """Succeeds when it is tried again."""
+    """Raise a conflict, and succeed when the request is retried."""
     if not REQUEST.retry_count:
-        raise ConflictError('somebody was first')
+        raise ConflictError('another transaction was first')
     return 'at last'
 
 
@@ -55,7 +53,7 @@ def broken(self):
 
 
 def stream(self, REQUEST):
-    """Written piece by piece, while it is published."""
+    """Write the answer in pieces while the request is published."""
     REQUEST.RESPONSE.setHeader('Content-Length', '40000')
     for _ in range(10):
         REQUEST.RESPONSE.write(b'x' * 4000)

@@ -1,12 +1,12 @@
-"""A Zope that answers requests as fast as it can, with a monitor switched on and off batch by
+"""A Zope that answers requests as fast as possible, with a monitor switched on and off batch by
 batch.
 
     published.py ZOPE_CONF none|stabilitymonitor|begin-and-end|haufe.requestmonitoring|sentry-sdk
 
-Runs in an environment of its own.  It says "ready"; for each line "BATCHES REQUESTS" it answers
-with a line of JSON:  [nanoseconds per request of the fastest batch with the monitor, of the fastest
-one without]; it is the CPU time of the thread that answers, which other processes disturb
-less than the time on the wall.
+It runs in an environment of its own.  It says "ready"; it answers each line "BATCHES REQUESTS" with
+a line of JSON: [nanoseconds per request of the fastest batch with the monitor, of the fastest batch
+without].  This is CPU time of the thread that answers, which other processes disturb less than the
+wall-clock time.
 """
 
 import gc
@@ -17,12 +17,12 @@ import time
 from types import SimpleNamespace
 
 PAGES = 100
-#: Requests before a batch: Zope's registry looks all handlers up again after a change.
+#: Requests before each batch: after a change, the registry of Zope looks up all handlers again.
 WARM = 50
 
 
 def stabilitymonitor():
-    """It is found by Zope's product scan; its subscribers are those of its configure.zcml."""
+    """Zope's product scan finds the product; its configure.zcml registers the subscribers."""
     from zope.component import getGlobalSiteManager
 
     from Products.StabilityMonitor.recording.arming import STATE
@@ -36,7 +36,9 @@ def stabilitymonitor():
 
 
 def begin_and_end():
-    """Of ours those that the peers have, too; the others are gone for good."""
+    """Keep only our subscribers for what the other monitors record too; the rest is removed for
+    good.
+    """
     from zope.component import getGlobalSiteManager
 
     ours = stabilitymonitor()
@@ -52,7 +54,7 @@ def begin_and_end():
 
 
 def haufe():
-    """As its monitor.zcml and `start_monitor` register it."""
+    """Register the monitor as its monitor.zcml and `start_monitor` do."""
     from haufe.requestmonitoring import info
     from haufe.requestmonitoring import monitor
     from zope.component import provideAdapter
@@ -66,7 +68,7 @@ def haufe():
 
 
 class Handlers:
-    """Subscribers of Zope's events, taken out and put back."""
+    """Subscribers of Zope's events, which can be removed and restored."""
 
     def __init__(self, handlers, app):
         from zope.component import getGlobalSiteManager

@@ -1,4 +1,4 @@
-"""The recorder at work in a process of its own: `recording.py BOX serve REQUESTS | time`."""
+"""The recorder in a process of its own: `recording.py BOX serve REQUESTS | time`."""
 
 import json
 import mmap
@@ -32,7 +32,7 @@ def serve(recorder, requests, paths=PATHS):
 
 
 def fastest(recorder, paths=PATHS, batches=300, requests=1000):
-    """Nanoseconds for begin and end, in the fastest of many batches; the loop itself included."""
+    """Return nanoseconds for begin and end in the fastest of many batches, including the loop."""
     times = []
     for _ in range(batches):
         begun = time.perf_counter_ns()

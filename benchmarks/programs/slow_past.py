@@ -1,4 +1,4 @@
-"""A process that has had many slow requests.  The kit of the tests publishes every function at the
+"""A page that gives its process a past with many slow requests; zopekit publishes it at the
 root.
 """
 
@@ -7,8 +7,8 @@ _REQUESTS, _STACKS, _DEPTH, _SAME = 50, 100, 120, 80
 
 
 def remember_slow_requests(self):
-    """As many as are kept, seen in as many stacks as are counted; what the picture of the newest is
-    asked for by.
+    """Add as many slow requests as are kept, each with as many stacks as are counted; return the
+    query for the picture of the newest.
     """
     from Products.StabilityMonitor.recording.arming import STATE
 

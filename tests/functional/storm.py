@@ -1,18 +1,18 @@
-"""The storm: real Zopes under load are killed at random moments, and no record may be torn or lost.
+"""The storm: kill real Zopes under load at random moments; no record may be torn or lost.
 
     python tests/functional/storm.py --kills 1000 [--jobs 2] [--alone 5000]
 
-Each life is a runwsgi with waitress; client threads ask for pages of unique paths, and for one
-health probe.  The page keeps a journal of its own: a record of 16 bytes when it begins and when it
-ends.  After SIGKILL the next start judges the run (the last one of each chunk is judged by `triage`
-itself), and its record must agree:
+Each run is a runwsgi with waitress; client threads request pages with unique paths, and one
+health probe.  The page keeps its own journal: a record of 16 bytes when it begins and when it ends.
+After SIGKILL the next start judges the run (the last run of each chunk is judged by a direct call
+of `triage`), and its record must agree:
 
-* what the client has the answer of is finished; what the journal only begins is in flight; nothing
-  is missing;
-* nothing else is in flight but what was sent and not answered; every line is one that was really
-  sent, whole.
+* a request that the client has the answer of is finished; one that only begins in the journal is in
+  flight; none is missing;
+* only requests that were sent and not answered are in flight; each line is a request that was
+  really sent, and it is complete.
 
-The recorder alone is killed much more often: tests/programs/storm_program.py.
+tests/programs/storm_program.py kills the recorder alone, and much more often.
 """
 
 import argparse
@@ -48,7 +48,8 @@ from Products.StabilityMonitor.store.rundirectory import Base
 
 CLIENTS, THREADS, CHUNK = 7, 4, 10
 KEPT = blackbox.FINISHED_COUNT
-#: Times in records are cut to milliseconds, and clocks of threads are read one after the other.
+#: Seconds: times in records are cut to milliseconds, and the threads read the clock one after the
+#: other.
 CLOCK = 0.005
 PROBE = '/storm/probe'
 
@@ -91,7 +92,7 @@ Application.storm = Storm()
 
 @dataclasses.dataclass
 class Sent:
-    """One request as the client knows it; times in seconds since the epoch."""
+    """One request as the client knows it; times are in seconds since the epoch."""
 
     number: int
     path: str
@@ -122,7 +123,7 @@ def request(number, dice):
 
 
 class Client(threading.Thread):
-    """Asks until the server is gone; what it sent is in `book`."""
+    """Sends requests until the server is gone, and keeps them in `book`."""
 
     def __init__(self, port, numbers, book, dice):
         super().__init__(daemon=True)
@@ -155,12 +156,12 @@ class Client(threading.Thread):
         sent.answered = time.time()
 
 
-# -- one life --------------------------------------------------------------------------------------
+# -- one run ---------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass
 class Life:
-    """What is known of a killed Zope, without the record that is to be checked."""
+    """What is known of a killed Zope without its record."""
 
     pid: int
     killed: float
@@ -169,7 +170,7 @@ class Life:
 
 
 class Zopes:
-    """One instance that lives and is killed again and again."""
+    """One instance, which is started and killed again and again."""
 
     def __init__(self, folder, seed):
         self.dice = random.Random(seed)
@@ -194,7 +195,7 @@ class Zopes:
         ]
         for client in clients:
             client.start()
-        if self.dice.random() < 0.9:  # the others: in the first requests of all
+        if self.dice.random() < 0.9:  # else kill it during its first requests
             wait_for(
                 lambda: any(sent.answered for sent in list(book.values())), 60, 'the first answer'
             )
@@ -207,7 +208,7 @@ class Zopes:
         return Life(self.zope.pid, killed, book, Path(self.zope.env['STORM_JOURNAL']))
 
     def record(self, life):
-        """The one archived record of a life."""
+        """Return the one archived record of a run."""
         found = list((self.zope.stability / 'archive').glob(f'*-{life.pid}-*/incident.json'))
         records = [
             r
@@ -228,7 +229,7 @@ class Zopes:
 
 
 class Check:
-    """Compares the record of a life with what the client and the journal know."""
+    """Compares the record of a run with what the client and the journal know."""
 
     def __init__(self, record, life):
         self.record, self.life, self.book = record, life, life.book
@@ -246,7 +247,9 @@ class Check:
 
     @property
     def between(self):
-        """Requests in flight of which the journal has no begin yet, or an end already."""
+        """The number of requests in flight that the journal has no begin of yet, or already
+        an end.
+        """
         return len(self.flying - self.begun) + len(self.flying & self.ended)
 
     def _expect(self, condition, list_, *words):
@@ -254,8 +257,8 @@ class Check:
             list_.append(f'process {self.life.pid}: ' + ' '.join(map(str, words)))
 
     def _sent(self, r):
-        """The request that a line of the record is about, compared in all fields; None for a probe
-        or a torn one.
+        """Return the request of a line of the record, after comparing all fields; None for a probe
+        or a torn line.
         """
         if r['path'] == PROBE:
             self._expect((r['method'], r['cut']) == ('GET', False), self.torn, 'probe:', r)
@@ -312,7 +315,7 @@ class Check:
         return sent.number
 
     def _whole(self):
-        """Nothing twice, nothing that cannot be."""
+        """Check that nothing is there twice, and nothing impossible."""
         threads = [r['thread'] for r in self.record['requests']]
         self._expect(len(set(threads)) == len(threads) <= THREADS, self.torn, 'threads:', threads)
         recent = collections.Counter(r['path'] for r in self.record['recent'] if r['path'] != PROBE)
@@ -338,8 +341,8 @@ class Check:
         )
 
     def _complete(self):
-        """What must be there: in flight, finished, or finished so long ago that 256 others came
-        later.
+        """Check that each request is in flight or finished, or older than the 256 finished
+        requests that are kept.
         """
         unique = {n for n, sent in self.book.items() if not sent.is_probe}
         in_method = (self.begun - self.ended) & unique
@@ -408,7 +411,7 @@ class Check:
 
 
 def _read_journal(path):
-    """Numbers of the requests of which it has (the begin, the end)."""
+    """Return (numbers of the requests with a begin, numbers of those with an end)."""
     begun, ended = set(), set()
     if path.exists():
         content = path.read_bytes()
@@ -426,7 +429,7 @@ def _seconds(text):
 
 
 def chunk(kills, seed):
-    """Some lives of one instance: (counts, torn, lost)."""
+    """Kill one instance several times: (counts, torn, lost)."""
     counts, torn, lost = collections.Counter(), [], []
 
     def check(life):
@@ -452,7 +455,7 @@ def chunk(kills, seed):
 
 
 def storm(kills, jobs=2, seed=None, progress=lambda counts, torn, lost: None):
-    """(counts, torn, lost) of so many kills."""
+    """Kill Zopes this often: (counts, torn, lost)."""
     dice, counts, torn, lost = random.Random(seed), collections.Counter(), [], []
     sizes = [CHUNK] * (kills // CHUNK) + [kills % CHUNK] * bool(kills % CHUNK)
     context = multiprocessing.get_context('spawn')
@@ -475,10 +478,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--kills', type=int, default=1000)
     parser.add_argument(
-        '--jobs', type=int, default=max(2, os.cpu_count() or 1), help='Zopes at a time'
+        '--jobs', type=int, default=max(2, os.cpu_count() or 1), help='Zopes at the same time'
     )
     parser.add_argument(
-        '--alone', type=int, default=2000, help='kills of the recorder alone, before'
+        '--alone', type=int, default=2000, help='kills of the recorder alone, before the Zopes'
     )
     parser.add_argument('--seed', type=float)
     arguments = parser.parse_args()

@@ -1,6 +1,4 @@
-"""What a real crash leaves for an administrator, on the page and by the command: how deep the
-stacks were, and which requests came last.
-"""
+"""Page and command after a real crash: how deep the stacks were, and which requests came last."""
 
 import re
 
@@ -15,8 +13,8 @@ pytestmark = pytest.mark.zope
 
 @pytest.fixture(scope='module')
 def crashed(tmp_path_factory):
-    """A Zope that runs, after an earlier run of it has come deep, then crashed; `run` is that one's
-    name.
+    """A running Zope whose earlier run used much of its stack and then crashed; `run` is the name
+    of that earlier run.
     """
     site = deaths.Site(tmp_path_factory.mktemp('site')).create().run_as(deaths.USUAL)
     site.run = site.run_directory.name
@@ -32,7 +30,7 @@ def crashed(tmp_path_factory):
 ROOM = r'stack: 7\.\d MiB of 8\.\d MiB used, \d+ KiB never used'
 
 
-def test_the_page_says_size_mark_and_headroom_of_the_crashed_thread(crashed):
+def test_the_page_shows_the_stack_use_of_the_crashed_thread(crashed):
     (thread,) = re.findall(
         r'<summary>\s*<strong>Crashed thread</strong>.*?</summary>',
         page(crashed, 'manage_incident'),
@@ -41,14 +39,14 @@ def test_the_page_says_size_mark_and_headroom_of_the_crashed_thread(crashed):
     assert re.search(rf'<span>{ROOM}</span>', thread)
 
 
-def test_so_does_the_command(crashed):
+def test_the_command_shows_the_stack_use_of_the_crashed_thread(crashed):
     (thread,) = re.findall(
         r'^Crashed thread .*$', command(crashed, 'show', crashed.run), re.MULTILINE
     )
     assert re.search(f' serves requests {ROOM}:$', thread)
 
 
-def test_the_last_requests_are_the_same_everywhere(crashed):
+def test_page_and_command_show_the_same_last_requests(crashed):
     lines = command(crashed, 'trace', crashed.run).splitlines()
     assert page(crashed, 'trace').splitlines() == lines
     assert [line for line in lines if not GRAMMAR.fullmatch(line)] == []
@@ -58,7 +56,7 @@ def test_the_last_requests_are_the_same_everywhere(crashed):
     assert lines[-1].endswith(' the process ended: crashed, certain')
 
 
-def test_without_a_name_it_is_the_run_that_lives(crashed):
+def test_trace_without_a_run_shows_the_living_run(crashed):
     lines = command(crashed, 'trace').splitlines()
     assert lines[0].endswith(f' {crashed.run_directory.name}') and lines[0].startswith('U - ')
     assert 'the process ended' not in lines[-1]

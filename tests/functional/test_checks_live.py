@@ -1,8 +1,7 @@
-"""The checks of a real, living Zope: they tell what is so, nothing else, and what they advise
-helps.
+"""The checks of a real, living Zope: their findings are true and complete, and their advice helps.
 
-What a plain Zope should be told is found out by other means than the product's: see `plain_zope`,
-real signals and real deaths.
+The expected findings of a plain Zope are computed without the product: by `support.plainzope`, real
+signals and real deaths.
 """
 
 import fcntl
@@ -35,13 +34,13 @@ pytestmark = pytest.mark.zope
 TAB = '/Control_Panel/StabilityMonitor/'
 RULES = CHECKOUT / 'Products/StabilityMonitor/knowledge/known_issues.toml'
 PATIENCE = 60
-#: The checks are asked in the first round after a start.
+#: The checks run in the first round of the heartbeat after a start.
 QUICK = {'sample-interval': '100ms'}
 
 
 class LiveSite(ZopeInstance):
-    """One instance; `edits` are pairs (old, new) for its zope.conf, `prefix` comes before the
-    command.
+    """One instance.  `edits` are pairs (old, new) for its zope.conf; `prefix` comes before the
+    command line.
     """
 
     prefix, edits = (), ()
@@ -59,8 +58,8 @@ class LiveSite(ZopeInstance):
         return self
 
     def findings(self):
-        """{id: finding}, of all checks, as the report has them: they are asked after each start, in
-        the background.
+        """Return {id: finding} of all checks, from the report.  The checks run in the background
+        after each start.
         """
         return wait_for(self._asked, PATIENCE, 'the checks')
 
@@ -68,11 +67,11 @@ class LiveSite(ZopeInstance):
         found = {finding['id']: finding for finding in self.report()['checks']}
         return (
             found if any(id.startswith('known-issues') for id in found) else None
-        )  # the last one of a run
+        )  # the last check of a run of the checks
 
     def found_anew(self, id):
-        """That finding, as soon as a run of the checks that begins from now on has it, and not as
-        fine.
+        """Run the checks until this finding is there with a severity other than "ok", and return
+        it.
         """
 
         def changed():
@@ -83,11 +82,11 @@ class LiveSite(ZopeInstance):
         return wait_for(changed, PATIENCE, id)
 
     def ask_again(self):
-        """A run of the checks that begins from now on; it is over when this returns."""
+        """Start a run of the checks, and return when it is complete."""
         page = wait_for(
             lambda: 'data-busy' not in (text := self.get(f'{TAB}manage_checks').text) and text,
             PATIENCE,
-            'the end of a run that goes on',
+            'the end of the run in progress',
         )
         form = {
             name: re.search(rf'name="{name}" value="([^"]+)"', page)[1] for name in ('token', 'run')
@@ -97,12 +96,12 @@ class LiveSite(ZopeInstance):
         wait_for(lambda: self._left() != before, PATIENCE, 'its end')
 
     def _left(self):
-        """What the last run of the checks has left on disk."""
+        """Return the files in which each run of Zope keeps the last results of its checks."""
         return [file.read_bytes() for file in self.stability.glob('runs/*/checks.json')]
 
 
-def told(findings):
-    """The ids of what is not fine."""
+def not_ok(findings):
+    """Return the ids of the findings whose severity is not "ok"."""
     return {id for id, finding in findings.items() if finding['severity'] != 'ok'}
 
 
@@ -113,12 +112,12 @@ def site(tmp_path):
     site.destroy()
 
 
-# -- what is so, by other means --------------------------------------------------------------------
+# -- expected findings, computed without the product -----------------------------------------------
 
 
 def known_of_python():
-    """Known issues of this very Python, and of no library: all libraries here are those of the
-    constraints file.
+    """Return the known issues of this Python.  Libraries have none: all of them have the versions
+    of the constraints file.
     """
     from packaging.specifiers import SpecifierSet
 
@@ -141,16 +140,16 @@ def listed(value):
 # -- a plain Zope ----------------------------------------------------------------------------------
 
 
-def test_a_plain_zope_is_told_what_is_so_and_nothing_else(site):
+def test_a_plain_zope_has_exactly_the_expected_findings(site):
     with site:
         findings = site.findings()
         expected = what_is_so(site) | known_of_python()
-        assert told(findings) == expected
+        assert not_ok(findings) == expected
         assert all(finding['action'] for id, finding in findings.items() if id in expected)
-        assert len(findings) - len(expected) >= 25, 'and what is fine is told too'
+        assert len(findings) - len(expected) >= 25, 'checks without trouble are listed too'
 
 
-def test_what_is_told_of_signals_is_so(site):
+def test_each_signal_named_by_the_killing_signals_check_kills(site):
     site.create().start()
     named = re.findall(r'SIG[A-Z0-9]+', site.findings()['killing-signals']['title'])
     assert signals_kill(site) == bool(named)
@@ -161,9 +160,9 @@ def test_what_is_told_of_signals_is_so(site):
         assert site.wait_exit() == -getattr(signal, name)
 
 
-def test_what_is_told_of_core_files_is_so_and_the_advice_helps(site):
+def test_the_core_files_check_is_right_and_its_advice_helps(site):
     site.create().start()
-    if 'core-files' not in told(site.findings()):
+    if 'core-files' not in not_ok(site.findings()):
         pytest.skip('a core file would be left here, or is given to a program')
     option = re.search(r'"core-files (\w+)"', site.findings()['core-files']['action'])
     assert not dumps_core(site)
@@ -188,8 +187,8 @@ def dumps_core(site):
 
 # -- bad conditions, made for real -----------------------------------------------------------------
 
-#: A product as some add-on could bring it: an adapter that is not made for threads, and old
-#: experiments.
+#: A product as an add-on could contain it: a database adapter that is not thread-safe, and leftover
+#: debugging code.
 BAD_PRODUCT = '''
 import gc, os, sys, types
 adapter = types.ModuleType('fakedb')
@@ -199,7 +198,7 @@ gc.disable()
 _kept = []
 
 def leak(self):
-    """Until 85 % of the descriptors that it may have are open: 80 is a warning, 95 critical."""
+    """Open 85 % of the allowed descriptors: 80 % is a warning, 95 % critical."""
     import resource
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     while len(os.listdir('/proc/self/fd')) < 0.85 * most:
@@ -208,7 +207,7 @@ def leak(self):
 '''
 BAD_SWITCHES = 'debug-mode on\nverbose-security on\nsecurity-policy-implementation python'
 BADLY_STARTED = ('sh', '-c', 'ulimit -n 200; exec "$@" >var/pipe', 'sh')
-#: id, severity, words of title or detail, words of the action
+#: Columns: id, severity, words of the title or the detail, words of the action.
 BAD = (
     ('breadcrumbs-place', 'warning', 'in memory only (tmpfs)', 'directory '),
     ('connection-pools:main', 'warning', '7 connections for 12 threads', 'pool-size 15'),
@@ -270,7 +269,7 @@ def fill(pipe):
         return fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ)
 
 
-def test_a_bad_zope_is_told_all_that_is_bad_and_nothing_else(bad_site):
+def test_a_badly_configured_zope_has_exactly_the_expected_findings(bad_site):
     bad_site.start()
     assert fill(bad_site.unread) == 1 << 16
     assert bad_site.get('/leak').text == 'leaked'
@@ -282,7 +281,7 @@ def test_a_bad_zope_is_told_all_that_is_bad_and_nothing_else(bad_site):
         assert found.get('severity') == severity, (id, found)
         assert words in found['title'] + found['detail'] and action in found['action'], found
     plain = what_is_so(bad_site) | known_of_python()
-    assert told(findings) == plain | {id for id, *_ in BAD}
+    assert not_ok(findings) == plain | {id for id, *_ in BAD}
     assert_the_command_tells_them(bad_site, {id for id, severity, *_ in BAD})
 
 
@@ -290,10 +289,10 @@ def assert_the_command_tells_them(site, ids):
     done = command(site, 'checks')
     assert done.returncode == 1, done.stderr
     subjects = json.loads(command(site, 'checks', '--json').stdout)['subjects']
-    told_by_it = [finding for subject in subjects for finding in subject['checks']]
-    assert all(subject['now'] for subject in subjects), 'the living process has answered'
-    assert ids <= {finding['id'] for finding in told_by_it}
-    for finding in told_by_it:
+    shown = [finding for subject in subjects for finding in subject['checks']]
+    assert all(subject['now'] for subject in subjects), 'the results come from the living process'
+    assert ids <= {finding['id'] for finding in shown}
+    for finding in shown:
         assert finding['severity'] == 'ok' or finding['title'] in done.stdout, done.stdout
 
 
@@ -301,10 +300,10 @@ def command(site, *words):
     return run_python(*COMMAND, '--directory', site.stability, *words, cwd=CHECKOUT)
 
 
-# -- what is advised helps, when it is written as it stands ----------------------------------------
+# -- the advice helps when it is followed word for word --------------------------------------------
 
 
-def test_the_lines_that_are_advised_help(site):
+def test_the_advised_configuration_lines_clear_the_findings(site):
     site.threads, site.options = 12, {**QUICK, 'thread-stack-size': '256KB'}
     with site:
         findings = site.findings()
@@ -318,11 +317,11 @@ def test_the_lines_that_are_advised_help(site):
         )
         site.edits = ((pool[2], f'{pool[2]}\n  {pool[1]}'),)
         site.restart(**{stack[1].replace('-', '_'): stack[2]})
-        assert {'connection-pools:main', 'thread-stacks'}.isdisjoint(told(site.findings()))
+        assert {'connection-pools:main', 'thread-stacks'}.isdisjoint(not_ok(site.findings()))
 
 
-def test_a_site_without_an_event_log_gets_one(site):
-    """Its zope.ini keeps nothing."""
+def test_the_advice_for_a_missing_event_log_creates_one(site):
+    """At first no handler in zope.ini writes to a file."""
     site.create()
     ini = site.home / 'etc' / 'zope.ini'
     head, section, _ = ini.read_text().partition('[handler_eventlog]')
@@ -341,10 +340,10 @@ def test_a_site_without_an_event_log_gets_one(site):
     assert site.findings()['event-log']['severity'] == 'ok' and site.event_log.stat().st_size
 
 
-# -- more that only a Zope of its own can show -----------------------------------------------------
+# -- conditions that need a Zope of their own ------------------------------------------------------
 
 
-def test_a_database_from_the_future(site, monkeypatch):
+def test_a_database_newer_than_the_clock_is_a_finding(site, monkeypatch):
     from ZODB import DB
     from ZODB.FileStorage import FileStorage
 
@@ -353,7 +352,7 @@ def test_a_database_from_the_future(site, monkeypatch):
         now = time.time
         world.setattr(
             time, 'time', lambda: now() + 3 * 86_400
-        )  # the clock is wrong while that is written
+        )  # the clock is three days ahead while the database is written
         database = DB(FileStorage(str(site.client_home / 'Data.fs')))
         database.close()
     site.start()
@@ -363,14 +362,14 @@ def test_a_database_from_the_future(site, monkeypatch):
 
 
 @pytest.mark.root
-def test_a_recipe_of_logrotate_that_would_kill(site, tmp_path):
-    """In a name space of its own: the machine's recipes stay as they are."""
+def test_a_logrotate_recipe_that_kills_is_a_critical_finding(site, tmp_path):
+    """Runs in a mount namespace, so that the recipes of the machine stay as they are."""
     recipes = tmp_path / 'logrotate.d'
     recipes.mkdir()
     if not Path('/etc/logrotate.d').is_dir():
         pytest.skip('there is no /etc/logrotate.d here')
     if subprocess.run(['unshare', '--mount', 'true'], capture_output=True).returncode:
-        pytest.skip('no name space for mounts can be had here')
+        pytest.skip('no mount namespace can be made here')
     site.prefix = (
         'unshare',
         '--mount',
@@ -401,8 +400,8 @@ def test_a_recipe_of_logrotate_that_would_kill(site, tmp_path):
     assert site.wait_exit() == -signal.SIGHUP
 
 
-def test_a_library_that_is_replaced_under_a_running_zope(site, tmp_path):
-    """As pip does it: the file is deleted, and another one takes its name."""
+def test_a_library_replaced_under_a_running_zope_is_a_finding(site, tmp_path):
+    """Does what pip does: it deletes the file and creates another one with the same name."""
     spec = importlib.util.find_spec('zope.interface._zope_interface_coptimizations')
     copy = tmp_path / 'lib' / Path(spec.origin).name
     copy.parent.mkdir()
@@ -414,7 +413,7 @@ def test_a_library_that_is_replaced_under_a_running_zope(site, tmp_path):
         'LateImport',
     )
     with site:
-        assert 'replaced-libraries' not in told(site.findings())
+        assert 'replaced-libraries' not in not_ok(site.findings())
         copy.unlink()
         shutil.copy(spec.origin, copy)
         found = site.found_anew('replaced-libraries')

@@ -1,4 +1,4 @@
-"""The command beside real Zopes: what is wrong with one that lives, and what is not."""
+"""The command beside real, living Zopes: which states are a problem, and which are not."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ from support.zopekit import wait_for
 
 pytestmark = pytest.mark.zope
 
-#: Ends when the file is there; Zope imports it after StabilityMonitor.
+#: Waits at import until the file $GO_ON exists.  Zope imports this product after StabilityMonitor.
 SLOW_START = """
 import os, time
 open(os.environ['IT_STARTS'], 'w').close()
@@ -38,7 +38,7 @@ def is_wrong(site):
     return site.tell('status').returncode == 1
 
 
-def test_all_workers_are_stuck_until_they_are_not(site):
+def test_status_reports_stuck_workers_until_they_are_free(site):
     site.run_as(STANDING)
     (line,) = lines_of(site, 'status', status=0)
     assert line.startswith(f'running: pid {site.pid} ')
@@ -55,7 +55,7 @@ def test_all_workers_are_stuck_until_they_are_not(site):
     wait_for(lambda: not is_wrong(site), PATIENCE, 'its end')
 
 
-def test_c_code_has_the_lock_until_it_gives_it_back(site):
+def test_status_reports_a_held_gil_until_it_is_released(site):
     site.run_as(STANDING)
     site.guard_all()
     asked = site.background('/keep_gil?seconds=45')
@@ -67,19 +67,19 @@ def test_c_code_has_the_lock_until_it_gives_it_back(site):
     wait_for(lambda: not is_wrong(site), PATIENCE, 'its end')
 
 
-def test_a_process_that_is_stopped(site):
+def test_status_reports_a_process_stopped_by_sigstop(site):
     site.run_as(STANDING)
     wait_for(lambda: site.recording().samples, PATIENCE, 'the heartbeat')
     site.signal('SIGSTOP')
-    wait_for(lambda: is_wrong(site), PATIENCE, 'its silence')
+    wait_for(lambda: is_wrong(site), PATIENCE, 'the stopped process')
     _, line = lines_of(site, 'status', status=1)
     assert line.startswith('STOPPED: ') and f'"kill -CONT {site.pid}" resumes it' in line
     site.signal('SIGCONT')
     wait_for(lambda: not is_wrong(site), PATIENCE, 'its end')
 
 
-def test_a_clean_script_beside_a_living_site_and_an_orderly_stop_are_well(site, tmp_path):
-    """`checks` has findings of its own here; none of them is about runs that wait."""
+def test_a_clean_script_and_a_clean_stop_are_not_a_problem(site, tmp_path):
+    """The output of `checks` has findings here, but none about dead runs that wait."""
     site.run_as(STANDING)
     beside = ZopeInstance(tmp_path / 'beside', options={'directory': str(site.stability)}).create()
     assert beside.run_script('print("done")').returncode == 0
@@ -96,10 +96,10 @@ def test_a_clean_script_beside_a_living_site_and_an_orderly_stop_are_well(site, 
     site.start().kill()
     site.wait_exit()
     lines = lines_of(site, 'status', status=1)
-    assert '[vanished, ' in lines[-1], 'it is the last run, and not the one before'
+    assert '[vanished, ' in lines[-1], 'the newest run is shown, not the one before it'
 
 
-def test_a_site_that_is_still_starting(site):
+def test_a_starting_site_is_reported_as_starting(site):
     site.publish(SLOW_START, 'TestSlow')
     site.env = {'IT_STARTS': str(site.home / 'starts'), 'GO_ON': str(site.home / 'go')}
     site.configure(**{'sample-interval': '100ms'}).start(wait=False)

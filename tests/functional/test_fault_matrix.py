@@ -1,7 +1,7 @@
-"""The fault matrix: a real Zope dies in every way there is, and the next real start says how.
+"""The fault matrix: a real Zope dies in every known way, and the next real start says how.
 
-One instance for row after row: the start that judges one death, in its report, is the life the next
-row ends.
+One instance serves all rows: the process that reports the death of one row is the process that dies
+in the next row.
 """
 
 import dataclasses
@@ -29,14 +29,14 @@ pytestmark = pytest.mark.zope
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One way to die, and what must be said of it.  `says` and `mentions` are words of the summary
-    or the evidence.
+    """One way to die, and what the next start must report.  `says` and `mentions` are words of the
+    summary or the evidence.
     """
 
     id: str
     die: object
     verdict: str
-    exit: int | None  # None: not Zope's own
+    exit: int | None  # None: the process that the test started is not Zope itself
     signal: str | None = None
     crashed: str | None = None
     requests: tuple = ()
@@ -53,7 +53,7 @@ class Row:
 _SILENT = dict(
     verdict='vanished', ruled_out=('OOM killer', 'fatal error', 'Not a crash', 'SIGTERM', 'restart')
 )
-#: From Python 3.14 on, a dump has the names of its threads.
+#: From Python 3.14 on, a dump contains the names of threads.
 _WORKER = 'waitress-' if sys.version_info >= (3, 14) else 'serves requests'
 
 
@@ -365,7 +365,7 @@ SURVIVED = (
 
 _LOCK, _GIL = deaths.all_wait_for_a_lock, deaths.c_code_holds_the_gil
 _WAITING, _HOLDING = ('/wait',) * 4, ('/hold_gil',)
-#: Who, where, since when and for how long.
+#: The report of a hang names the threads, the place, the beginning and the duration.
 _TOLD = (
     'All 4 workers have been busy with requests for longer than 1 s: 4 of them: ',
     ' in wait, since 2',
@@ -595,7 +595,7 @@ STARTS = (
 
 
 @pytest.mark.parametrize('start', [pytest.param(start, id=start.id) for start in STARTS])
-def test_a_start_that_failed(site, start):
+def test_the_next_start_reports_a_failed_start(site, start):
     run_once(site)
     known = site.archived()
     with (start.trouble or deaths.no_trouble)(site):
@@ -619,7 +619,7 @@ def test_a_start_that_failed(site, start):
 
 
 def run_once(site):
-    """The instance runs, is stopped, and the run is remembered: the next start archives it."""
+    """Run the instance and stop it; `site.stopped` is the run, which the next start archives."""
     site.run_as(USUAL)
     site.stopped = site.run_directory.name
     site.stop()
@@ -633,9 +633,9 @@ def run_once(site):
         ('SIGINT', 2, 'stopped', 'finished'),
     ],
 )
-def test_ended_while_it_started(site, name, code, verdict, phase):
+def test_a_signal_during_the_start_is_recognised(site, name, code, verdict, phase):
     run_once(site)
-    waits = site.home / 'waits'  # the unlucky product makes this file and then waits
+    waits = site.home / 'waits'  # the product "Unlucky" makes this file and then waits
     waits.unlink(missing_ok=True)
     site.run_as(unlucky('wait-initialize', UNLUCKY_SIGN=str(waits)), wait=False)
     deaths.wait_for(waits.exists, deaths.PATIENCE, 'the product that waits')
@@ -652,12 +652,12 @@ def test_ended_while_it_started(site, name, code, verdict, phase):
     assert previous['signal'] == (name if verdict == 'stopped' else None)
 
 
-# -- how it dies is not changed --------------------------------------------------------------------
+# -- the product does not change how Zope dies -----------------------------------------------------
 
 _NOT_PLAIN = (
     'reboot',
     'SystemExit in the main thread',
-)  # the latter waits five seconds for its threads
+)  # SystemExit waits five seconds for the threads of waitress
 PLAIN = [row for row in CRASHES + SILENT + STOPS if row.before is None and row.id not in _NOT_PLAIN]
 
 
@@ -692,7 +692,7 @@ HUNGRY = (
 
 @pytest.mark.root
 @pytest.mark.parametrize('row', rows(HUNGRY))
-def test_out_of_memory(site, row):
+def test_the_next_start_reports_out_of_memory(site, row):
     try:
         with deaths.memory_cgroup(300 << 20) as group:
             out_of_memory(site, group, row)

@@ -1,6 +1,6 @@
-"""Foreign text in a log is one line of it; on a terminal it is no command to that.
+"""Foreign text stays within one line of a log, and sends no control sequence to a terminal.
 
-What is foreign: the path of a request that anybody may send, and whatever stands in a record.
+Foreign text is the path of a request, which anyone may send, and any text in a record.
 """
 
 import json
@@ -30,11 +30,11 @@ pytestmark = pytest.mark.zope
 LINE_ENDS = '\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029'
 CONTROLS = '\x1b\x07\x08\x7f\x80\x9b\x9d'
 BIDI = '\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u061c'
-#: Lines begin with this where one was forged.
+#: A forged line begins with this.
 FORGED = 'CRITICAL forged'
-#: In a log: each character, and what would stand in its own line behind it.
+#: For logs: each line end, followed by the text of the line that it would forge.
 PATH = ''.join(f'{char}{FORGED}' for char in '\n\r\x85\u2028\x0b') + '\x1b[2J\x9b2J\u202e\x7f'
-#: In a record: everything; and text that is only not English.
+#: For records: all characters above, and plain text that is not English.
 EVIL = f'é日本{LINE_ENDS}{CONTROLS}{BIDI}end'
 _LINE_END = re.compile('[\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029]')
 
@@ -49,7 +49,7 @@ _go_on = threading.Event()
 
 
 def hold(self):
-    """Holds what others wait for, until it may go on."""
+    """Hold the lock that `want` waits for, until `go_on` is requested."""
     with _lock:
         _go_on.wait(60)
 
@@ -79,12 +79,14 @@ def two_one(self):
 
 
 def forged(page):
-    """The address of a page, by way of a folder of that name, which need not be there."""
+    """Return the path of `page` behind a folder named PATH, which need not exist."""
     return '/' + urllib.parse.quote(PATH, safe='') + f'/..{page}'
 
 
 def is_safe(char):
-    """No control character, no end of a line, nothing that turns what follows around."""
+    """Return whether this is not a control character, a line end or a character that changes the
+    text direction.
+    """
     return unicodedata.category(char) not in ('Cc', 'Cf', 'Zl', 'Zp', 'Cs')
 
 
@@ -105,7 +107,7 @@ def site(tmp_path):
 
 
 def logged(site, *words):
-    """The lines of the event log in which all of the words stand."""
+    """Return the lines of the event log that contain all of the words."""
     text = site.event_log.read_bytes().decode()
     return [line for line in text.split('\n') if all(word in line for word in words)]
 
@@ -115,7 +117,9 @@ def wait_for_line(site, *words):
 
 
 def check_logs(site):
-    """No line is forged, in the event log or on stderr; those of this product hold nothing odd."""
+    """Assert that no line is forged, in the event log and on stderr, and that our lines have only
+    safe characters.
+    """
     for file in (site.event_log, site.stderr_path):
         text = file.read_bytes().decode()
         assert [line for line in _LINE_END.split(text) if line.startswith(FORGED)] == [], file.name
@@ -124,7 +128,7 @@ def check_logs(site):
 
 
 def check_shown(*lines):
-    """What was in the path is there to be seen."""
+    """Assert that each line shows the path, with each unsafe character escaped."""
     for line in lines:
         assert FORGED in line
         for char in PATH:
@@ -147,10 +151,14 @@ def test_a_slow_request_forges_no_line(site):
 
 @pytest.mark.slow
 def test_a_hang_forges_no_line(site):
-    """The one who keeps the others waiting is named, when it begins and when it is over."""
+    """The request that blocks the others is named when the hang begins and in the report of the
+    last run.
+    """
     site.start()
     site.background(forged('/hold'))
-    wait_for(lambda: len(site.recording().in_flight) == 1, PATIENCE, 'who holds the lock')
+    wait_for(
+        lambda: len(site.recording().in_flight) == 1, PATIENCE, 'the request that holds the lock'
+    )
     for _ in range(2):
         site.background(forged('/want'))
     wait_for_line(site, 'All 3 workers have been busy')
@@ -167,7 +175,9 @@ def test_the_end_of_a_hang_forges_no_line(site):
     site.threads = 2
     site.configure().start()
     site.background(forged('/hold'))
-    wait_for(lambda: len(site.recording().in_flight) == 1, PATIENCE, 'who holds the lock')
+    wait_for(
+        lambda: len(site.recording().in_flight) == 1, PATIENCE, 'the request that holds the lock'
+    )
     site.background(forged('/want'))
     wait_for_line(site, 'All 2 workers have been busy')
     site.stop()
@@ -197,7 +207,7 @@ def test_a_crash_forges_no_line(site):
 
 
 def test_a_record_forges_no_line(site):
-    """That of the last run is told at the start."""
+    """A start logs the record of the last run."""
     site.start()
     run = site.run_directory.name
     site.crash('/segfault')
@@ -214,8 +224,8 @@ def test_a_record_forges_no_line(site):
     check_shown(logged(site, 'The last run ')[-1])
 
 
-def test_what_is_logged_of_a_damaged_run_forges_no_line(site):
-    """Whatever a context holds, and whatever Python says of that."""
+def test_a_damaged_run_forges_no_line(site):
+    """The context holds values of wrong types, and errors of Python quote them."""
     runs = site.stability / 'runs'
     for number, value in enumerate([PATH, {PATH: PATH}, [PATH], -1, 1e300]):
         for key in (
@@ -247,13 +257,13 @@ def test_what_is_logged_of_a_damaged_run_forges_no_line(site):
 
 
 def start_command(stability, *words):
-    """Its output is what a terminal would get."""
+    """Start the command; `said` and `errors` are what a terminal would get."""
     env = environment(PYTHONIOENCODING='utf-8')
     return Program(*COMMAND, '--directory', stability, *words, env=env)
 
 
 def end_of(started):
-    """(exit status, output, errors)"""
+    """Return (exit status, output, errors)."""
     status = started.end()
     return status, started.said, started.errors
 
@@ -263,7 +273,7 @@ def command(stability, *words):
 
 
 def evil_record(**values):
-    """A record with foreign text wherever there is room for it."""
+    """Return a record with foreign text in each field that can hold it."""
     return synthetic.record(
         verdict='crashed',
         summary=EVIL,
@@ -283,7 +293,7 @@ def evil_record(**values):
 
 
 def evil_lists():
-    """What a file may hold where a record has values, whether it fits or not."""
+    """Return foreign text for the lists of a record, also in places where it has the wrong type."""
     request = {
         'method': 'GET',
         'path': EVIL,
@@ -337,8 +347,8 @@ def synthetic_evidence():
     return Evidence(EVIL, EVIL)
 
 
-def evil_word():
-    """What checks have said last."""
+def evil_results():
+    """Return the JSON of results of checks, with foreign text."""
     finding = {
         'severity': 'critical',
         **dict.fromkeys(('id', 'title', 'detail', 'action', 'source'), EVIL),
@@ -348,14 +358,16 @@ def evil_word():
 
 @pytest.fixture
 def evil(tmp_path):
-    """A data directory with foreign text in each file; and the name of a record in it."""
+    """Return a data directory with foreign text in each file, and the name of an archived run in
+    it.
+    """
     stability = tmp_path / 'stability'
     record = evil_record()
     folder = stability / 'archive' / record.run
     folder.mkdir(parents=True)
     (folder / 'incident.json').write_text(json.dumps(record.to_json() | evil_lists()))
     (folder / 'summary.json').write_text(json.dumps(record.summary_json()))
-    (folder / 'checks.json').write_text(evil_word())
+    (folder / 'checks.json').write_text(evil_results())
     (folder / 'context.json').write_text('{}')
     (stability / 'muted.json').write_text(json.dumps({'muted': [EVIL]}))
     (stability / 'known-issues.toml').write_text(
@@ -378,7 +390,7 @@ def add_dead_run(stability):
         stability, 5, instance={'host': EVIL, 'client_home': EVIL, 'listen': EVIL}
     )
     dead.box(write).marked('faults', synthetic.SEGFAULT.replace(b'bad.py', EVIL.encode()))
-    (dead.path / 'checks.json').write_text(evil_word())
+    (dead.path / 'checks.json').write_text(evil_results())
     return dead.name
 
 
@@ -404,7 +416,7 @@ def commands(run):
 
 
 def check_output(stability, run):
-    """Of all commands."""
+    """Assert that no command prints an unsafe character."""
     found = {}
     started = {words: start_command(stability, *words) for words in commands(run)}
     for words, process in started.items():
@@ -415,11 +427,11 @@ def check_output(stability, run):
     assert found == {}
 
 
-def test_a_record_says_nothing_to_a_terminal(evil):
+def test_an_archived_run_sends_no_control_characters(evil):
     check_output(*evil)
 
 
-def test_a_dead_run_says_nothing_to_a_terminal(evil):
+def test_a_dead_run_sends_no_control_characters(evil):
     stability, _ = evil
     run = add_dead_run(stability)
     check_output(stability, run)
@@ -429,8 +441,8 @@ def test_a_dead_run_says_nothing_to_a_terminal(evil):
     check_output(stability, run)
 
 
-def test_json_tells_what_was_there(evil):
-    """Escaped or not."""
+def test_json_keeps_the_original_text(evil):
+    """JSON may escape characters, but a reader gets the original ones."""
     stability, run = evil
     status, output, _ = command(stability, 'report', run, '--format', 'json')
     assert status == 0
@@ -444,8 +456,8 @@ def test_json_tells_what_was_there(evil):
     assert EVIL in {check['title'] for subject in checks['subjects'] for check in subject['checks']}
 
 
-def test_a_living_run_says_nothing_to_a_terminal(tmp_path):
-    """One that answers nothing, and whose context is foreign."""
+def test_a_living_run_sends_no_control_characters(tmp_path):
+    """The run answers no mailbox request, and its context has foreign text."""
     stability, name = tmp_path / 'stability', new_name(time.time(), os.getpid())
     directory = Base(stability).create(
         name,
@@ -459,14 +471,14 @@ def test_a_living_run_says_nothing_to_a_terminal(tmp_path):
         },
     )
     try:
-        (directory.path / 'checks.json').write_text(evil_word())
+        (directory.path / 'checks.json').write_text(evil_results())
         check_output(stability, name)
     finally:
         directory.abandon()
 
 
-def test_a_living_site_says_nothing_to_a_terminal(site):
-    """With a request in flight, and one that is over."""
+def test_a_living_site_sends_no_control_characters(site):
+    """One request is in flight, and one has ended."""
     site.start()
     site.get(forged('/clock'))
     site.background(forged('/hold'))

@@ -1,5 +1,5 @@
-"""Preforking servers, for real: gunicorn's workers get runs of their own, and the master is no
-failed start.
+"""Real preforking servers: each worker of gunicorn has its own run, and the master does not count
+as a failed start.
 """
 
 import http.client
@@ -21,7 +21,7 @@ def crash(self):
     ctypes.string_at(0)
 
 def forked_helper(self):
-    """Forks a child that dies of a signal, as a script of a site might."""
+    """Fork a child that dies of a signal, as code of a site might."""
     import os
     child = os.fork()
     if child == 0:
@@ -47,7 +47,7 @@ class Gunicorn(zopekit.ZopeInstance):
 
 
 class GunicornWithoutPreload(Gunicorn):
-    words = ('--workers', '1')  # each worker opens the FileStorage: there can be but one
+    words = ('--workers', '1')  # each worker opens the FileStorage, which allows only one process
 
 
 @pytest.fixture(params=[Gunicorn, GunicornWithoutPreload])

@@ -1,4 +1,4 @@
-"""The report of a living site has every key and every section that an older release's had."""
+"""The report of a living site still has each key and each section that an older release wrote."""
 
 import json
 import signal
@@ -9,13 +9,13 @@ from support.zopekit import ZopeInstance
 
 pytestmark = pytest.mark.zope
 
-#: Lists whose rows are alike: each row has the keys that all golden rows have.
+#: Lists of similar rows: each row must have the keys that all golden rows have.
 ROWS = ('history', 'checks', 'threads', 'in_flight')
 
 
 @pytest.fixture(scope='module')
 def site(tmp_path_factory):
-    """A Zope whose predecessor was killed."""
+    """A Zope whose previous process was killed."""
     with ZopeInstance(tmp_path_factory.mktemp('site')) as site:
         site.get('/')
         site.kill(signal.SIGKILL)
@@ -38,24 +38,24 @@ def keys_of_all(rows):
     return set.intersection(*(set(row) for row in rows))
 
 
-def test_it_has_all_keys(golden, report):
+def test_the_report_has_all_keys_of_the_older_release(golden, report):
     assert golden.keys() <= report.keys()
     assert golden['schema'] == report['schema']
 
 
 @pytest.mark.parametrize('key', ['instance', 'process', 'previous', 'inventory', 'support'])
-def test_a_part_has_all_keys(golden, report, key):
+def test_each_part_has_all_keys_of_the_older_release(golden, report, key):
     assert golden[key].keys() <= report[key].keys()
 
 
 @pytest.mark.parametrize('key', ROWS)
-def test_rows_have_all_keys(golden, report, key):
-    assert report[key] or key == 'checks'  # these may still be running
+def test_each_row_has_all_keys_of_the_older_release(golden, report, key):
+    assert report[key] or key == 'checks'  # the checks may still be running
     for row in report[key]:
         assert keys_of_all(golden[key]) <= row.keys()
 
 
-def test_the_text_has_all_sections(site):
+def test_the_text_has_all_sections_of_the_older_release(site):
     text = site.get('/Control_Panel/StabilityMonitor/report?format=text').text
     golden = recorded.sections(recorded.stored('reports/living.text.xz'))
     assert golden.keys() <= recorded.sections(text).keys()

@@ -1,5 +1,5 @@
-"""Whatever happens to the breadcrumbs: Zope starts and serves, nothing raises, and a finding says
-what is off.
+"""Breadcrumbs that are missing, damaged or not writable: Zope starts and serves, nothing raises,
+and a finding names the trouble.
 """
 
 import json
@@ -19,7 +19,7 @@ from Products.StabilityMonitor.store.rundirectory import new_name
 
 pytestmark = pytest.mark.zope
 
-#: Root, but without the right to pass over permissions.
+#: Start as root without capabilities, so that file permissions apply.
 POWERLESS = Setting(prefix=('setpriv', '--bounding-set=-all', '--inh-caps=-all'))
 HOURS_AGO = time.time() - 36_000
 
@@ -33,7 +33,7 @@ def site(tmp_path):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 4 MiB; it is filled and emptied by the tests."""
+    """A file system of 4 MiB, which tests fill and empty."""
     folder = tmp_path / 'disk'
     folder.mkdir()
     done = subprocess.run(
@@ -65,7 +65,7 @@ def serves(site):
 
 
 @pytest.mark.root
-def test_disk_full_at_start(site, small_disk):
+def test_zope_starts_on_a_full_disk(site, small_disk):
     fill(small_disk)
     site.configure(directory=small_disk / 'stability')
     assert serves(site.start())
@@ -75,9 +75,9 @@ def test_disk_full_at_start(site, small_disk):
 
 
 @pytest.mark.root
-def test_disk_full_while_running(site, small_disk):
-    """Nothing is lost: crash and mark have their room; the run is archived as soon as there is room
-    again.
+def test_a_crash_on_a_full_disk_is_archived_later(site, small_disk):
+    """Dump and signal mark fit, since their space is preallocated; the run is archived as soon as
+    there is space again.
     """
     site.configure(directory=small_disk / 'stability').start()
     run = site.run_directory.name
@@ -99,7 +99,7 @@ def test_disk_full_while_running(site, small_disk):
 
 
 @pytest.mark.root
-def test_directory_read_only(site):
+def test_zope_starts_with_a_read_only_directory(site):
     site.stability.mkdir()
     site.stability.chmod(0o555)
     assert serves(site.run_as(POWERLESS))
@@ -108,7 +108,7 @@ def test_directory_read_only(site):
 
 
 @pytest.mark.root
-def test_directory_read_only_with_dead_runs(site):
+def test_dead_runs_in_a_read_only_directory_are_archived_later(site):
     site.start()
     run = site.run_directory.name
     assert site.crash('/segfault') == -11
@@ -123,8 +123,8 @@ def test_directory_read_only_with_dead_runs(site):
 
 
 @pytest.mark.root
-def test_wrong_owner(site):
-    """As left by somebody who started Zope as another user once."""
+def test_zope_starts_when_the_directory_has_another_owner(site):
+    """As after Zope ran once as another user."""
     site.start()
     assert site.crash('/segfault') == -11
     run = site.run_directory.name
@@ -137,8 +137,8 @@ def test_wrong_owner(site):
 
 
 @pytest.mark.root
-def test_one_dead_run_has_the_wrong_owner(site):
-    """The rest works; that run is named in a finding."""
+def test_a_dead_run_of_another_owner_is_named_in_a_finding(site):
+    """Everything else works."""
     site.start()
     run = site.run_directory
     assert site.crash('/segfault') == -11
@@ -149,7 +149,7 @@ def test_one_dead_run_has_the_wrong_owner(site):
     assert any(run.name in check['title'] + check['detail'] for check in findings(site).values())
 
 
-def test_directory_is_a_file(site):
+def test_zope_starts_when_the_directory_is_a_file(site):
     site.stability.write_text('in the way')
     assert serves(site.start())
     assert 'run-directory' in findings(site)
@@ -160,7 +160,7 @@ def test_directory_is_a_file(site):
 
 
 @pytest.mark.parametrize('what', ['', 'runs'])
-def test_directory_gone_while_running(site, what):
+def test_a_directory_removed_while_running_is_a_finding(site, what):
     site.start()
     shutil.rmtree(site.stability / what)
     deaths.wait_for(lambda: 'breadcrumbs-gone' in findings(site), deaths.PATIENCE, 'the finding')
@@ -170,7 +170,7 @@ def test_directory_gone_while_running(site, what):
     assert site.report()['previous'] is None and site.run_directory.exists()
 
 
-def test_black_box_deleted_while_running(site):
+def test_a_black_box_deleted_while_running_is_a_finding(site):
     site.start()
     (site.run_directory / 'blackbox.sbr').unlink()
     deaths.wait_for(lambda: 'breadcrumbs-gone' in findings(site), deaths.PATIENCE, 'the finding')
@@ -182,7 +182,7 @@ def test_black_box_deleted_while_running(site):
     assert (previous['run'], previous['verdict'], previous['requests']) == (run, 'crashed', [])
 
 
-def test_every_breadcrumb_deleted_while_running(site):
+def test_a_run_whose_breadcrumbs_were_deleted_is_unreadable(site):
     site.start()
     for path in site.run_directory.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -200,7 +200,7 @@ def test_every_breadcrumb_deleted_while_running(site):
 
 @pytest.fixture(scope='module')
 def dead(tmp_path_factory):
-    """Two dead runs: {'crashed': its directory, 'vanished': its directory}"""
+    """Two dead runs: {'crashed': its directory, 'vanished': its directory}."""
     site, made = Site(tmp_path_factory.mktemp('dead')).create(), {}
     for verdict, die in (('crashed', deaths.page('/segfault')), ('vanished', deaths.by('SIGKILL'))):
         site.start()
@@ -212,7 +212,9 @@ def dead(tmp_path_factory):
 
 
 class Graveyard:
-    """Dead runs to be damaged, in the directory of a site; `wanted` are their verdicts."""
+    """Dead runs that a test damages, in the data directory of a site; `wanted` has the possible
+    verdicts of each.
+    """
 
     def __init__(self, site):
         self.site, self.wanted = site, {}
@@ -227,8 +229,8 @@ class Graveyard:
         return self.runs / name
 
     def check(self):
-        """After one start all are archived, each once, with a verdict that is possible, and can be
-        shown.
+        """Assert that one start archives each run once, with a possible verdict, and that the next
+        start works too.
         """
         assert serves(self.site.start())
         assert self.site.archived() == set(self.wanted)
@@ -250,8 +252,8 @@ DAMAGES = {
 
 
 def possible(verdict, file, damage):
-    """The verdicts that may come of a damaged run: what is left decides, and never a crash out of
-    nothing.
+    """Return the possible verdicts of a damaged run: undamaged files decide, and damage alone never
+    makes a crash.
     """
     if file == 'faults.mark' and verdict == 'crashed':
         return ('crashed',) if damage == 'half of it' else ('vanished', 'startup-failed')
@@ -266,7 +268,7 @@ def possible(verdict, file, damage):
     return (verdict,)
 
 
-def test_damaged_files(site, dead):
+def test_dead_runs_with_damaged_files_get_a_possible_verdict(site, dead):
     graves = Graveyard(site)
     for verdict, source in dead.items():
         for file in sorted(path.name for path in source.iterdir() if path.is_file()):
@@ -275,7 +277,7 @@ def test_damaged_files(site, dead):
     graves.check()
 
 
-def test_a_folder_in_the_place_of_a_file(site, dead):
+def test_dead_runs_with_a_folder_in_place_of_a_file_get_a_possible_verdict(site, dead):
     graves = Graveyard(site)
     for source in dead.values():
         for file in sorted(
@@ -287,7 +289,7 @@ def test_a_folder_in_the_place_of_a_file(site, dead):
     graves.check()
 
 
-def test_breadcrumbs_of_a_future_version(site, dead):
+def test_breadcrumbs_of_a_future_version_are_judged(site, dead):
     graves = Graveyard(site)
     for verdict, source in dead.items():
         path = (
@@ -310,7 +312,7 @@ def test_breadcrumbs_of_a_future_version(site, dead):
 
 
 @pytest.mark.parametrize('value', [None, [], 'x', -1, 1e300, {'x': None}, True])
-def test_any_value_in_the_run_context(site, dead, value):
+def test_a_crash_is_recognised_with_any_value_in_the_run_context(site, dead, value):
     graves = Graveyard(site)
     known = json.loads((dead['crashed'] / 'context.json').read_text())
     for key in known:

@@ -1,6 +1,6 @@
-"""Files in the data directory that are none of ours.
+"""Hostile files in the data directory.
 
-A start ends whatever lies there, and no record's text becomes a path or a program.
+Each start, command and page ends, and no text of a record becomes a path or a program.
 """
 
 import contextlib
@@ -30,14 +30,14 @@ from Products.StabilityMonitor.system.processidentity import identity
 
 pytestmark = pytest.mark.zope
 
-#: Seconds after which a start, a command or a page hangs.
+#: Seconds after which a start, a command or a page counts as hanging.
 START, COMMAND, PAGE = 30, 30, 20
-#: Address space of each process, so that one that reads /dev/zero harms nobody else.
-#: And the size of a file that does not fit in.
+#: Bytes: the limit for the address space of each process, so that one that reads /dev/zero does not
+#: harm the machine; and the size of a file that does not fit into it.
 ROOM, HUGE = 2 << 30, 20 << 30
-#: Only so many times the memory of a Zope without dead runs is a usual start.
+#: A start may use at most this many times the memory of a Zope without dead runs.
 MORE_MEMORY = 3
-#: No system has a process of this number.
+#: No system has a process with this number.
 GONE_PID = 4_999_999
 HOURS_AGO = time.time() - 36_000
 LIMITED = ('sh', '-c', f'ulimit -v {ROOM >> 10} && exec "$@"', 'sh')
@@ -59,7 +59,7 @@ PAGES = (
 )
 
 
-# -- what may lie there ----------------------------------------------------------------------------
+# -- special files ---------------------------------------------------------------------------------
 
 
 def _fifo(path, endless):
@@ -87,7 +87,7 @@ def _huge(path, endless):
     os.truncate(path, HUGE)
 
 
-THINGS = {
+SPECIAL_FILES = {
     'a FIFO': _fifo,
     'a link to /dev/zero': _zero,
     'a link to an endless FIFO': _endless,
@@ -95,21 +95,21 @@ THINGS = {
     'a folder': _folder,
     'a huge file': _huge,
 }
-things = pytest.mark.parametrize('thing', THINGS)
+special_files = pytest.mark.parametrize('special', SPECIAL_FILES)
 
 
-def put(thing, path, endless):
-    """A thing in the place of whatever is there."""
+def put(special, path, endless):
+    """Replace what is at `path` by this special file."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-    THINGS[thing](path, endless)
+    SPECIAL_FILES[special](path, endless)
 
 
 @pytest.fixture(scope='module')
 def endless(tmp_path_factory):
-    """A FIFO into which somebody always writes."""
+    """A FIFO into which a process always writes."""
     path = tmp_path_factory.mktemp('elsewhere') / 'endless'
     os.mkfifo(path)
     writer = subprocess.Popen(
@@ -129,7 +129,7 @@ class LimitedSite(Site):
     prefix = LIMITED
 
     def most_memory(self):
-        """The most that the process has ever had in memory, in KiB."""
+        """Return the high-water mark of the resident memory of the process, in KiB."""
         with open(f'/proc/{self.pid}/status') as file:
             most = [int(line.split()[1]) for line in file if line.startswith('VmHWM')]
         assert most, f'It has ended: {self.wait_exit()}, {self.last_words()}'
@@ -145,7 +145,9 @@ def site(tmp_path):
 
 @pytest.fixture(scope='module')
 def usual_memory(tmp_path_factory):
-    """What a Zope without dead runs needs, after it was asked for its pages."""
+    """The high-water mark of the memory of a Zope without dead runs, after requests for its pages,
+    in KiB.
+    """
     site = LimitedSite(tmp_path_factory.mktemp('usual'), options=OPTIONS).create()
     try:
         site.start()
@@ -158,7 +160,7 @@ def usual_memory(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def dead(tmp_path_factory):
-    """Two dead runs: {'crashed': its directory, 'vanished': its directory}"""
+    """Two dead runs: {'crashed': its directory, 'vanished': its directory}."""
     site, made = Site(tmp_path_factory.mktemp('dead'), options=OPTIONS).create(), {}
     for verdict, die in (('crashed', deaths.page('/segfault')), ('vanished', deaths.by('SIGKILL'))):
         site.start()
@@ -180,7 +182,7 @@ def change(path, **sections):
 
 
 def troubles_of_pages(site, *more):
-    """Of each page that does not answer as usual a sentence."""
+    """Return a sentence for each page that does not answer with status 200."""
     found = []
     for page in (*PAGES, *more):
         try:
@@ -193,7 +195,7 @@ def troubles_of_pages(site, *more):
 
 
 def nothing_in(troubles):
-    """Fails with all of them."""
+    """Fail with all troubles, if there are any."""
     if troubles:
         pytest.fail('\n'.join(troubles), pytrace=False)
 
@@ -213,7 +215,9 @@ def start_command(stability, *words, **environ):
 
 
 def end_of(command, timeout=COMMAND):
-    """(exit status, output, errors) of a command; the status is None for one that hangs."""
+    """Return (exit status, output, errors) of a command; the status of a command that hangs is
+    None.
+    """
     try:
         output, errors = command.communicate(timeout=timeout)
         return command.returncode, output, errors
@@ -223,7 +227,7 @@ def end_of(command, timeout=COMMAND):
 
 
 def trouble_of(end):
-    """What is wrong with how a command ended; '' if nothing is."""
+    """Return what is wrong with the end of a command, or ''."""
     status, output, errors = end
     if status is None:
         return 'it hangs'
@@ -233,7 +237,7 @@ def trouble_of(end):
 
 
 def troubles_of_commands(stability, *commands):
-    """All at once; of each that does not end as usual a sentence."""
+    """Run the commands at the same time, and return a sentence for each that hangs or fails."""
     started = {' '.join(words): start_command(stability, *words) for words in commands}
     until = time.monotonic() + COMMAND
     ends = {
@@ -260,7 +264,7 @@ def all_commands(run):
 
 
 def checks_in_trouble(stability):
-    """Titles of checks of the living process that hang, or have failed."""
+    """Return the titles of checks of the living process that hang or have failed."""
     status, output, errors = end_of(start_command(stability, 'checks', '--json'))
     assert status is not None, 'the command "checks" hangs'
     titles = [
@@ -270,9 +274,9 @@ def checks_in_trouble(stability):
 
 
 class Graveyard:
-    """Dead runs in the directory of a site, each with something odd in it.
+    """Dead runs in the data directory of a site, each with a special file or an odd value.
 
-    `labels` says what, and `wanted` which verdicts may come of it.
+    `labels` describes them; `wanted` has the possible verdicts of each.
     """
 
     def __init__(self, site):
@@ -287,7 +291,9 @@ class Graveyard:
         return self.runs / name
 
     def check(self, usual_memory):
-        """They harm no command, nor the start, nor a page; each is judged, once."""
+        """Assert that the runs disturb no command, no start and no page, and that each is judged
+        once.
+        """
         run = min(self.wanted)
         stability = self.site.stability
         found = [
@@ -312,7 +318,9 @@ class Graveyard:
         nothing_in(found)
 
     def start(self, found=()):
-        """`found`: what else is wrong."""
+        """Start the site; if the start does not end, fail with `found` and the runs that
+        cause it.
+        """
         try:
             self.site.start(timeout=START)
         except ZopeFailed:
@@ -321,17 +329,17 @@ class Graveyard:
             nothing_in([*found, 'the start does not end', *culprits])
 
     def verdicts(self):
-        """{name: verdict, or where it is}"""
+        """Return {name: verdict or "not archived"}."""
         archived = {record['run']: record['verdict'] for record in self.site.archive()}
         return {name: archived.get(name, 'not archived') for name in self.wanted}
 
     def stamps(self):
-        """When each record was written."""
+        """Return {name: time of the last change of its record}."""
         files = [self.site.stability / 'archive' / name / 'incident.json' for name in self.wanted]
         return {file.parent.name: file.stat().st_mtime_ns for file in files if file.exists()}
 
     def culprits(self):
-        """What is odd about the runs that, each for itself, cannot be judged; some are enough."""
+        """Describe runs whose triage fails or hangs alone; at most eight."""
         found = []
         for name in sorted(os.listdir(self.runs)):
             alone = self.site.home / 'alone' / name
@@ -344,9 +352,9 @@ class Graveyard:
         return found
 
 
-# -- a start that never ends: files of dead runs ---------------------------------------------------
+# -- special files in dead runs --------------------------------------------------------------------
 
-#: What may have been there, is written there later, or belongs to nobody.
+#: Files that other releases write, that are written later, or that are foreign.
 ALSO = (
     'claim',
     'checks.json',
@@ -360,33 +368,35 @@ ANYTHING = ('crashed', 'vanished', 'unreadable', 'startup-failed')
 
 
 def possible(verdict, file):
-    """A crash is told by its dump alone; all else by the black box and the context."""
+    """Return the possible verdicts: the dump alone shows a crash, black box and context show the
+    rest.
+    """
     if file == 'faults.mark' or verdict == 'vanished' and file in ('blackbox.sbr', 'context.json'):
         return ANYTHING
     return (verdict,)
 
 
-def test_nothing_is_wrong_where_all_is_whole(site, dead, usual_memory):
-    """What the other tests ask for is the rule."""
+def test_undamaged_dead_runs_cause_no_trouble(site, dead, usual_memory):
+    """Shows that the assertions of the other tests hold for normal runs."""
     graves = Graveyard(site)
     for verdict, source in dead.items():
         graves.bury(source, verdict, verdict)
     graves.check(usual_memory)
 
 
-@things
+@special_files
 @pytest.mark.slow
-def test_any_thing_in_the_place_of_a_file(site, dead, endless, usual_memory, thing):
+def test_a_special_file_in_a_dead_run_does_no_harm(site, dead, endless, usual_memory, special):
     graves = Graveyard(site)
     for file in sorted({path.name for path in dead['crashed'].iterdir()} | set(ALSO)):
         put(
-            thing,
+            special,
             graves.bury(dead['crashed'], f'crashed, {file}', *possible('crashed', file)) / file,
             endless,
         )
     for file in ('context.json', 'blackbox.sbr', 'installed.json', 'SIGTERM.mark', 'watchdog.mark'):
         put(
-            thing,
+            special,
             graves.bury(dead['vanished'], f'vanished, {file}', *possible('vanished', file)) / file,
             endless,
         )
@@ -400,22 +410,26 @@ def as_it_is(path):
 
 
 @pytest.mark.slow
-def test_what_standard_error_went_to_is_something_else(site, dead, endless, usual_memory, tmp_path):
-    """Replaced since; or the context says that it has always been this."""
+def test_a_special_file_in_place_of_standard_error_does_no_harm(
+    site, dead, endless, usual_memory, tmp_path
+):
+    """The file was replaced after the start, or the context says that it always was this special
+    file.
+    """
     graves = Graveyard(site)
-    for number, thing in enumerate(THINGS):
+    for number, special in enumerate(SPECIAL_FILES):
         path = tmp_path / f'stderr{number}'
-        put(thing, path, endless)
+        put(special, path, endless)
         for verdict, source in dead.items():
             change(
-                graves.bury(source, f'{verdict}, replaced by {thing}', verdict),
+                graves.bury(source, f'{verdict}, replaced by {special}', verdict),
                 outputs={
                     '2': json.loads((source / 'context.json').read_text())['outputs']['2']
                     | {'path': str(path)}
                 },
             )
             change(
-                graves.bury(source, f'{verdict}, always {thing}', verdict),
+                graves.bury(source, f'{verdict}, always {special}', verdict),
                 outputs={'2': {'kind': 'file', 'size': 0} | as_it_is(path)},
             )
     graves.bury(dead['crashed'], 'nothing', 'crashed')
@@ -423,7 +437,7 @@ def test_what_standard_error_went_to_is_something_else(site, dead, endless, usua
 
 
 def write_box(path):
-    """The black box of a run that has served, and knew its memory cgroup."""
+    """Write the black box of a run that has served and knew its memory cgroup."""
     recorder = Recorder(bytearray(blackbox.SIZE))
     blackbox.lay_out(recorder.buffer)
     blackbox.seal(recorder.buffer)
@@ -436,15 +450,17 @@ def write_box(path):
 
 
 @pytest.mark.slow
-def test_the_cgroup_of_the_context_is_something_else(site, dead, endless, usual_memory, tmp_path):
+def test_a_special_file_in_place_of_the_cgroup_does_no_harm(
+    site, dead, endless, usual_memory, tmp_path
+):
     graves = Graveyard(site)
     good = tmp_path / 'cgroup'
     good.mkdir()
-    for number, thing in enumerate(THINGS):
+    for number, special in enumerate(SPECIAL_FILES):
         path = tmp_path / f'counter{number}'
-        put(thing, path, endless)
+        put(special, path, endless)
         for label, directory in (('counter', good), ('directory', path)):
-            grave = graves.bury(dead['vanished'], f'{label}: {thing}', 'vanished')
+            grave = graves.bury(dead['vanished'], f'{label}: {special}', 'vanished')
             write_box(grave)
             known = as_it_is(directory)
             change(grave, cgroup={**known, 'directory': known['path'], 'counter_file': str(path)})
@@ -453,13 +469,15 @@ def test_the_cgroup_of_the_context_is_something_else(site, dead, endless, usual_
 
 
 def stat_of(start_ticks):
-    """A line as in /proc/<pid>/stat."""
+    """Return a line as in /proc/<pid>/stat."""
     return '1 (x) S ' + ' '.join(['0'] * 18 + [str(start_ticks)] + ['0'] * 20)
 
 
 @pytest.mark.slow
-def test_the_pid_of_the_context_is_no_number_of_a_process(site, dead, usual_memory, tmp_path):
-    """It leads nowhere but to /proc, and what stands for many processes lives not for ever."""
+def test_an_impossible_pid_in_the_context_does_no_harm(site, dead, usual_memory, tmp_path):
+    """Such a pid must not lead outside of /proc, and a pid that stands for several processes must
+    not count as alive.
+    """
     graves = Graveyard(site)
     ticks = json.loads((dead['crashed'] / 'context.json').read_text())['identity']['start_ticks']
     waiting, lying = tmp_path / 'waiting', tmp_path / 'lying'
@@ -508,16 +526,16 @@ def test_the_pid_of_the_context_is_no_number_of_a_process(site, dead, usual_memo
 
 
 @pytest.mark.slow
-def test_what_is_no_run_is_in_the_way_of_none(site, dead, endless, usual_memory):
-    """Half-made runs, and names of no such day."""
+def test_entries_that_are_not_runs_do_no_harm(site, dead, endless, usual_memory):
+    """Incomplete runs, and names with an impossible date."""
     graves = Graveyard(site)
     graves.bury(dead['crashed'], 'nothing', 'crashed')
-    for number, thing in enumerate(THINGS):
+    for number, special in enumerate(SPECIAL_FILES):
         half = graves.runs / f'.new-{new_name(HOURS_AGO + number, GONE_PID)}'
         half.mkdir()
-        put(thing, half / 'context.json', endless)
+        put(special, half / 'context.json', endless)
         os.utime(half, (HOURS_AGO, HOURS_AGO))
-        put(thing, graves.runs / new_name(HOURS_AGO - 1000 - number, GONE_PID), endless)
+        put(special, graves.runs / new_name(HOURS_AGO - 1000 - number, GONE_PID), endless)
     for name in (
         '20269999T999999Z-1-abcd',
         '00000000T000000Z-1-abcd',
@@ -528,7 +546,7 @@ def test_what_is_no_run_is_in_the_way_of_none(site, dead, endless, usual_memory)
     graves.check(usual_memory)
 
 
-# -- a start that never ends: files beside the runs ------------------------------------------------
+# -- special files beside the runs -----------------------------------------------------------------
 
 BESIDE = (
     'muted.json',
@@ -542,7 +560,7 @@ IN_RECORD = ('incident.json', 'summary.json', 'checks.json', 'context.json')
 
 
 def archived(stability, number, run=None, **values):
-    """A record, in which `run` stands in place of its name; the name of its folder."""
+    """Write a record with `run` in place of its real name, and return the name of its folder."""
     record = synthetic.record(number, 'crashed', **values)
     folder = stability / 'archive' / record.run
     folder.mkdir(parents=True)
@@ -557,9 +575,9 @@ def archived(stability, number, run=None, **values):
 
 
 class Beside:
-    """A site with things in the place of some files beside its runs, or in its records."""
+    """A site with special files in place of some files beside its runs, or in its records."""
 
-    def __init__(self, folder, thing, files, endless):
+    def __init__(self, folder, special, files, endless):
         self.site = LimitedSite(folder, options=OPTIONS).create()
         self.names = {
             file: archived(self.site.stability, number) for number, file in enumerate(IN_RECORD)
@@ -568,10 +586,10 @@ class Beside:
             name = f'archive/{self.names[file]}/{file}' if file in IN_RECORD else file
             path = self.site.stability / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            put(thing, path, endless)
+            put(special, path, endless)
 
     def troubles(self, usual_memory, timeout=START):
-        """Whatever is wrong with a start, a page or a command, in sentences."""
+        """Return what is wrong with a start, the pages and the commands, in sentences."""
         site, run = self.site, self.names['incident.json']
         try:
             found = [
@@ -601,22 +619,22 @@ class Beside:
 
 
 def listed(stability):
-    """The names of the runs in the history."""
+    """Return the names of the runs that `history` lists."""
     status, output, errors = end_of(start_command(stability, 'history'))
     assert (status, errors) == (0, '')
-    _, *lines = output.splitlines()  # the first has the titles of the columns
+    _, *lines = output.splitlines()  # the first line has the titles of the columns
     return {line.split()[-1] for line in lines if not line.startswith('and ')}
 
 
-@things
+@special_files
 @pytest.mark.slow
-def test_any_thing_in_the_place_of_a_file_beside_the_runs(tmp_path, endless, usual_memory, thing):
-    """All at once; what is in the way is then looked for one by one."""
+def test_a_special_file_beside_the_runs_does_no_harm(tmp_path, endless, usual_memory, special):
+    """Tries all files at once; after a failure each one alone, to find the cause."""
     files = BESIDE + IN_RECORD
-    together = Beside(tmp_path / 'all', thing, files, endless).troubles(usual_memory)
+    together = Beside(tmp_path / 'all', special, files, endless).troubles(usual_memory)
     if together:
         each = {
-            file: Beside(tmp_path / file.replace('/', '-'), thing, [file], endless).troubles(
+            file: Beside(tmp_path / file.replace('/', '-'), special, [file], endless).troubles(
                 usual_memory, 10
             )
             for file in files
@@ -629,9 +647,11 @@ def test_any_thing_in_the_place_of_a_file_beside_the_runs(tmp_path, endless, usu
         )
 
 
-@things
-def test_clean_scripts_are_counted_in_no_other_thing(tmp_path, endless, thing):
-    """A script that ended well adds a byte to a file; what is dead beside it is judged."""
+@special_files
+def test_a_special_file_in_place_of_the_script_counter_does_no_harm(tmp_path, endless, special):
+    """A script that ended cleanly adds a byte to that file; other dead runs are judged all the
+    same.
+    """
     script = synthetic.DeadRun(tmp_path / 'stability', 1, role='script')
     script.box(
         lambda recorder: [
@@ -639,17 +659,17 @@ def test_clean_scripts_are_counted_in_no_other_thing(tmp_path, endless, thing):
         ]
     )
     server = synthetic.DeadRun(tmp_path / 'stability', 2).crashed()
-    put(thing, tmp_path / 'stability' / 'archive' / 'clean-scripts', endless)
+    put(special, tmp_path / 'stability' / 'archive' / 'clean-scripts', endless)
     assert trouble_of(end_of(start_command(tmp_path / 'stability', 'triage'))) == ''
     assert server.name in listed(tmp_path / 'stability')
 
 
-# -- a start that never ends: answers --------------------------------------------------------------
+# -- special files as answers ----------------------------------------------------------------------
 
 
 @pytest.fixture
 def living(tmp_path):
-    """The run of this very process, in a data directory."""
+    """The directory of a run of this test process."""
     directory = Base(tmp_path / 'stability').create(
         new_name(time.time(), os.getpid()),
         {'format': 1, 'identity': identity(), 'role': 'server', 'started': time.time()},
@@ -662,7 +682,7 @@ def living(tmp_path):
 
 @contextlib.contextmanager
 def answering(run, answer):
-    """Each question gets an answer: what `answer` puts at the path."""
+    """Answer each mailbox request: `answer` puts something at the path of the answer."""
     over = threading.Event()
 
     def look():
@@ -681,9 +701,9 @@ def answering(run, answer):
         thread.join()
 
 
-@things
-def test_any_thing_in_the_place_of_an_answer(living, endless, thing):
-    with answering(living, lambda path: put(thing, path, endless)):
+@special_files
+def test_a_special_file_in_place_of_a_mailbox_answer_does_no_harm(living, endless, special):
+    with answering(living, lambda path: put(special, path, endless)):
         nothing_in(
             troubles_of_commands(
                 living.parent.parent, ('checks',), ('checks', '--json'), ('stacks',)
@@ -691,12 +711,12 @@ def test_any_thing_in_the_place_of_an_answer(living, endless, thing):
         )
 
 
-@things
+@special_files
 @pytest.mark.parametrize(
     'file', ['bell', 'questions', 'context.json', 'checks.json', 'blackbox.sbr']
 )
-def test_any_thing_in_the_place_of_a_file_of_a_living_run(living, endless, thing, file):
-    put(thing, living / file, endless)
+def test_a_special_file_in_a_living_run_does_no_harm(living, endless, special, file):
+    put(special, living / file, endless)
     commands = [('status',), ('checks',), ('stacks',), ('trace', living.name)]
     nothing_in(troubles_of_commands(living.parent.parent, *commands))
 
@@ -706,7 +726,7 @@ def test_any_thing_in_the_place_of_a_file_of_a_living_run(living, endless, thing
 
 @pytest.fixture
 def precious(tmp_path):
-    """A folder of somebody else, with files that this product would find a use for."""
+    """A foreign folder, with files that have the names of files of a run."""
     folder = tmp_path / 'site' / 'precious'
     (folder / 'questions').mkdir(parents=True)
     for name in ('questions/letter', 'bell', 'blackbox.sbr', 'SIGTERM.mark', 'letter'):
@@ -765,7 +785,7 @@ def test_a_link_in_a_living_run_changes_nothing_elsewhere(living, precious, file
 
 
 def claims(site, precious):
-    """What may stand in a record in place of its run."""
+    """Return values for the key `run` of a record."""
     return [
         '../../precious',
         '../../../precious',
@@ -783,7 +803,9 @@ def claims(site, precious):
 
 @pytest.fixture
 def impostors(site, precious):
-    """{folder of a record: the run that it claims to be}, and the newest, an honest one."""
+    """Return {folder of a record: the run that it claims to be}, and the newest record, which is
+    correct.
+    """
     good = archived(site.stability, 99)
     told = {}
     for number, claim in enumerate([*claims(site, precious), good]):
@@ -793,7 +815,7 @@ def impostors(site, precious):
     return told, good
 
 
-def test_a_record_that_is_of_another_run_is_damaged(site, precious, impostors):
+def test_a_record_that_names_another_run_counts_as_damaged(site, precious, impostors):
     told, good = impostors
     assert listed(site.stability) == {*told, good}
     shown = {name: end_of(start_command(site.stability, 'show', name))[1] for name in told}
@@ -803,7 +825,7 @@ def test_a_record_that_is_of_another_run_is_damaged(site, precious, impostors):
     assert 'It ended: crashed.' in end_of(start_command(site.stability, 'show', good))[1]
 
 
-def test_a_record_that_is_of_another_run_shows_nothing_of_elsewhere(site, precious, impostors):
+def test_a_record_that_names_another_run_shows_nothing_from_elsewhere(site, precious, impostors):
     told, good = impostors
     commands = [words for name in (good, next(iter(told))) for words in all_commands(name)]
     for words in dict.fromkeys(commands):
@@ -813,8 +835,8 @@ def test_a_record_that_is_of_another_run_shows_nothing_of_elsewhere(site, precio
 
 
 @pytest.mark.parametrize('keep', [1, 3])
-def test_a_record_that_is_of_another_run_removes_nothing_else(site, precious, impostors, keep):
-    """Pruning removes folders of the archive by their own names."""
+def test_a_record_that_names_another_run_removes_nothing_else(site, precious, impostors, keep):
+    """Pruning removes folders of the archive by the names of the folders."""
     told, good = impostors
     before = contents(precious)
     site.configure(keep_runs=str(keep)).start()
@@ -827,8 +849,8 @@ def test_a_record_that_is_of_another_run_removes_nothing_else(site, precious, im
     assert (site.stability / 'runs').is_dir()
 
 
-def test_a_record_of_no_possible_name_keeps_no_other(site):
-    """No path can have that name: pruning goes on with the others."""
+def test_a_record_with_an_impossible_name_does_not_stop_pruning(site):
+    """No path can contain a zero byte: pruning continues with the other records."""
     for number, claim in enumerate([None, 'x\0y', None]):
         archived(site.stability, number, claim)
     site.configure(keep_runs='1').start()
@@ -849,7 +871,7 @@ def folders(site):
 
 @pytest.fixture
 def script(tmp_path):
-    """(a program that must not be run, the file that it writes when it is)"""
+    """Return (a program that must not be run, the file that it writes when it is run)."""
     folder = tmp_path / 'theirs'
     folder.mkdir()
     program, written = folder / 'python3', folder / 'written'
@@ -860,7 +882,7 @@ def script(tmp_path):
 
 @pytest.fixture
 def sleeping():
-    """Starts programs that sleep; their processes."""
+    """A function that starts a sleeping program and returns its process."""
     started = []
 
     def start():
@@ -874,7 +896,7 @@ def sleeping():
 
 
 def planted(stability, pid, known, **context):
-    """The directory of a run that never was; its name tells of process `pid`."""
+    """Make the directory of a run that never existed; its name contains `pid`."""
     path = stability / 'runs' / new_name(time.time(), pid)
     path.mkdir(parents=True)
     (path / 'context.json').write_text(
@@ -896,7 +918,7 @@ WHOSE = (
 
 
 @pytest.mark.parametrize('whose', WHOSE)
-def test_the_probe_runs_no_program_of_a_record(tmp_path, script, sleeping, whose):
+def test_the_probe_runs_no_program_named_in_a_record(tmp_path, script, sleeping, whose):
     stability, context = tmp_path / 'stability', {'executable': str(script[0])}
     stability.mkdir()
     victim = sleeping()
@@ -916,7 +938,7 @@ def test_the_probe_runs_no_program_of_a_record(tmp_path, script, sleeping, whose
     assert not script[1].exists()
 
 
-def test_the_probe_runs_no_program_of_the_context_of_a_living_site(site, script):
+def test_the_probe_runs_no_program_named_in_a_living_context(site, script):
     site.start()
     file = site.run_directory / 'context.json'
     file.write_text(json.dumps(json.loads(file.read_text()) | {'executable': str(script[0])}))
@@ -924,7 +946,7 @@ def test_the_probe_runs_no_program_of_the_context_of_a_living_site(site, script)
     assert not script[1].exists()
 
 
-#: The command, for which the tools that lie beside this Python are those of the tests.
+#: The command, with another `sys.executable`: tools for native stacks are looked for beside it.
 AS_PYTHON = """\
 import sys
 sys.executable = sys.argv.pop(1)
@@ -934,8 +956,10 @@ sys.exit(main(sys.argv[1:]))
 
 
 @pytest.mark.parametrize('known', ['another process', 'no identity', 'no start'])
-def test_native_stacks_are_taken_of_no_other_process(tmp_path, sleeping, known):
-    """Neither of the one that the run is named after, nor of the one that its context names."""
+def test_native_stacks_are_taken_only_of_the_process_of_the_run(tmp_path, sleeping, known):
+    """Neither the process with the pid in the name of the run nor the one in its context is
+    examined.
+    """
     tools = tmp_path / 'tools'
     tools.mkdir()
     attacked = tmp_path / 'attacked'

@@ -1,7 +1,8 @@
-"""Three ways in, and out again: a wheel, an editable install, and a folder copied into `Products`.
+"""Three ways to install and uninstall: a wheel, an editable install, and a folder copied into
+`Products`.
 
-Each way gets a fresh virtual environment that sees Zope (through links to what is installed here,
-less this product and all that Zope does not bring by itself) and a real Zope of its own.
+Each has its own real Zope in a fresh virtual environment, which links to the installed Zope and its
+requirements, but not to this product or other packages.
 """
 
 import os
@@ -36,7 +37,7 @@ SHIPPED = (
 
 
 class Environment:
-    """A virtual environment with the distributions in `names`, by links, and nothing else."""
+    """A virtual environment with only the distributions in `names`, as links."""
 
     def __init__(self, folder, names):
         self.folder = folder
@@ -49,8 +50,8 @@ class Environment:
             self.link(metadata.distribution(name))
 
     def link(self, distribution):
-        """Link its folders and files; where two share a folder (zope, Products), link inside of
-        it.
+        """Link the files of a distribution; folders that several distributions share (zope,
+        Products) stay folders.
         """
         for file in distribution.files or ():
             if '..' not in file.parts and '__pycache__' not in file.parts:
@@ -78,7 +79,7 @@ class Environment:
 
 
 def needed(*roots):
-    """The named distributions and all that they require here, without extras."""
+    """Return the names of these distributions and of all that they require here, without extras."""
     from packaging.requirements import Requirement
 
     found, todo = {}, list(roots)
@@ -99,7 +100,7 @@ def needed(*roots):
 
 @pytest.fixture(scope='module')
 def checkout(tmp_path_factory):
-    """A copy of what is shipped, so that building leaves nothing in the real one."""
+    """A copy of what is shipped, so that building leaves no files in the real checkout."""
     folder = tmp_path_factory.mktemp('checkout') / 'src'
     folder.mkdir()
     ignored = shutil.ignore_patterns('__pycache__', '*.egg-info')
@@ -134,14 +135,14 @@ def wheel(checkout, tmp_path_factory):
 
 
 def environment(tmp_path, *also):
-    # setuptools: pkg_resources, which Paste's namespace packages of old may ask for, and the
-    # editable build
+    # setuptools: for the editable build, and for pkg_resources, which the old namespace packages of
+    # Paste may need.
     return Environment(tmp_path / 'venv', needed('Zope', 'setuptools', *also))
 
 
 def serves(zope, tab):
-    """Start it, log in, open the tab and the root, stop it; `tab` is the status that the tab should
-    have.
+    """Start Zope, open the tab and the root with a login, and stop it; `tab` is the expected status
+    of the tab.
     """
     zope.start()
     assert zope.get(TAB, auth=False).status in (401, 404)
@@ -152,7 +153,7 @@ def serves(zope, tab):
 
 
 def classes_in(data_fs):
-    """The modules of all classes that the database's records name."""
+    """Return the modules of all classes in the records of the database, and the records."""
     from ZODB.FileStorage import FileStorage
     from ZODB.utils import get_pickle_metadata
 
@@ -171,7 +172,7 @@ def assert_nothing_is_left(zope):
     assert [data for data in records if data and b'StabilityMonitor' in data] == []
 
 
-def test_a_wheel_carries_the_product_and_nothing_else(wheel):
+def test_a_wheel_contains_the_product_and_nothing_else(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     product = {name for name in names if name.startswith('Products/StabilityMonitor/')}
     others = {name for name in names if '.dist-info/' not in name} - product
@@ -185,7 +186,7 @@ def test_a_wheel_carries_the_product_and_nothing_else(wheel):
     assert product == expected
 
 
-def test_a_wheel_in_and_out(tmp_path, wheel):
+def test_a_wheel_installs_and_uninstalls_cleanly(tmp_path, wheel):
     place = environment(tmp_path, 'psutil', 'packaging')
     place.pip('install', '--no-deps', str(wheel))
     assert (place.folder / 'bin' / 'stabilitymonitor').exists()
@@ -221,7 +222,7 @@ def test_a_copied_folder_needs_only_zope(tmp_path, checkout, way):
     place = environment(tmp_path)
     for name in ('psutil', 'pystack', 'packaging'):
         assert name in needed('Zope') or place.run('-c', f'import {name}').returncode, (
-            f'{name} is there'
+            f'{name} is installed'
         )
     zope = ZopeInstance(tmp_path / 'zope', python=place.python, checkout=False)
     if way == 'pythonpath':
@@ -240,8 +241,8 @@ def test_a_copied_folder_needs_only_zope(tmp_path, checkout, way):
         zope.destroy()
 
 
-def test_a_site_with_data_of_its_own_survives_a_removed_product(tmp_path, checkout):
-    """What the tab's pages do (even a POST) leaves no persistent object behind."""
+def test_a_site_with_data_survives_the_removal_of_the_product(tmp_path, checkout):
+    """The pages of the tab, even with POST, leave no persistent object."""
     place = environment(tmp_path, 'psutil', 'packaging')
     (tmp_path / 'zope' / 'Products').mkdir(parents=True)
     folder = tmp_path / 'zope' / 'Products' / 'StabilityMonitor'

@@ -1,5 +1,5 @@
-"""Two Zope instances on one data directory: each speaks of its own past, whoever did the
-judging.
+"""Two Zope instances share one data directory: each shows its own past, whichever process judged
+it.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.zope
 
 @pytest.fixture
 def pair(tmp_path):
-    """Two instances, each with its own CLIENT_HOME and port, in one data directory; both run."""
+    """Two running instances with different CLIENT_HOMEs and ports in one data directory."""
     options = {'directory': str(tmp_path / 'shared'), 'sample-interval': '100ms'}
     sites = [
         deaths.Site(tmp_path / name, options=dict(options)).create() for name in ('one', 'two')
@@ -32,14 +32,14 @@ def own_run(site):
 
 
 def dies(site, path='/segfault'):
-    """The name of the run that ends so."""
+    """Crash the process, and return the name of its run."""
     run = own_run(site)
     site.crash(path)
     return run
 
 
 def shown(site):
-    """(run that is shown as the last one, runs in the history)"""
+    """Return (the last run in the report, the runs in its history)."""
     report = site.report()
     assert report['instance']['client_home'] == str(site.client_home)
     assert report['instance']['listen'] == f'127.0.0.1:{site.port}'
@@ -49,7 +49,7 @@ def shown(site):
     ]
 
 
-def test_a_living_neighbour_is_not_judged(pair):
+def test_a_living_instance_is_not_judged_by_the_other(pair):
     one, two = pair
     killed, alive = own_run(one), own_run(two)
     one.kill()
@@ -60,7 +60,7 @@ def test_a_living_neighbour_is_not_judged(pair):
     assert own_run(two) == alive and one.archived() == {killed}
 
 
-def test_whoever_comes_first_judges_for_both(pair):
+def test_the_first_start_judges_the_runs_of_both_instances(pair):
     one, two = pair
     first, second = dies(one, '/segfault'), dies(two, '/leave')
     two.start()
@@ -73,7 +73,7 @@ def test_whoever_comes_first_judges_for_both(pair):
     assert shown(two) == (second, [second])
 
 
-def test_a_crash_loop_is_of_one_instance(pair):
+def test_a_crash_loop_counts_the_runs_of_one_instance(pair):
     one, two = pair
     for _ in range(2):
         dies(one)
@@ -86,7 +86,7 @@ def test_a_crash_loop_is_of_one_instance(pair):
     assert third in one.report()['crash_loop'] and two.report()['crash_loop'] == []
 
 
-def test_the_incident_of_a_neighbour_is_named_as_such(pair):
+def test_the_incident_of_the_other_instance_shows_its_instance(pair):
     one, two = pair
     run = dies(one)
     one.start()
@@ -94,7 +94,7 @@ def test_the_incident_of_a_neighbour_is_named_as_such(pair):
     assert incident['instance']['client_home'] == str(one.client_home)
 
 
-def test_the_command_line_names_both(pair):
+def test_the_command_names_both_instances(pair):
     one, two = pair
     dies(one)
     two.stop()

@@ -1,9 +1,8 @@
-"""Libraries with known bugs, really installed: a real Zope that runs on them is told so, and what
-to do.
+"""Libraries with known bugs, really installed: the checks of a real Zope name them and the action.
 
-And one of these bugs, met for real: a client that goes away at the wrong moment makes the main
-thread of an old waitress spin.  It is named while it lasts, and the next process knows the bug by
-its trace.
+One of these bugs happens for real: a client that disconnects at the wrong moment makes the main
+thread of an old waitress spin.  The spinning thread is reported while it spins, and the next
+process recognises the known issue by its traces.
 """
 
 import os
@@ -17,7 +16,7 @@ import time
 from pathlib import Path
 
 import pytest
-from support.plainzope import MAY_BE_SO
+from support.plainzope import POSSIBLE_FINDINGS
 from support.zopekit import ZopeInstance
 from support.zopekit import wait_for
 
@@ -30,7 +29,7 @@ TAB = '/Control_Panel/StabilityMonitor/'
 OLD = ('waitress==2.1.2', 'zope.interface==7.0.3')
 PATIENCE = 60
 
-#: Known issue, severity, what says that it is affected, what to do.
+#: Columns: known issue, severity, words that say why it applies, action.
 ISSUES = (
     ('waitress-half-open-socket', 'critical', 'waitress 2.1.2 is < 3.0.1', 'waitress >= 3.0.1'),
     ('waitress-lookahead', 'info', 'waitress 2.1.2 is < 3.0.1', 'waitress >= 3.0.1'),
@@ -57,7 +56,9 @@ ISSUES = (
 
 @pytest.fixture(scope='module')
 def old_libraries(tmp_path_factory):
-    """A folder with them, as pip installs it; first on the path it hides the newer ones."""
+    """A folder with the old libraries, installed by pip; first on the path, it hides the newer
+    ones.
+    """
     folder = tmp_path_factory.mktemp('old')
     done = subprocess.run(
         [
@@ -90,7 +91,7 @@ def old_libraries(tmp_path_factory):
 
 
 class OldSite(ZopeInstance):
-    """A Zope that runs on libraries of a folder rather than on those installed."""
+    """A Zope that prefers the libraries of a folder to the installed ones."""
 
     libraries = None
 
@@ -107,14 +108,15 @@ class OldSite(ZopeInstance):
         return found if any(id.startswith('known-issues') for id in found) else None
 
     def noted(self):
-        """Kinds of the notes in its black box, read from outside: who asks takes the GIL from what
-        spins.
+        """Return the kinds of the notes in its black box.
+
+        It is read from outside: a request would take the GIL from the spinning thread.
         """
         (file,) = (self.stability / 'runs').glob(f'[0-9]*/{BLACKBOX}')
         return {note.kind for note in blackboxreader.read(file.read_bytes()).notes}
 
     def ticks(self):
-        """CPU time of its main thread, in the kernel's ticks."""
+        """Return the CPU time of its main thread, in ticks of the kernel."""
         stat = Path(f'/proc/{self.pid}/task/{self.pid}/stat').read_text().rpartition(')')[2].split()
         return int(stat[11]) + int(stat[12])
 
@@ -126,7 +128,7 @@ def site(tmp_path):
     site.destroy()
 
 
-def test_old_libraries_are_named_with_what_to_do(site, old_libraries):
+def test_old_libraries_are_known_issues_with_an_action(site, old_libraries):
     with site:
         before = site.findings()
     site.libraries = old_libraries
@@ -139,8 +141,12 @@ def test_old_libraries_are_named_with_what_to_do(site, old_libraries):
         assert matched in found['detail'] and action in found['action'] and found['source']
     new = {id for id, finding in findings.items() if finding['severity'] != 'ok'} - set(before)
     told = {f'known-issues:{name}' for name, *_ in ISSUES}
-    assert new - told <= {'compiled-modules:outside-the-environment', 'versions:unmet', *MAY_BE_SO}
-    assert 'known-issues:waitress-fast-listen' not in findings  # it needs Plone's recipe
+    assert new - told <= {
+        'compiled-modules:outside-the-environment',
+        'versions:unmet',
+        *POSSIBLE_FINDINGS,
+    }
+    assert 'known-issues:waitress-fast-listen' not in findings  # that issue needs Plone's recipe
     assert 'zope.interface._zope' in findings['compiled-modules:outside-the-environment']['detail']
     page = site.get(f'{TAB}manage_checks').text
     assert (
@@ -150,7 +156,7 @@ def test_old_libraries_are_named_with_what_to_do(site, old_libraries):
 
 
 def go_away_at_the_wrong_moment(site):
-    """A client asks, and resets the connection before waitress has accepted it."""
+    """Send a request, and reset the connection before waitress accepts it."""
     site.kill(signal.SIGSTOP)
     client = socket.create_connection(('127.0.0.1', site.port))
     client.sendall(b'GET / HTTP/1.1\r\nHost: localhost\r\n\r\n')
@@ -160,17 +166,17 @@ def go_away_at_the_wrong_moment(site):
 
 
 def spins(site):
-    """Does the main thread use a tenth of one CPU or more, while nobody asks for anything?"""
+    """Return whether the main thread uses a tenth of a CPU or more while there are no requests."""
     before, begun = site.ticks(), time.monotonic()
     time.sleep(1)
     return (site.ticks() - before) / os.sysconf('SC_CLK_TCK') > 0.1 * (time.monotonic() - begun)
 
 
-def test_the_spinning_waitress_is_met_and_known(site, old_libraries):
+def test_a_spinning_waitress_is_detected_and_is_a_known_issue(site, old_libraries):
     site.create().start()
     go_away_at_the_wrong_moment(site)
     assert site.get('/').status == 200
-    assert not spins(site), "today's waitress is well"
+    assert not spins(site), "today's waitress does not spin"
     site.stop()
 
     site.libraries = old_libraries
@@ -186,7 +192,7 @@ def test_the_spinning_waitress_is_met_and_known(site, old_libraries):
 
     site.kill(signal.SIGKILL)
     site.wait_exit()
-    site.libraries = None  # mended; what counts is what that run had
+    site.libraries = None  # fixed now; the versions of the dead run count
     site.start()
     previous = site.report()['previous']
     assert [hang['kind'] for hang in previous['hangs']] == ['spinning']

@@ -1,7 +1,7 @@
-"""A full Plone 6.2 under the monitor, used as its administrator would: `make plone` runs this.
+"""The product in a full Plone 6.2, used as an administrator would; `make plone` runs this.
 
-plone.protect is active: it looks into every answer, and refuses what writes to the database without
-its token.
+plone.protect is active: it examines each response, and refuses writes to the database without its
+token.
 """
 
 import html
@@ -35,13 +35,13 @@ PAGES = (
 )
 OPTIONS = {'slow-request': '1s', 'sample-interval': '200ms', 'drills': 'on'}
 BOSS = {'Authorization': 'Basic ' + b64encode(':'.join(plone_site.BOSS).encode()).decode()}
-#: Libraries of ours that Plone does not bring.
+#: Optional libraries of the product that Plone does not install.
 OPTIONAL = ('psutil', 'pystack')
 
 
 @pytest.fixture(scope='module')
 def plone(tmp_path_factory):
-    """One Plone for all; a test that kills it starts it again."""
+    """One Plone for all tests; a test that kills it starts it again."""
     plone = plone_site.PloneSite(tmp_path_factory.mktemp('plone'), options=OPTIONS).create().start()
     yield plone
     plone.destroy()
@@ -53,7 +53,7 @@ def running(plone):
         plone.start()
 
 
-# -- what the checks tell --------------------------------------------------------------------------
+# -- findings --------------------------------------------------------------------------------------
 
 
 def test_it_is_a_full_plone(plone):
@@ -64,14 +64,16 @@ def test_it_is_a_full_plone(plone):
     )
 
 
-def test_the_checks_tell_nothing_that_is_not_so(plone):
+def test_plone_has_exactly_the_expected_findings(plone):
     findings = plone.findings()
     told = {id: finding for id, finding in findings.items() if finding['severity'] != 'ok'}
     known = {id for id in told if id.startswith('known-issues:')}
-    so = {id for id in what_is_so(plone) if not id.startswith('optional')}
-    so |= {f'optional-libraries:{name}' for name in OPTIONAL if not plone_site.installed(name)}
-    assert set(told) - known == so
-    for id in known:  # of the Python alone: every library is of today
+    expected = {id for id in what_is_so(plone) if not id.startswith('optional')}
+    expected |= {
+        f'optional-libraries:{name}' for name in OPTIONAL if not plone_site.installed(name)
+    }
+    assert set(told) - known == expected
+    for id in known:  # only of this Python: all libraries are current
         assert re.search(rf'Here: Python {python_version()} is ', told[id]['detail']), told[id]
     for id in (
         'versions',
@@ -99,13 +101,13 @@ def python_version():
     ).stdout.strip()
 
 
-def test_all_checks_are_quick_even_here(plone):
-    """The budget is the benchmark's; here, that no check hit its time limit or failed."""
+def test_no_check_fails_or_times_out_in_plone(plone):
+    """The benchmark bench_checks measures the time itself."""
     titles = [finding['title'] for finding in plone.findings().values()]
     assert not [title for title in titles if title.startswith('A check ')]
 
 
-def test_the_versions_are_judged_as_pip_judges_them(plone):
+def test_the_versions_check_agrees_with_pip_check(plone):
     done = subprocess.run(
         [plone_site.PYTHON, '-m', 'pip', 'check'], capture_output=True, text=True, timeout=PATIENCE
     )
@@ -128,10 +130,10 @@ def test_each_page_is_shown_and_writes_nothing(plone, page, place):
     answer = plone.get(f'{place}{TAB}{page}', timeout=PATIENCE)
     assert answer.status == 200 and '<main class="container-fluid' in answer.text
     assert plone.transactions() == before
-    assert 'name="_authenticator"' in answer.text, 'plone.protect has looked into it'
+    assert 'name="_authenticator"' in answer.text, 'plone.protect has examined the page'
 
 
-def test_visitors_and_managers_of_the_site_alone_do_not_get_in(plone):
+def test_visitors_and_managers_of_only_the_site_have_no_access(plone):
     assert (
         plone.get('/Plone/overview-controlpanel', auth=False, headers=BOSS, timeout=PATIENCE).status
         == 200
@@ -149,13 +151,13 @@ def test_visitors_and_managers_of_the_site_alone_do_not_get_in(plone):
                 )
 
 
-def test_the_checks_run_again_by_a_form(plone):
+def test_a_form_runs_the_checks_again(plone):
     plone.findings()
     answer = plone.post(f'{TAB}manage_run_checks', plone.form('manage_checks', 'manage_run_checks'))
     assert (answer.status, answer.headers['Location']) == (302, f'{plone.url}{TAB}manage_checks')
 
 
-def test_a_finding_is_muted_and_shown_again_by_forms(plone):
+def test_forms_mute_a_finding_and_show_it_again(plone):
     plone.findings()
     until = (date.today() + timedelta(30)).isoformat()
     words = {
@@ -180,7 +182,7 @@ def test_a_finding_is_muted_and_shown_again_by_forms(plone):
     assert 'muted' not in plone.findings()['supervisor']
 
 
-def test_native_stacks_are_taken_by_a_form(plone):
+def test_a_form_takes_native_stacks(plone):
     if not plone_site.installed('pystack'):
         pytest.skip('pystack is not installed beside this Plone')
     answer = plone.post(
@@ -194,7 +196,7 @@ def test_native_stacks_are_taken_by_a_form(plone):
         page = plone.get(f'{TAB}threads_fragment?part=native', timeout=PATIENCE).text
         return page if '(C)' in page and '(Python)' in page else None
 
-    assert 'waitress' in wait_for(taken, PATIENCE, 'C and Python frames of the living Plone')
+    assert 'waitress' in wait_for(taken, PATIENCE, 'C and Python frames of the running Plone')
 
 
 @pytest.mark.parametrize(
@@ -210,7 +212,7 @@ def test_a_forged_form_changes_nothing(plone, form):
 # -- a slow request, and deaths --------------------------------------------------------------------
 
 
-def test_a_slow_request_of_plone_is_named_while_it_lasts_and_after_a_kill(plone):
+def test_a_slow_plone_request_is_reported_while_it_runs_and_after_a_kill(plone):
     run = plone.report()['process']['run']
     plone.background('/Plone/slow-listing?seconds=600')
     slow = wait_for(
@@ -234,7 +236,7 @@ def test_a_slow_request_of_plone_is_named_while_it_lasts_and_after_a_kill(plone)
     assert 'vanished without a trace' in plone.get(f'{TAB}manage_main', timeout=PATIENCE).text
 
 
-def test_a_crash_inside_plone_is_told_with_the_request(plone):
+def test_a_crash_in_plone_is_reported_with_its_request(plone):
     assert plone.crash(f'{DOCUMENT}/crash') == -signal.SIGSEGV
     plone.start()
     previous = plone.report()['previous']
@@ -247,13 +249,13 @@ def test_a_crash_inside_plone_is_told_with_the_request(plone):
     assert done.returncode == 1 and f'{DOCUMENT}/crash' in done.stdout
 
 
-def test_known_issues_that_this_crash_may_be_hit_no_library_of_today(plone):
+def test_known_issues_match_the_crash_at_most_as_possible(plone):
     previous = plone.report()['previous']
     for issue in previous['known_issues']:
         assert issue['strength'] in ('possible', 'weak'), issue
 
 
-def test_a_stop_is_no_incident(plone):
+def test_a_stop_is_not_an_incident(plone):
     incidents = len(plone.archive())
     assert plone.stop() == 0
     plone.start()
@@ -274,18 +276,18 @@ def browser(tmp_path):
 
 
 @pytest.mark.browser
-def test_the_pages_in_a_browser(plone, browser, tmp_path):
-    """Each is drawn without an error of a script, and a form works with the script of plone.protect
-    about.
+def test_each_page_renders_in_a_browser_and_a_form_works(plone, browser, tmp_path):
+    """No page has an error of JavaScript, and a form works together with the script of
+    plone.protect.
     """
     plone.findings()
     browser.get(f'{plone.url}{TAB}manage_main'.replace('//', f'//{USER}:{PASSWORD}@', 1))
-    browser.get_log('browser')  # the ZMI complains of an address with a password
+    browser.get_log('browser')  # drop the complaint of the ZMI about an address with a password
     for page in PAGES:
         browser.get(f'{plone.url}{TAB}{page}')
         assert browser.find_element('css selector', '.nav-link.active').text
         assert len(browser.find_element('tag name', 'main').text) > 100
-        browser.save_screenshot(str(tmp_path / f'{page}.png'))  # for whoever wants to look
+        browser.save_screenshot(str(tmp_path / f'{page}.png'))  # for a person to look at
         assert [
             entry['message'] for entry in browser.get_log('browser') if entry['level'] == 'SEVERE'
         ] == []

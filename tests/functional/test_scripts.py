@@ -1,5 +1,5 @@
-"""Servers are told from scripts by what started them; clean scripts are counted, crashed ones
-archived.
+"""The program that started the process decides whether it is a server or a script; clean scripts
+are counted, crashed ones are archived.
 """
 
 import pytest

@@ -1,8 +1,8 @@
-"""With the product a site dies, or does not die, of signals exactly as it does without.
+"""The product does not change what a signal does to a site.
 
-Two real Zopes side by side, one of them with the option `enabled off`, are treated alike.  What a
-site does with signals in its own products, what threads and children inherit, and how processes
-end must not differ.  A pair that has survived serves the next test of its configuration.
+Two real Zopes, one of them with the option `enabled off`, get the same treatment.  What a site does
+with signals in its own products, what threads and children inherit, and how processes end must not
+differ.  A pair that has survived serves the next test with the same setting.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ import Products.StabilityMonitor
 
 pytestmark = pytest.mark.zope
 
-#: Imported before StabilityMonitor, and after it.
+#: Names of products that Zope imports before and after StabilityMonitor.
 EARLY = 'AEarly'
 LATE = 'ZLate'
 POSITIONS = (EARLY, LATE)
@@ -39,15 +39,15 @@ TAB = '/Control_Panel/StabilityMonitor/'
 OWN_THREAD = 'StabilityMonitor'
 HEARTBEAT = 'StabilityMonitor heartbeat'
 
-#: A core file is cut off here: that one was written is all that counts.
+#: Bytes: core files are cut at this size, since the tests only need to know that one was written.
 CORE_SIZE = 1 << 20
-#: How often a site that waits for a signal is sent it.
+#: This many signals are sent to a site that waits for them.
 OFTEN = 20
-#: Seconds in which a survivor must have taken a signal.
+#: Seconds in which a surviving site must handle a signal.
 GRACE = 10
 SURVIVED = 'survived'
 
-#: What no thread may block: the kernel sends it to the thread that is at fault.
+#: Faults, which no thread may block: the kernel sends them to the thread that caused them.
 SYNCHRONOUS = {
     signal.SIGSEGV,
     signal.SIGBUS,
@@ -56,9 +56,9 @@ SYNCHRONOUS = {
     signal.SIGTRAP,
     signal.SIGSYS,
 }
-#: What cannot be blocked.
+#: The kernel does not allow to block these.
 UNBLOCKABLE = {signal.SIGKILL, signal.SIGSTOP}
-#: The product may have these caught, and real-time signals from FIRST_OWN on.
+#: The product may catch these, and real-time signals from FIRST_OWN on.
 MAY_BE_CAUGHT = {
     signal.SIGSEGV,
     signal.SIGBUS,
@@ -74,17 +74,17 @@ MAY_BE_CAUGHT = {
     signal.SIGXCPU,
 }
 FIRST_OWN = signal.SIGRTMIN + 7
-#: Blocked only for the moment in which glibc starts a thread; ignored in what posix_spawn starts.
+#: glibc blocks these while it starts a thread; posix_spawn leaves them ignored in the child.
 BY_GLIBC = {32, 33}
-#: Ignored by every Python from its start on.
+#: Each Python ignores these from its start on.
 IGNORED_BY_PYTHON = {signal.SIGPIPE, signal.SIGXFSZ}
-#: Real-time signals that the product never has a use for.
+#: Real-time signals that the product never uses.
 REAL_TIME = {
     signal.SIGRTMIN,
     signal.SIGRTMIN + 6,
     signal.SIGRTMAX,
 }
-#: What stops a process, lets it go on, or is ignored by default, ends none.
+#: Signals that do not end a process by default: they stop or continue it, or are ignored.
 _HARMLESS = {
     signal.SIGSTOP,
     signal.SIGTSTP,
@@ -110,7 +110,7 @@ DUMPED = [
 
 
 def name_of(number):
-    """'SIGTERM', or 'SIGRTMIN+7'."""
+    """Return a name such as 'SIGTERM' or 'SIGRTMIN+7'."""
     if signal.SIGRTMIN < number < signal.SIGRTMAX:
         return f'SIGRTMIN+{number - signal.SIGRTMIN}'
     if number in BY_GLIBC:
@@ -127,7 +127,9 @@ def names_of(numbers):
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """How both sites are run: what starts them, and what their own product does with signals."""
+    """How both sites run: the program that starts them, and what their own product does with
+    signals.
+    """
 
     id: str
     prefix: tuple = ()
@@ -145,7 +147,7 @@ class Setting:
 
     @property
     def counts(self):
-        """Does the site count what comes?"""
+        """Whether the product of the site counts the signals."""
         return self.deed in ('wait', 'count')
 
 
@@ -156,7 +158,7 @@ def site_that(deed, product, numbers):
 
 PLAIN = Setting('plain')
 UNDER_NOHUP = Setting('nohup', NOHUP)
-#: Signals are blocked by who starts Zope, as some supervisors do.
+#: The program that starts Zope blocks signals, as some supervisors do.
 _START_BLOCKED = (
     'import os, signal, sys;'
     'signal.pthread_sigmask(signal.SIG_BLOCK, map(int, sys.argv[1].split()));'
@@ -169,7 +171,7 @@ BORN_BLOCKED = Setting(
 
 
 class SignalSite(Site):
-    """A site whose processes are asked for signals, and that tells how they ended."""
+    """A site with pages about signals; it also reports how its process ended."""
 
     is_on = True
 
@@ -183,7 +185,7 @@ class SignalSite(Site):
         return self
 
     def begin(self, setting):
-        """Start it anew, where it does not run as wanted; `ready` waits for it."""
+        """Start it, unless it already runs with this setting; `ready` waits for it."""
         if self.running and self.setting == setting:
             return
         self.destroy()
@@ -196,39 +198,41 @@ class SignalSite(Site):
         resource.prlimit(self.pid, resource.RLIMIT_CORE, (soft, hard))
 
     def ready(self):
-        """It answers, and the watchdog of the product is there."""
+        """Wait until it answers and the watchdog of the product is there."""
         self.wait_ready()
         if self.is_on:
             wait_for(self.watchdogs, PATIENCE, 'the watchdog')
         return self
 
-    # What it says
+    # What it reports
 
     def status(self, field, native_id=None):
-        """The signals in that line of the status of a thread, MainThread if none is named."""
+        """Return the signals in a line of /proc/<pid>/task/<id>/status; by default of
+        MainThread.
+        """
         path = Path(f'/proc/{self.pid}/task/{native_id or self.pid}/status')
         return signals_in(path.read_text(), field)
 
     def blocked(self, native_id):
-        """What that thread blocks, but not while it starts another one."""
+        """Return the signals that a thread blocks, read while it starts no other thread."""
 
         def blocked():
             found = self.status('SigBlk', native_id)
             return [found] if not found & BY_GLIBC else []
 
-        (found,) = wait_for(blocked, PATIENCE, 'a thread that starts none')
+        (found,) = wait_for(blocked, PATIENCE, 'a thread that starts no other thread')
         return found
 
     def watchdogs(self):
-        """The real-time signals that have a handler."""
+        """Return the real-time signals that have a handler."""
         return {number for number in self.status('SigCgt') if number >= FIRST_OWN}
 
     def native_threads(self):
-        """[(name, native id)], as Python knows them."""
+        """Return [(name, native id)] of the threads that Python knows."""
         return [(name, number) for name, number in self.get('/native_threads').json() if number]
 
     def blocked_by_thread(self):
-        """[(name, the signals it blocks)] for the threads that still live."""
+        """Return [(name, blocked signals)] of the threads that still live."""
         found = []
         for name, native_id in self.native_threads():
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):
@@ -236,13 +240,15 @@ class SignalSite(Site):
         return found
 
     def taken(self, number):
-        """How often its own product has taken that signal."""
+        """Return how many of these signals its own product has received."""
         return self.get('/taken').json().get(str(int(number)), 0)
 
     # How it ends
 
     def ended(self):
-        """How it ended, '' while it lives; the status stays there to be read by others."""
+        """Return how it ended, or '' while it lives; the exit status can still be read
+        afterwards.
+        """
         left = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         if left is None:
             return ''
@@ -252,10 +258,12 @@ class SignalSite(Site):
         return f'killed by {name_of(left.si_status)}{core}'
 
     def outcome(self):
-        """How it ended; SURVIVED if it answers after every thread has taken what was sent."""
+        """Return how it ended, or SURVIVED if it answers after all threads have handled what was
+        sent.
+        """
         wait_for(lambda: self.ended() or self._is_settled(), PATIENCE, 'the end of all signals')
         for _ in range(2):
-            # A new connection: the main thread has come by, and has called its Python handlers.
+            # A new connection: the main thread has accepted it, and so has run its Python handlers.
             if self.ended() or not self._answers_clock():
                 return wait_for(self.ended, PATIENCE, 'the end')
         return self.ended() or SURVIVED
@@ -267,7 +275,7 @@ class SignalSite(Site):
             return False
 
     def _is_settled(self):
-        """Nothing is pending but what every thread blocks."""
+        """Return whether no signal is pending, except those that all threads block."""
         pending, open_to = set(), set()
         try:
             for native_id in os.listdir(f'/proc/{self.pid}/task'):
@@ -283,13 +291,13 @@ class SignalSite(Site):
 
 
 def signals_in(text, field):
-    """{number} of a line like "SigBlk:", in the status of a process."""
+    """Return the signal numbers of a line such as "SigBlk:" in the status of a process."""
     mask = int(re.search(rf'^{field}:\s*([0-9a-f]+)', text, re.M)[1], 16)
     return {number for number in range(1, signal.NSIG) if mask >> (number - 1) & 1}
 
 
 class Pair:
-    """A site without the product and one with it, run alike."""
+    """A site without the product and one with it, treated alike."""
 
     def __init__(self, folder):
         self.off = SignalSite(folder / 'off')
@@ -306,7 +314,7 @@ class Pair:
         return self
 
     def ask(self, question):
-        """(what it says without the product, what it says with it)"""
+        """Return (answer without the product, answer with it)."""
         return question(self.off), question(self.on)
 
     def destroy(self):
@@ -321,18 +329,18 @@ def pair(tmp_path_factory):
     pair.destroy()
 
 
-def test_what_runs_is_this_checkout(pair):
+def test_both_sites_run_this_checkout(pair):
     wanted = CHECKOUT / 'Products' / 'StabilityMonitor' / '__init__.py'
     pair.run_as(PLAIN)
     assert Path(Products.StabilityMonitor.__file__) == wanted
     assert pair.ask(lambda site: Path(site.get('/module_file').text)) == (wanted, wanted)
 
 
-# -- what a site takes itself ----------------------------------------------------------------------
+# -- signals that a site handles itself ------------------------------------------------------------
 
 
 def send_often(number, site):
-    """Send it from outside, again and again, each time when the last one was counted."""
+    """Send the signal OFTEN times from outside, each time after the previous one was counted."""
     for count in range(1, OFTEN + 1):
         before = site.taken(number)
         os.kill(site.pid, number)
@@ -375,13 +383,13 @@ class TestASiteThatWaitsForASignalSurvivesIt:
         assert_it_takes_all(pair, site_that('wait', product, [signal.SIGALRM]))
 
     def test_a_site_that_waits_for_a_real_time_signal_takes_all_of_them(self, pair, product):
-        """It is the very one that the product would choose for its watchdog."""
+        """The signal is the one that the product would choose for its watchdog."""
         setting = site_that('wait', product, [FIRST_OWN])
         assert_it_takes_all(pair, setting)
         assert FIRST_OWN not in pair.on.watchdogs()
 
 
-# -- what is inherited, and what Python says -------------------------------------------------------
+# -- inherited signal masks, and handlers that Python knows ----------------------------------------
 
 ASKED = (
     PLAIN,
@@ -403,7 +411,7 @@ CHILDREN = (
 
 
 def blocked_by_its_threads(site):
-    """Those that a Zope has without the product."""
+    """Return the blocked signals of the threads that Zope has without the product too."""
     return {
         name: names_of(blocked)
         for name, blocked in site.blocked_by_thread()
@@ -429,26 +437,26 @@ def asked(pair, request):
 
 
 class TestNothingIsInheritedFromTheProduct:
-    def test_the_threads_of_the_site_block_what_they_block_without(self, asked):
+    def test_the_threads_of_the_site_block_the_same_signals(self, asked):
         without, with_product = asked.ask(blocked_by_its_threads)
         assert {'MainThread', 'waitress-0', 'waitress-3'} <= without.keys()
         assert with_product == without
 
-    def test_the_site_ignores_what_it_ignores_without(self, asked):
+    def test_the_site_ignores_the_same_signals(self, asked):
         without, with_product = asked.ask(lambda site: names_of(site.status('SigIgn')))
         assert with_product == without
 
     @pytest.mark.parametrize('page', CHILDREN)
-    def test_a_child_of_a_page_blocks_and_ignores_what_it_does_without(self, asked, page):
+    def test_a_child_of_a_page_blocks_and_ignores_the_same_signals(self, asked, page):
         without, with_product = asked.ask(functools.partial(inherited, page))
         assert with_product == without
 
-    def test_python_knows_the_handlers_that_it_knows_without(self, asked):
+    def test_python_reports_the_same_handlers(self, asked):
         without, with_product = asked.ask(lambda site: site.get('/handlers').json())
         assert len(without) == len(signal.valid_signals())
         assert with_product == without
 
-    def test_nothing_is_caught_but_what_may_be(self, asked):
+    def test_only_the_documented_signals_are_caught(self, asked):
         without, with_product = asked.ask(lambda site: site.status('SigCgt'))
         assert names_of(without - with_product) == []
         added = with_product - without
@@ -462,7 +470,9 @@ class TestNothingIsInheritedFromTheProduct:
 
 @dataclasses.dataclass(frozen=True)
 class Ending:
-    """What ends a site, or does not; `wanted` is how its outcome begins without the product."""
+    """A signal or page that may end a site; `wanted` is the beginning of its outcome without the
+    product.
+    """
 
     id: str
     setting: Setting
@@ -485,7 +495,9 @@ class Ending:
 
 
 def sent(setting, numbers, wanted=''):
-    """Signals from outside; what is wanted is their default action if nothing else is said."""
+    """Return endings by signals from outside; `wanted` is the default action of the signal if not
+    given.
+    """
     found = []
     for number in numbers:
         id = f'{setting.id}: {name_of(number)}'
@@ -494,7 +506,7 @@ def sent(setting, numbers, wanted=''):
 
 
 def by_default(number):
-    """In a Zope: Python ignores two signals, and makes a clean end of SIGINT."""
+    """Return the outcome in a Zope: Python ignores two signals, and SIGINT is a clean stop."""
     if number in IGNORED_BY_PYTHON:
         return SURVIVED
     return 'exited 0' if number == signal.SIGINT else f'killed by {name_of(number)}'
@@ -505,7 +517,7 @@ def page(path, wanted, setting=PLAIN):
 
 
 def by_a_site_that(deed, numbers, wanted, positions=POSITIONS):
-    """The product of the site does so with all of these signals."""
+    """Return endings of sites whose own product does `deed` with all of these signals."""
     found = []
     for product in positions:
         found += sent(site_that(deed, product, numbers), numbers, wanted)
@@ -568,27 +580,29 @@ ENDINGS = (
 
 
 def as_parameter(ending):
-    """Those whose site survives are best tried by one process, one after the other."""
+    """Return a parameter; endings that the site survives run in one process, which uses the same
+    pair.
+    """
     marks = [pytest.mark.xdist_group(ending.setting.id)] if ending.wanted == SURVIVED else []
     return pytest.param(ending, id=ending.id, marks=marks)
 
 
 @pytest.mark.parametrize('ending', [as_parameter(ending) for ending in ENDINGS])
-def test_it_ends_as_it_does_without(pair, ending):
+def test_the_site_ends_as_without_the_product(pair, ending):
     without, with_product = pair.run_as(ending.setting).ask(ending.of)
     assert without.startswith(ending.wanted)
     assert with_product in {without, *if_the_dump_crashes(ending, without)}
 
 
-#: Signals of a crash, of which faulthandler dumps the stacks of all threads.
+#: Signals of a crash, for which faulthandler dumps the stacks of all threads.
 DUMPED = ('SIGILL', 'SIGFPE', 'SIGBUS', 'SIGABRT')
 
 
 def if_the_dump_crashes(ending, without):
-    """How a process may end, too, that was healthy when it got the signal of a crash.
+    """Yield another possible outcome of a healthy process that gets the signal of a crash.
 
-    Its threads run on while their stacks are read for the dump, which README tells of.  It was seen
-    once in some hundred times.
+    Its threads continue to run while faulthandler reads their stacks, and the dump can crash (see
+    README).  This happened about once in several hundred runs.
     """
     if ending.number or ending.page.startswith(('/send_to_process', '/send_to_main')):
         for name in DUMPED:
@@ -596,7 +610,7 @@ def if_the_dump_crashes(ending, without):
                 yield without.replace(name, 'SIGSEGV')
 
 
-def test_the_endings_are_many():
+def test_at_least_80_endings_are_compared():
     assert len(ENDINGS) >= 80
 
 
@@ -604,7 +618,7 @@ CHILD_DEATHS = [number for number in CATCHABLE if number not in (signal.SIGINT, 
 
 
 @pytest.mark.parametrize('number', CHILD_DEATHS, ids=name_of)
-def test_a_forked_child_ends_as_it_does_without(pair, number):
+def test_a_forked_child_ends_as_without_the_product(pair, number):
     def status(site):
         said = int(site.get(f'/fork_and_die?number={int(number)}').text)
         site.remove_cores()
@@ -629,9 +643,10 @@ PROBE_PROGRAM = 'recursionprogram.py'
 
 
 class BusySite(SignalSite):
-    """A site that the product has much to do for; the tool for native stacks is pretended.
+    """A site that gives the product much to do, with a fake tool for native stacks.
 
-    The tool is looked for beside the executable first: this Python has a folder of its own.
+    The product first looks for the tool beside the executable, so this Python has a folder of its
+    own.
     """
 
     def __init__(self, home):
@@ -670,7 +685,9 @@ class BusySite(SignalSite):
 
 
 def own_python(folder):
-    """This Python with nothing beside it, as in a virtual environment that shares the packages."""
+    """Link this Python into a folder with nothing else, as in a virtual environment with shared
+    packages.
+    """
     folder.mkdir(parents=True)
     home = folder.parent
     python = folder / Path(sys.executable).name
@@ -686,7 +703,7 @@ def own_python(folder):
 
 
 def children_of(pid):
-    """The process ids of all its children, whichever thread has started them."""
+    """Return the ids of all child processes, whichever thread started them."""
     found = []
     for path in Path(f'/proc/{pid}/task').glob('*/children'):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
@@ -695,7 +712,7 @@ def children_of(pid):
 
 
 def statuses_of_probes(pid):
-    """The status of each recursion program that has come so far that it catches faults."""
+    """Yield the status of each recursion program that already catches faults."""
     for child in children_of(pid):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             if PROBE_PROGRAM in Path(f'/proc/{child}/cmdline').read_text():
@@ -706,7 +723,7 @@ def statuses_of_probes(pid):
 
 
 def masks(status):
-    """(what it blocks, what it ignores though Python does not)"""
+    """Return (blocked signals, ignored signals that Python does not ignore by itself)."""
     ignored = signals_in(status, 'SigIgn') - IGNORED_BY_PYTHON
     return tuple(names_of(signals_in(status, 'SigBlk'))), tuple(names_of(ignored))
 
@@ -725,11 +742,11 @@ def observed(request, tmp_path_factory):
 
 @dataclasses.dataclass
 class Observed:
-    #: {(name of the thread, what it blocks)}
+    #: {(name of the thread, blocked signals)}
     threads: set
-    #: {(what it blocks, what it ignores)}
+    #: {(blocked signals, ignored signals)}
     probes: set
-    #: The status of the tool for native stacks.
+    #: The status of the tool for native stacks, from /proc.
     tool: str
 
 
@@ -746,10 +763,10 @@ def observe(site):
         look()
         return not site.checks_go_on()
 
-    site.background('/wait')  # it is sampled as a slow request
+    site.background('/wait')  # a slow request, which the product samples
     wait_for(is_over, PATIENCE, 'the checks')
     site.press('manage_checks', 'manage_run_checks')
-    wait_for(is_over, PATIENCE, 'the checks once more')
+    wait_for(is_over, PATIENCE, 'the second run of the checks')
     site.press('manage_threads', 'manage_native_stacks')
     wait_for(lambda: look() or site.status_of_the_tool(), PATIENCE, 'the tool')
     seen.tool = site.status_of_the_tool()
@@ -763,14 +780,16 @@ def observe(site):
 
 
 def not_blocked(blocked):
-    """Of what can be blocked, without the faults."""
+    """Return the signals that are not blocked, without faults and signals that cannot be
+    blocked.
+    """
     return TO_BE_BLOCKED - blocked
 
 
 @pytest.mark.slow
 @pytest.mark.xdist_group('the busy product')
-class TestTheProductKeepsToItself:
-    def test_its_threads_block_every_signal_but_faults(self, observed):
+class TestThreadsAndToolsOfTheProduct:
+    def test_its_threads_block_every_signal_except_faults(self, observed):
         names = {name for name, _ in observed.threads}
         assert {f'{OWN_THREAD} {name}' for name in ('aside', 'errands', 'native stacks')} <= names
         open_to = {
@@ -780,15 +799,17 @@ class TestTheProductKeepsToItself:
         }
         assert open_to == {}
 
-    def test_its_heartbeat_blocks_every_signal_but_faults_and_its_own(self, observed):
+    def test_its_heartbeat_blocks_every_signal_except_faults_and_its_own(self, observed):
         found = [not_blocked(blocked) for name, blocked in observed.threads if name == HEARTBEAT]
         assert found
         for open_to in found:
             assert len(open_to) == 1
             assert min(open_to) >= FIRST_OWN
 
-    def test_its_threads_leave_faults_alone(self, observed):
-        """But for the moment in which `subprocess` starts a child: it blocks all then."""
+    def test_its_threads_do_not_block_faults(self, observed):
+        """Except for the moment in which `subprocess` starts a child: it blocks all signals
+        then.
+        """
         always = {}
         for name, blocked in observed.threads:
             always[name] = always.get(name, SYNCHRONOUS) & blocked

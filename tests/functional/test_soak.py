@@ -1,8 +1,8 @@
-"""A short soak of a real Zope: page templates, errors, retried conflicts, forms, writes, streams
-and slow requests.
+"""A short soak test of a real Zope: page templates, errors, retried conflicts, forms, writes,
+streams and slow requests.
 
-`benchmarks/bench_soak.py` does the same for a whole day's requests, side by side with a Zope
-without the product.
+`benchmarks/bench_soak.py` does the same with the requests of a whole day, beside a Zope without the
+product.
 """
 
 import pytest
@@ -14,9 +14,9 @@ from benchmarks.programs import mixed_load
 pytestmark = pytest.mark.xdist_group('soak')
 REQUESTS = 20_000
 TRACE_LOG = {'trace-log': 'trace.log', 'trace-log-size': '500KB'}
-#: Bytes, after the warm-up: what may be filled only once, such as the parsed code of a file (on a
-#: busy machine all of it, 5.2 MiB, comes later than that); and what grows steadily: 14,000 requests
-#: lie in between, so a leak of 40 bytes each is seen.
+#: Bytes that may be added after the warm-up.  ONCE is for caches that fill only once, such as the
+#: parsed code of a file (5.2 MiB; on a busy machine all of it comes after the warm-up).  STEADILY
+#: is for steady growth: over 14,000 requests, a leak of 40 bytes each is seen.
 ONCE, STEADILY = 11 << 19, 1 << 19
 
 
@@ -42,7 +42,7 @@ def soak(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.zope
 class TestSoak:
-    def test_every_kind_was_answered_as_it_should_be(self, soak):
+    def test_every_kind_of_request_gets_its_expected_status(self, soak):
         assert {kind: set(statuses) for kind, statuses in soak.answered.items()} == {
             kind: {str(status)} for kind, (_, _, status) in mixed_load.KINDS.items()
         }
@@ -53,19 +53,18 @@ class TestSoak:
         assert soaking.steady_growth(soak.held, 'resident') < STEADILY, soak.held
 
     @pytest.mark.parametrize('what, most', soaking.MORE.items())
-    def test_nothing_is_left_over(self, soak, what, most):
+    def test_no_other_resource_grows(self, soak, what, most):
         assert soaking.growth(soak.held, what) <= most, soak.held
 
-    def test_everything_still_works(self, soak):
-        """The slow requests were seen, and nothing was switched off, or taken for a hang."""
+    def test_slow_requests_are_seen_and_no_hang_is_reported(self, soak):
+        """Also no part of the heartbeat was switched off."""
         assert len(soak.report['slow_requests']) > 20
         assert [
             finding for finding in soak.report['checks'] if finding['id'].startswith('heartbeat')
         ] == []
         assert soak.report['hangs'] == []
 
-    def test_the_trace_log_kept_up(self, soak):
-        """It has rotated, and no line was lost on the way."""
+    def test_the_trace_log_rotates_and_loses_no_line(self, soak):
         logs = sorted(soak.zope.stability.glob('trace.log.[0-9]'))
         assert logs and not [
             log for log in logs if ' lines before this one are lost: ' in log.read_text()
@@ -74,7 +73,7 @@ class TestSoak:
 
 
 class TestTheMeasure:
-    """A soak that sees no leak would prove nothing."""
+    """A soak test that misses a leak would prove nothing."""
 
     def held(self, resident, descriptors=lambda n: 30):
         return [
@@ -82,22 +81,22 @@ class TestTheMeasure:
             for n in range(1, soaking.LOOKS + 1)
         ]
 
-    def test_a_leak(self):
+    def test_a_steady_leak_is_detected(self):
         leaking = self.held(lambda n: (60 << 20) + n * 500 * 50)
         assert soaking.steady_growth(leaking, 'resident') > STEADILY
 
-    def test_a_leak_in_steps(self):
+    def test_a_leak_in_steps_is_detected(self):
         leaking = self.held(lambda n: (60 << 20) + (n // 4 << 20))
         assert (
             soaking.growth(leaking, 'resident') > ONCE
             and soaking.steady_growth(leaking, 'resident') > STEADILY
         )
 
-    def test_a_leak_of_descriptors(self):
+    def test_a_leak_of_descriptors_is_detected(self):
         leaking = self.held(lambda n: 60 << 20, lambda n: 30 + n // 5)
         assert soaking.growth(leaking, 'descriptors') > soaking.MORE['descriptors']
 
-    def test_warm_up_and_noise_are_no_leak(self):
+    def test_warm_up_and_noise_are_not_a_leak(self):
         noisy = self.held(
             lambda n: (60 << 20) + min(n, 8) * (1 << 20) + (n % 3) * (1 << 18), lambda n: 30 + n % 2
         )
@@ -107,12 +106,12 @@ class TestTheMeasure:
         )
         assert soaking.growth(noisy, 'descriptors') == 0
 
-    def test_what_is_filled_once_is_no_leak(self):
+    def test_caches_that_fill_once_are_not_a_leak(self):
         filled = self.held(lambda n: (60 << 20) + (2 << 20) * (n > 20) + (1 << 20) * (n > 30))
         assert (
             soaking.growth(filled, 'resident') < ONCE
             and soaking.steady_growth(filled, 'resident') == 0
         )
 
-    def test_the_cost(self):
+    def test_the_cost_is_cpu_time_per_request(self):
         assert soaking.cost(self.held(lambda n: 1)) == pytest.approx(500)

@@ -1,8 +1,8 @@
-"""A real Zope stands still in every way there is: it is named while it lasts, and by the next real
+"""A real Zope hangs in each known way: the hang is reported while it lasts, and by the next real
 start.
 
-While it lasts it is asked for by the page, in the browser where one is here and a worker is free,
-and always by the command.  One instance for row after row, as in the fault matrix.
+While it lasts, the command is always asked; the page too if a worker is free (in Chromium where it
+is installed).  One instance serves all rows, as in the fault matrix.
 """
 
 import html
@@ -34,7 +34,7 @@ def instance(tmp_path_factory):
 
 @pytest.fixture
 def site(instance):
-    """A row that fails leaves nothing that stands still to the next one."""
+    """Kill a process that still hangs after a failed row."""
     yield instance
     if instance.still and instance.running:
         instance.end('SIGKILL')
@@ -42,7 +42,7 @@ def site(instance):
 
 @pytest.fixture
 def page(request, site):
-    """A function that gives what a person reads on the page Threads: in Chromium, if it is here."""
+    """A function that returns the text of the page Threads: from Chromium if it is installed."""
     if NEEDS['browser']():
         return lambda: html.unescape(standstills.words_of(site.get(THREADS).text))
     return in_browser(request.getfixturevalue('chromium'), site)
@@ -67,7 +67,7 @@ def in_browser(chromium, site):
         for way in STANDSTILLS
     ],
 )
-def test_it_is_named_while_it_lasts_and_afterwards(site, page, way, name):
+def test_a_hang_is_reported_while_it_lasts_and_by_the_next_start(site, page, way, name):
     site.run_as(way.setting)
     way.begin(site)
     run = site.run_directory.name
@@ -84,7 +84,7 @@ def test_it_is_named_while_it_lasts_and_afterwards(site, page, way, name):
     assert missing_afterwards(previous, way) == []
 
 
-def test_a_hang_that_dissolves_is_an_event(site):
+def test_a_hang_that_ends_is_an_event(site):
     run, previous = hung_for_a_while(
         site,
         ['/sleep_long?seconds=3'] * site.threads,
@@ -96,7 +96,7 @@ def test_a_hang_that_dissolves_is_an_event(site):
     ]
 
 
-def test_a_loop_that_goes_on_is_an_event_even_of_a_process_that_was_suspended(site):
+def test_a_server_loop_that_resumes_is_an_event_even_after_sigstop(site):
     site.run_as(STANDING)
     site.still, run, sign = True, site.run_directory.name, site.home / 'go-on'
     asked = site.background(f'/lock_out_main?until={sign}')
@@ -117,7 +117,7 @@ def test_a_loop_that_goes_on_is_an_event_even_of_a_process_that_was_suspended(si
     ]
 
 
-def test_a_shut_down_that_waits_for_a_request_is_no_hang(site):
+def test_a_shutdown_that_waits_for_a_request_is_not_a_hang(site):
     """Waitress gives its threads five seconds, which is longer than `stall` is here."""
     site.run_as(STANDING)
     site.still, run = True, site.run_directory.name
@@ -133,12 +133,12 @@ def test_a_shut_down_that_waits_for_a_request_is_no_hang(site):
 
 
 def rounds_pass(site):
-    """The heartbeat looks at the loop of the server."""
+    """Wait until the heartbeat has checked the loop of the server."""
     before = site.recording().last_sample.monotonic
     wait_for(lambda: site.recording().last_sample.monotonic > before + 2, PATIENCE, 'two rounds')
 
 
-def test_a_gil_that_was_given_back_is_outlived(site):
+def test_a_site_stopped_after_the_gil_was_released_is_not_hung(site):
     run, previous = hung_for_a_while(
         site, ['/keep_gil?seconds=3'], lambda: site.recording().survived['watchdog']
     )
@@ -146,8 +146,8 @@ def test_a_gil_that_was_given_back_is_outlived(site):
 
 
 def hung_for_a_while(site, pages, is_over):
-    """For longer than `stall`; then all is well, and the site is stopped in health: (run, its
-    record)
+    """Let the site hang for longer than `stall`, stop it when it works again, and return (run, its
+    record).
     """
     site.run_as(STANDING)
     site.still, run = True, site.run_directory.name
@@ -169,8 +169,8 @@ def stopped_by(name):
 
 
 def eventually(missing):
-    """What is still missing when patience ends; [] as soon as nothing is."""
-    end = time.monotonic() + 5 * PATIENCE  # a held GIL is noted slowly
+    """Return what is still missing at the deadline; [] as soon as nothing is missing."""
+    end = time.monotonic() + 5 * PATIENCE  # with a held GIL it takes long until the hang is noted
     while (wanted := missing()) and time.monotonic() < end:
         time.sleep(0.1)
     return wanted
@@ -180,8 +180,8 @@ def eventually(missing):
 
 
 def missing_now(site, page, way):
-    """Sentences, the first that fails of: the answer of the heartbeat, the command, the page, the
-    report.
+    """Return sentences about the first of these that is incomplete: answer of the heartbeat,
+    command, page and report.
     """
     return (
         missing_in_answer(site, way)
@@ -200,15 +200,17 @@ def missing_in_answer(site, way):
 
 
 def is_noted(site, way):
-    """What is told at once begins, for those who come later, when the heartbeat has seen it
-    again.
+    """Return whether the black box has the hang.
+
+    The first answer may come before: a hang is noted when the heartbeat has seen it twice.
     """
     return not way.kind or hangnotes.lasting(site.recording().notes, way.kind)
 
 
 def missing_in_marks(site, way):
-    """What the threads that serve have written of themselves; it takes as long as the heartbeat
-    fights for the GIL.
+    """Return the functions that are missing in the stacks that the serving threads wrote.
+
+    It takes as long as the heartbeat waits for the GIL before the watchdog acts.
     """
     written = b''.join(
         path.read_bytes() for path in site.run_directory.glob('watchdog-*.mark')
@@ -239,12 +241,12 @@ def missing_in_command(site, way):
     return wrong + missing_in_status(site, way)
 
 
-#: How `status` begins the line that tells of each kind.
+#: The first word of the line of `status` for each kind of hang.
 TITLES = {'hang': 'HANGS', 'deadlock': 'DEADLOCK', 'spinning': 'SPINS'}
 
 
 def missing_in_status(site, way):
-    """One line tells of it, and the exit status; of what is only slow there is none."""
+    """A hang has one line and exit status 1; a request that is only slow has neither."""
     done = site.tell('status')
     lines = [line for line in done.stdout.splitlines() if line.startswith((*TITLES.values(),))]
     if not way.kind:

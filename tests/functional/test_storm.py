@@ -1,4 +1,4 @@
-"""No record is torn or lost, whenever the process is killed.  `make storm` does this a thousand
+"""No record is torn or lost, whenever the process is killed.  `make storm` kills a thousand
 times.
 """
 
@@ -11,7 +11,7 @@ from programs import storm_program
 
 
 @pytest.mark.slow
-def test_the_recorder_alone():
+def test_a_killed_recorder_loses_and_tears_no_record():
     totals = storm_program.storm(kills=600, seconds=60)
     assert (totals['torn'], totals['lost']) == ([], [])
     assert totals['kills'] > 50 and totals['kept'] > totals['kills'] and totals['between'] > 0
@@ -19,7 +19,7 @@ def test_the_recorder_alone():
 
 @pytest.mark.slow
 @pytest.mark.zope
-def test_zope():
+def test_a_killed_zope_loses_and_tears_no_record():
     counts, torn, lost = storm.storm(kills=50, jobs=2)
     assert (torn, lost) == ([], [])
     assert counts['kills'] == 50
@@ -31,12 +31,12 @@ def test_zope():
 
 
 class TestTheCheck:
-    """A storm that notices nothing would prove nothing."""
+    """A storm that misses a damaged record would prove nothing."""
 
     @pytest.fixture
     def life(self, tmp_path):
-        """One request answered, one ended and not answered, one in its method, one not begun, two
-        probes.
+        """Six requests: one answered, one ended but not answered, one in its method, one not begun,
+        and two probes.
         """
         book = {n: storm.Sent(n, f'/storm/{n}/page', 'GET', 200, 1000.0 + n) for n in (1, 2, 3, 4)}
         book |= {n: storm.Sent(n, storm.PROBE, 'GET', 200, 1000.0 + n) for n in (5, 6)}
@@ -76,11 +76,11 @@ class TestTheCheck:
             ],
         }
 
-    def test_all_is_well(self, record, life):
+    def test_a_complete_record_passes(self, record, life):
         check = storm.Check(record, life)
         assert (check.torn, check.lost) == ([], [])
 
-    def test_what_ended_and_was_not_answered_may_be_in_flight_still(self, record, life):
+    def test_an_ended_but_unanswered_request_may_still_be_in_flight(self, record, life):
         record['requests'].append(record['recent'].pop(0) | {'ended': None, 'thread': 'c'})
         check = storm.Check(record, life)
         assert (check.torn, check.lost, check.between) == ([], [], 1)
@@ -89,7 +89,7 @@ class TestTheCheck:
         'part, index',
         [('requests', 0), ('requests', 1), ('recent', 0), ('recent', 1), ('recent', 2)],
     )
-    def test_a_lost_line(self, record, life, part, index):
+    def test_a_lost_line_is_detected(self, record, life, part, index):
         del record[part][index]
         assert storm.Check(record, life).lost
 
@@ -112,11 +112,11 @@ class TestTheCheck:
             ('recent', 1, {'count': 2}),
         ],
     )
-    def test_a_torn_line(self, record, life, part, index, change):
+    def test_a_torn_line_is_detected(self, record, life, part, index, change):
         record[part][index] |= change
         assert storm.Check(record, life).torn
 
-    def test_an_answered_request_in_flight(self, record, life):
+    def test_an_answered_request_in_flight_is_torn(self, record, life):
         record['requests'].append(
             copy.copy(record['recent'].pop(2)) | {'ended': None, 'thread': 'c'}
         )

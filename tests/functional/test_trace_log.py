@@ -1,5 +1,5 @@
-"""The option `trace-log` in a real Zope: its promises hold through rotation and SIGKILL, and the
-next start goes on.
+"""The option `trace-log` in a real Zope: no line is lost by rotation or SIGKILL, and the next start
+continues the log.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ def site(tmp_path):
 
 
 def files(site):
-    """From the oldest to the newest."""
+    """Return the files of the log, oldest first."""
     path = site.stability / 'trace.log'
     return [
         *filter(type(path).exists, (path.with_name(f'trace.log.{n}') for n in range(KEPT, 0, -1))),
@@ -51,17 +51,19 @@ def serve(site, numbers):
 
 
 def until_written(site, words):
-    """The heartbeat has written everything up to a line with these words."""
+    """Wait until the heartbeat has written a line that matches `words`."""
 
     def is_written():
-        with contextlib.suppress(FileNotFoundError):  # it is being rotated
+        with contextlib.suppress(FileNotFoundError):  # a file is being rotated
             return re.search(words, text(site))
 
     deaths.wait_for(is_written, deaths.PATIENCE, words)
 
 
 def ends(site, how, path):
-    """It ends while it serves a page; the lines of the log are those of the format."""
+    """End the process while it serves a page, and return the lines of the log, which must match the
+    format.
+    """
     site.background(path)
     until_written(site, rf'GET {path}\n')
     site.signal(how)
@@ -76,8 +78,8 @@ def ends(site, how, path):
 
 
 def pages(lines):
-    """[(path, status or None while it was in flight)] of the pages of this test, as a reader of old
-    sees them.
+    """Return [(path, status or None if in flight)] of the pages of this test, as an old reader of
+    such logs sees them.
     """
     requests, complaints = profile(lines)
     assert complaints == 0
@@ -88,7 +90,7 @@ def starts(lines):
     return [line.split()[3:] for line in lines if line.startswith('U')]
 
 
-def test_rotation_then_a_kill_then_the_next_start(site):
+def test_the_trace_log_survives_rotation_and_sigkill(site):
     site.start()
     first, pid = site.run_directory.name, site.pid
     paths = serve(site, range(30))
@@ -113,7 +115,7 @@ def test_rotation_then_a_kill_then_the_next_start(site):
     assert [line.split()[1].partition('@')[0] for line in added if line.startswith('B')][0] == '1'
 
 
-def test_a_normal_end_loses_nothing(site):
+def test_a_clean_stop_loses_no_line(site):
     site.start()
     paths = serve(site, range(3))
     site.stop()

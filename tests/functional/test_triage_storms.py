@@ -1,5 +1,5 @@
-"""Many starts at once over many dead runs: each run is judged and archived, none is lost, none
-comes twice.
+"""Many processes start at once with many dead runs: each run is judged and archived exactly
+once.
 """
 
 import json
@@ -18,20 +18,20 @@ HOURS_AGO = time.time() - 36_000
 
 
 class Starter(Program):
-    """A process that starts as Zope does, when told to."""
+    """A process that starts as Zope does, when the test says "go"."""
 
     def __init__(self, directory, how='exit'):
         super().__init__(PROGRAMS / 'starter.py', directory, directory / 'home', how)
 
     def ends(self):
-        """From the start to the end."""
+        """Start it, and wait until it has ended."""
         self.go().hear()
         return self.end()
 
 
 @pytest.fixture
 def dead_runs(tmp_path):
-    """A directory with 50 dead runs: every other one crashed, the rest left without a word."""
+    """A data directory with 50 dead runs: every second one crashed, the others left by os._exit."""
     folder = tmp_path / 'made'
     templates = []
     for how in ('crash', 'leave'):
@@ -49,7 +49,7 @@ def names(folder):
 
 
 def check_archive(directory, dead):
-    """Each of the dead runs is there, whole and with the right verdict, and nothing else is."""
+    """Assert that the archive has exactly the dead runs, complete and with the right verdicts."""
     assert names(directory / 'archive') == dead
     verdicts = [
         json.loads((directory / 'archive' / name / 'incident.json').read_text())['verdict']
@@ -57,10 +57,10 @@ def check_archive(directory, dead):
     ]
     assert verdicts == ['crashed', 'startup-failed'] * (DEAD // 2)
     boxes = [path.parent.name for path in (directory / 'archive').glob('*/blackbox.sbr*')]
-    assert sorted(set(boxes)) == dead  # compressed; or not yet, when the judge was killed
+    assert sorted(set(boxes)) == dead  # compressed, or not yet if the triage was killed
 
 
-def test_twenty_processes_start_at_once(dead_runs):
+def test_twenty_simultaneous_starts_archive_each_run_once(dead_runs):
     dead = names(dead_runs / 'runs')
     starters = [Starter(dead_runs) for _ in range(STARTERS)]
     for starter in starters:
@@ -74,8 +74,8 @@ def test_twenty_processes_start_at_once(dead_runs):
     assert {starter.end() for starter in starters} == {0}
 
 
-def test_judges_that_are_killed_lose_nothing(dead_runs):
-    """kill -9 in the middle of the triage, again and again: what they began, the next one ends."""
+def test_a_killed_triage_loses_no_run(dead_runs):
+    """SIGKILL in the middle of the triage, several times: the next triage completes it."""
     dead, killed = names(dead_runs / 'runs'), []
     for archived in (1, 10, 20, 30):
         starter = Starter(dead_runs)
@@ -94,7 +94,7 @@ def test_judges_that_are_killed_lose_nothing(dead_runs):
 
 
 @pytest.mark.zope
-def test_four_zopes_share_one_directory(dead_runs, tmp_path):
+def test_four_simultaneous_zopes_archive_each_run_once(dead_runs, tmp_path):
     dead = names(dead_runs / 'runs')
     zopes = [
         deaths.Site(tmp_path / f'client{n}', options={'directory': str(dead_runs)}).create()

@@ -1,5 +1,5 @@
-"""A library is replaced between a crash and the question for its cause: the report names the
-version that crashed, in a real Zope and by the command while Zope is down.
+"""A library is replaced after a crash: the report still names the version that crashed, in a real
+Zope and by the command while Zope is down.
 """
 
 import json
@@ -19,7 +19,7 @@ def crash(self):
     os.kill(os.getpid(), signal.SIGSEGV)
 
 def first_seconds(self):
-    "As it was before the checks of this process came to their first end."
+    "Restore the state before the checks of this process completed for the first time."
     from Products.StabilityMonitor.checks import allfindings as standing
     from Products.StabilityMonitor.checks.runner import Progress
     from Products.StabilityMonitor.recording.arming import STATE
@@ -47,7 +47,9 @@ CHANGE = {'name': 'shop-lib', 'then': '6.1.3', 'now': '6.0.2'}
 
 
 def install(site, version):
-    """The metadata of a library on the path of the site and of the command; only that version."""
+    """Write the metadata of one version of the library, on the path of the site and of the
+    command.
+    """
     for old in site.products_dir.glob('shop_lib-*'):
         (old / 'METADATA').unlink()
         old.rmdir()
@@ -58,7 +60,7 @@ def install(site, version):
 
 @pytest.fixture(scope='module')
 def site(tmp_path_factory):
-    """A site that has crashed with one version, and is down; another one is installed now."""
+    """A site that crashed with one version and is down; another version is installed now."""
     site = ZopeInstance(tmp_path_factory.mktemp('site')).create().publish(CRASH)
     install(site, '6.1.3')
     site.start()
@@ -75,7 +77,7 @@ def site(tmp_path_factory):
     site.destroy()
 
 
-# In this order: the first three tests find Zope down, the others start it.
+# The order matters: the first three tests need Zope to be down, the others start it.
 
 
 def versions(inventory):
@@ -86,7 +88,7 @@ def known_issues(run):
     return [issue['id'] for issue in run['known_issues'] if issue['id'].startswith('shop')]
 
 
-def test_while_zope_is_down_the_command_tells_what_the_last_run_recorded(site):
+def test_while_zope_is_down_the_json_report_shows_the_last_run(site):
     report = json.loads(command(site, 'report', '--format', 'json'))
     assert report['process'] is None and report['last_process']['pid'] == site.died
     assert report['last_process']['zope'] and report['last_process']['threads']
@@ -99,7 +101,7 @@ def test_while_zope_is_down_the_command_tells_what_the_last_run_recorded(site):
     assert report['sources']['in_flight']['source'] == 'nobody'
 
 
-def test_and_says_so_in_words(site):
+def test_while_zope_is_down_the_text_report_names_the_last_run(site):
     text = command(site, 'report')
     assert 'No process of this instance runs here. As of its start, ' in text
     assert f', recorded by the run {site.run}:' in text
@@ -107,7 +109,7 @@ def test_and_says_so_in_words(site):
     assert '\nNone.\n' not in text
 
 
-def test_the_versions_of_the_crash_and_what_has_changed_for_the_command(site):
+def test_the_command_shows_the_versions_of_the_crash_and_what_changed(site):
     incident = json.loads(command(site, 'report', site.run, '--format', 'json'))['incident']
     assert versions(incident['inventory'])['shop-lib'] == '6.1.3'
     assert incident['context']['distributions']['shop-lib'] == '6.1.3'
@@ -115,7 +117,7 @@ def test_the_versions_of_the_crash_and_what_has_changed_for_the_command(site):
     assert known_issues(incident) == ['shop-lib-new']
 
 
-def test_the_page_and_the_report_of_the_next_process(site):
+def test_the_next_process_shows_the_versions_of_the_crash_and_what_changed(site):
     if not site.running:
         site.start()
     incident = site.report(run=site.run)['incident']
@@ -132,7 +134,7 @@ def test_the_page_and_the_report_of_the_next_process(site):
     assert '<li>shop-lib 6.1.3 -&gt; 6.0.2</li>' in shown
 
 
-def test_in_the_first_seconds_the_overview_and_the_report_say_that_checks_run(site):
+def test_overview_and_report_say_that_the_first_checks_still_run(site):
     if not site.running:
         site.start()
     note = 'The checks are still running: there are no results yet.'
@@ -146,7 +148,7 @@ def test_in_the_first_seconds_the_overview_and_the_report_say_that_checks_run(si
     site.restart()
 
 
-def test_the_command_beside_a_living_process_reads_what_that_has_on_disk(site):
+def test_the_command_beside_a_living_process_reads_its_files(site):
     if not site.running:
         site.start()
     (run,) = (site.stability / 'runs').iterdir()

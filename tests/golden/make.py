@@ -1,10 +1,10 @@
-"""Makes the golden files anew, by the release at a commit of this repository.
+"""Make the golden files again, with the release at a commit of this repository.
 
-    python tests/golden/make.py COMMIT     (Linux, root; _how_made.txt says more)
+    python tests/golden/make.py COMMIT      (Linux, root; see _how_made.txt)
 
-Real Zopes end in every way that has a verdict.  They run in a namespace of mounts and of the host's
-name, so that no path and no name of this machine gets into what they write: below /srv, on a host
-that is called "golden".
+Real Zopes end with each verdict.  They run in namespaces for mounts and the host name, so that no
+path and no name of this machine gets into the files: they live below /srv, on a host with the name
+"golden".
 """
 
 import contextlib
@@ -25,21 +25,22 @@ HERE = Path(__file__).resolve().parent
 SRV = Path('/srv')
 KIT, PYTHON, ENVIRONMENT, SITE = SRV / 'kit', SRV / 'python', SRV / 'zope', SRV / 'site'
 OUTPUT, COPY = SRV / 'output', SRV / 'copy'
-READER = SRV / 'reader'  # the Python of the commands is another one than that of the site
+READER = SRV / 'reader'  # the commands use another Python than the site
 HOST = 'golden'
 MACHINE_ID = '0123456789abcdef0123456789abcdef\n'
-LATER = (
-    32_500_000_000.0  # the clock of a hush that holds whenever a test reads it, in the year 2999
-)
-RELEASE = '6.1.0-golden'  # of the kernel, in place of this machine's
+# The clock when a finding is muted, in the year 2999: it is still muted when a test reads the file.
+LATER = 32_500_000_000.0
+RELEASE = '6.1.0-golden'  # replaces the release of this machine's kernel
 PACKAGES = f'lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages'
 
 
-# -- a place without traits ------------------------------------------------------------------------
+# -- namespaces without traces of this machine -----------------------------------------------------
 
 
 def outside(commit):
-    """Start anew in namespaces of our own, with the writer's files as a tar on standard input."""
+    """Start this program again in namespaces of its own, with the files of the writer as a tar on
+    standard input.
+    """
     checkout = HERE.parent.parent
     files = subprocess.run(
         ['git', 'archive', commit], cwd=checkout, check=True, capture_output=True
@@ -55,7 +56,7 @@ def outside(commit):
 
 
 def inside(base_prefix, prefix):
-    """Furnish /srv, where only this process and its children see it; then work there."""
+    """Set up /srv, which only this process and its children see, and work there."""
     files = sys.stdin.buffer.read()
     socket.sethostname(HOST)
     mount('-t', 'tmpfs', 'golden', SRV)
@@ -90,20 +91,20 @@ def mount(*words):
     subprocess.run(['mount', *words], check=True)
 
 
-# -- what happens there ----------------------------------------------------------------------------
+# -- the scenes ------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-    """A life of the site: how it is run, what comes before its end, and its end."""
+    """One run of the site: its settings, what happens before its end, and how it ends."""
 
     name: str
     die: object
     before: object = None
     setting: object = None
-    waits: bool = True  # until it answers
-    around: object = None  # a context of its life, and of its judgement
-    script: str = ''  # a script's source; a clean script has run before it
+    waits: bool = True  # wait until it answers
+    around: object = None  # a context manager around the run and its triage
+    script: str = ''  # the source of a script; a clean script runs before it
 
 
 def work():
@@ -113,7 +114,7 @@ def work():
     from support.zopekit import wait_for
 
     class GoldenSite(deaths.Site):
-        """One instance for all scenes; it shows the pages that hang, too."""
+        """One instance for all scenes, with the pages that hang."""
 
         def create(self):
             super().create()
@@ -125,12 +126,14 @@ def work():
     )
 
     def serve(site):
-        """A few requests, of which some are not answered well."""
+        """Send a few requests; some of them fail."""
         for path in ('/', '/clock', '/clock', '/nowhere', '/manage_main', '/clock'):
             site.get(path)
 
     def open_pages(site):
-        """The key, the checks and what they have compared are in the data directory then."""
+        """Request the pages that make the key, the results of the checks and the comparison in the
+        data directory.
+        """
         serve(site)
         site.get('/Control_Panel/StabilityMonitor/manage_checks')
         word = site.run_directory / 'checks.json'
@@ -256,7 +259,9 @@ def work():
 
 
 def live(site, scene, now, before):
-    """The whole life of that scene.  Its start judges the one before, whose context ends then."""
+    """Do all of a scene.  Its start judges the run of the previous scene, whose context ends
+    then.
+    """
     from support import deaths
 
     if scene.script:
@@ -276,7 +281,9 @@ def live(site, scene, now, before):
 
 
 def neutral(text):
-    """Without the release of the kernel, and the name of the memory cgroup that this runs in."""
+    """Return a text without the release of the kernel and the name of the memory cgroup of this
+    process.
+    """
     text = text.replace(os.uname().release, RELEASE)
     for line in Path('/proc/self/cgroup').read_text().splitlines():
         _, kinds, group = line.split(':', 2)
@@ -286,7 +293,7 @@ def neutral(text):
 
 
 def neutralize(folder):
-    """In files that say it in clear; black boxes do not tell the kernel's release."""
+    """Do the same in text files; black boxes do not contain the release of the kernel."""
     for path in folder.rglob('*.json'):
         status = path.stat()
         path.write_text(neutral(path.read_text()))
@@ -297,7 +304,7 @@ def neutralize(folder):
 
 
 def keep(site, name):
-    """The directory of a dead run as it lies there, and what the system tells just now."""
+    """Keep the directory of a dead run as it is, and what the system reports at this moment."""
     import recorded
 
     folder = SRV / 'kept' / name
@@ -325,7 +332,7 @@ def keep_kernel_log(path, pid):
     with contextlib.suppress(OSError):
         while record := os.read(descriptor, 8192):
             if f'Killed process {pid} '.encode() in record:
-                kept = record  # one record is all that a read of a plain file may return
+                kept = record  # a plain file may return only one record per read
     os.close(descriptor)
     path.write_bytes(kept)
 
@@ -340,7 +347,9 @@ def keep_counter(folder, group):
 
 
 def expect(runs):
-    """How the writer judges each of these, put into place as a test does it; and its black box."""
+    """Keep how the writer judges each dead run, unpacked as in a test, and the content of its black
+    box.
+    """
     import recorded
 
     from Products.StabilityMonitor import blackboxreader
@@ -368,11 +377,13 @@ def expect(runs):
     assert len(verdicts) == 12 and len(verdicts['hung']) == 2, verdicts
 
 
-# -- data directories and what the command says of them --------------------------------------------
+# -- data directories and the output of the command ------------------------------------------------
 
 
 def pack_directory(site, runs):
-    """All runs judged, by the starts that came next, and the last one by the command."""
+    """Pack the data directory with all runs judged: by the next starts, and the last one by the
+    command.
+    """
     import recorded
 
     from Products.StabilityMonitor.diagnosis.hushed import Hushed
@@ -391,7 +402,7 @@ def pack_directory(site, runs):
 
 
 def command(directory, *words):
-    """(exit status, standard output) of the writer's command."""
+    """Run the command of the writer: (exit status, standard output)."""
     import recorded
 
     done = subprocess.run(
@@ -407,7 +418,7 @@ def command(directory, *words):
 
 
 def tell(runs):
-    """What the command says of each data directory, and of each run."""
+    """Keep the output of the command for each data directory and each run."""
     import recorded
 
     asked = {

@@ -1,7 +1,7 @@
-"""Where golden files lie, and how a test puts them back into place.
+"""Where the golden files are, and how a test unpacks them.
 
-Knows nothing of the product: the generator (make.py) uses it with the release that wrote the files,
-the test with today's.
+It does not import the product: make.py uses it with the release that wrote the files, the tests
+with today's.
 """
 
 import json
@@ -13,14 +13,14 @@ import tarfile
 from pathlib import Path
 
 GOLDEN = Path(__file__).resolve().parent
-#: What a command was told as its data directory, in stored output.
+#: The data directory of a call of the command, in stored output.
 DIRECTORY = '<directory>'
-#: Of the run that waits to be judged in the data directory of kind "waiting".
+#: The name of the run that waits to be judged in the data directory of the kind "waiting".
 WAITING = 'orderly-stop'
 
 
 def names(folder, ending):
-    """Names of the golden files in a folder, without their ending."""
+    """Return the names of the golden files in a folder, without suffix."""
     return sorted(path.name.removesuffix(ending) for path in (GOLDEN / folder).glob(f'*{ending}'))
 
 
@@ -28,7 +28,7 @@ def names(folder, ending):
 
 
 def pack(name, folder):
-    """Everything in `folder` as `name`.tar.xz, with times in fractions of a second."""
+    """Pack everything in `folder` as `name`.tar.xz, with times in fractions of a second."""
     path = GOLDEN / f'{name}.tar.xz'
     path.parent.mkdir(exist_ok=True)
     with tarfile.open(path, 'w:xz', format=tarfile.PAX_FORMAT, preset=9) as tar:
@@ -51,7 +51,7 @@ def unpack(name, into):
 
 
 def store(name, text):
-    """A text as a file; one with the ending .xz is compressed."""
+    """Write a text to a file; compressed if the suffix is .xz."""
     path = GOLDEN / name
     path.parent.mkdir(exist_ok=True)
     content = text.encode()
@@ -67,10 +67,10 @@ def stored(name):
 
 
 class DeadRun:
-    """A dead run that nobody has judged, with what its system told at its end.
+    """A dead run that is not judged, with what its system reported at its end.
 
-    `run/<name>/` is the directory of the run.  `world/` has excerpts of /proc, the kernel's log,
-    the file that was its standard error and the counter of its memory cgroup.
+    `run/<name>/` is the directory of the run.  `world/` has excerpts of /proc, the log of the
+    kernel, the file that was standard error of the process, and the counter of its memory cgroup.
     """
 
     def __init__(self, folder):
@@ -80,13 +80,15 @@ class DeadRun:
 
     @classmethod
     def of(cls, name, into):
-        """The golden one of that name, in place."""
+        """Unpack the golden run with this name."""
         dead = cls(unpack(f'runs/{name}', into))
         dead._put_in_place()
         return dead
 
     def _put_in_place(self):
-        """Its context names two files by path, device and inode: these are the copies now."""
+        """Set path, device and inode of two files in the context to those of the unpacked
+        copies.
+        """
         context = self.path / 'context.json'
         document = json.loads(context.read_text())
         stderr, group = self.world / 'stderr.log', self.world / 'cgroup'
@@ -97,7 +99,7 @@ class DeadRun:
         context.write_text(json.dumps(document))
 
     def without_place(self, record):
-        """The JSON form of a record, without what differs from copy to copy of this run."""
+        """Return the JSON form of a record without what differs between copies of this run."""
         context = record['context']
         for known in (context.get('cgroup'), context.get('outputs', {}).get('2')):
             if known:
@@ -114,10 +116,10 @@ def _identity(path):
 
 
 def data_directory(kind, into):
-    """A copy of the golden data directory.
+    """Unpack a golden data directory.
 
-    "archived": all runs are judged; "waiting": one is not; "quiet": there was no incident; "loop":
-    nothing but crashes.
+    "archived": all runs are judged; "waiting": one is not; "quiet": no incident; "loop": only
+    crashes.
     """
     unpack('stability', into)
     kept = {'quiet': ['stopped'], 'loop': ['crashed', 'stack-overflow']}.get(kind)
@@ -134,7 +136,7 @@ def data_directory(kind, into):
 
 
 def contents(folder):
-    """{relative path: bytes} of all files in a folder."""
+    """Return {relative path: bytes} of all files in a folder."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob('*'))
@@ -146,13 +148,13 @@ def contents(folder):
 
 
 def timeless(text, directory):
-    """Output without the place that was asked, and without the time at which it was made."""
+    """Return output without the path of the data directory and without the time of its making."""
     text = text.replace(str(directory), DIRECTORY)
     return re.sub(r'; made \d{4}-\S+', '; made <time>', text)
 
 
 def sections(text):
-    """{title: lines} of a report as text; what stands before the first title is "".
+    """Return {title: lines} of a report as text; lines before the first title have the key "".
 
     A title stands between two rules.
     """
@@ -169,7 +171,7 @@ def sections(text):
 
 
 def plain(value):
-    """Value objects, tuples and dicts as what JSON makes of them."""
+    """Return value objects, tuples and dicts in the form that JSON gives them."""
     if fields := getattr(value, 'FIELDS', getattr(value, '__dataclass_fields__', None)):
         return {name: plain(getattr(value, name)) for name in fields}
     if isinstance(value, dict):
@@ -180,7 +182,9 @@ def plain(value):
 
 
 def environment(checkout):
-    """For a command of the product in that checkout, wherever another one is installed."""
+    """Return the environment for a command of the product of this checkout, even if another one is
+    installed.
+    """
     inherited = {
         name: value
         for name, value in os.environ.items()
@@ -191,7 +195,9 @@ def environment(checkout):
 
 
 def missing(old, new, place=''):
-    """Where `new` has not what `old` has; keys may have been added."""
+    """Yield a sentence for each place where `new` lacks or changes a value of `old`; keys may be
+    added.
+    """
     if isinstance(old, dict) and isinstance(new, dict):
         for key, value in old.items():
             if key in new:

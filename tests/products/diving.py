@@ -1,9 +1,8 @@
-"""Deep recursions that stop, and go on when they are told to; the pages of these are published by
-the kit too.
+"""Deep recursions that pause at given depths; zopekit publishes the pages for Zopes too.
 
-Imports StabilityMonitor: its name as a product must come after that, or it would be armed before
-its turn.  Told is a page by somebody who opens the named pipe "go-on" in its working directory:
-whoever comes first waits.
+A product with this module must have a name after "StabilityMonitor" in the alphabet, since the
+import of StabilityMonitor here would arm it too early.  At each pause the page opens the FIFO
+"go-on" in its working directory and waits until a test opens it for writing.
 """
 
 import ctypes
@@ -13,9 +12,7 @@ from Products.StabilityMonitor.system.stackdepth import StackGauge
 
 
 def _dive(stop, *shares, endless=False):
-    """Recursion through C: `stop(share)` is called when such shares of this thread's stack are
-    used.
-    """
+    """Recurse through C; call `stop(share)` when this share of the thread's stack is used."""
     sys.setrecursionlimit(1 << 30)
     stack, stops = StackGauge().own(), list(shares)
 
@@ -42,8 +39,9 @@ _libc = ctypes.CDLL(None)
 
 
 def _go_over_the_end():
-    """From Python 3.14 on, a call raises RecursionError within 32 KiB of the end of the stack.  An
-    argument that is passed by value and larger than that takes the rest in one step.
+    """Use the last 32 KiB of the stack, where a call raises RecursionError from Python 3.14 on.
+
+    An argument of 48 KiB that is passed by value uses them in one step.
     """
     _libc.getpid(_Wide())
 
@@ -59,13 +57,13 @@ def _until_told(share):
 
 
 def dive_and_crash(self):
-    """The dive is survived; what crashes then is shallow."""
+    """Survive a deep recursion, and then crash with a shallow stack."""
     _dive(_until_told, 15 / 16)
     ctypes.string_at(0)
 
 
 def dive_and_overflow(self):
-    """The gauge looks twice at this request: when it is half way down, and when it is nearly at the
-    end.
+    """Pause at half of the stack and nearly at its end, so that the gauge sees both, and then
+    overflow.
     """
     _dive(_until_told, 1 / 2, 15 / 16, endless=True)

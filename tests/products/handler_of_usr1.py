@@ -1,7 +1,7 @@
-"""A package that has its own use for SIGUSR1, when the variable USR1 names it.
+"""A package that handles SIGUSR1 itself, if the variable USR1 names it.
 
 Zope imports products in alphabetical order: one before "StabilityMonitor" sets its handler before
-the marks are registered, one behind it replaces the mark.
+the marks are registered; one after it replaces the handler of the mark.
 """
 
 import os

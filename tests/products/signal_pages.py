@@ -1,4 +1,4 @@
-"""Pages that tell what a Zope does with signals, and pages that send it some."""
+"""Pages that report what a Zope does with signals, and pages that send it signals."""
 
 import json
 import os
@@ -11,23 +11,23 @@ _STATUS = ['cat', '/proc/self/status']
 _forever = threading.Event()
 
 
-# -- asking ----------------------------------------------------------------------------------------
+# -- reports ---------------------------------------------------------------------------------------
 
 
 def native_threads(self):
-    """[[name, native id]]"""
+    """Return [[name, native id]]."""
     return json.dumps([[thread.name, thread.native_id] for thread in threading.enumerate()])
 
 
 def handlers(self):
-    """{number: the handler that Python knows of}"""
+    """Return {number: the handler that Python knows}."""
     return json.dumps(
         {int(number): _word(signal.getsignal(number)) for number in sorted(signal.valid_signals())}
     )
 
 
 def taken(self):
-    """{number: how often the product of the site has taken it}"""
+    """Return {number: how many of these signals the product of the site has received}."""
     product = sys.modules[f'Products.{os.environ["SIGNAL_PRODUCT"]}']
     return json.dumps(product.TAKEN)
 
@@ -103,7 +103,7 @@ def send_to_process(self, number):
 
 
 def set_timer(self):
-    """It sends SIGALRM in a moment."""
+    """Set a timer that soon sends SIGALRM."""
     signal.setitimer(signal.ITIMER_REAL, 0.01)
     _forever.wait()
 
@@ -128,7 +128,9 @@ def _raise():
 
 
 def _in_main(function):
-    """As in `ways_to_die`, but nobody hangs: the server need not wait for its threads."""
+    """Do what `ways_to_die` does, but answer at once, so that the server need not wait for its
+    threads.
+    """
     sys.modules['Products.TestMethods']._in_main_thread.append(function)
     os.kill(os.getpid(), signal.SIGWINCH)
     return 'it will be called'

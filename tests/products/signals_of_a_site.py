@@ -1,8 +1,8 @@
-"""A product that has its own use for signals, when the variable SIGNAL_PRODUCT names it.
+"""A product that handles signals itself, if the variable SIGNAL_PRODUCT names it.
 
-SIGNAL_DEED says what it does with the signals whose numbers SIGNALS lists; `TAKEN` counts those
-that have come.
-Zope imports products in alphabetical order: one before "StabilityMonitor", another one behind it.
+SIGNAL_DEED says what it does with the signals in SIGNALS, a list of numbers; `TAKEN` counts the
+received ones.  Zope imports products in alphabetical order: one comes before "StabilityMonitor",
+another one after it.
 """
 
 import collections
@@ -20,7 +20,9 @@ def _block(numbers):
 
 
 def _wait(numbers):
-    """Blocked in the main thread, and so in all that it starts; one thread waits for them."""
+    """Block the signals in the main thread, and so in all threads that it starts; one thread waits
+    for them.
+    """
     _block(numbers)
     threading.Thread(target=_wait_for_ever, args=(numbers,), daemon=True).start()
 
@@ -54,7 +56,7 @@ def _left(number, frame):
 
 
 def _dump(numbers):
-    """A handler of C code, of which Python's `signal` knows nothing."""
+    """Set a handler in C code, which Python's `signal` does not know."""
     nowhere = open(os.devnull, 'w')
     for number in numbers:
         faulthandler.register(number, file=nowhere, chain=False)

@@ -1,4 +1,4 @@
-"""A product that fails as the variable UNLUCKY says: at import or when it is initialized; or it
+"""A product that fails as the variable UNLUCKY says, at import or when it is initialized, or that
 waits there.
 """
 

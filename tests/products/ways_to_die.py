@@ -1,7 +1,6 @@
-"""Pages that end the process, each in its own way, and pages that hang.  The kit publishes them
-(`zopekit.publish`).
+"""Pages that end the process or hang, each in its own way; `zopekit.publish` publishes them.
 
-What must happen in the main thread happens in the Python handler of SIGWINCH.
+What must happen in the main thread happens in a Python handler of SIGWINCH.
 """
 
 import ctypes
@@ -50,7 +49,7 @@ def segfault_in_main(self):
 
 
 def segfault_in_native_thread(self):
-    """strlen(NULL) in a thread that Python knows nothing of."""
+    """Call strlen(NULL) in a thread that Python does not know."""
     thread = ctypes.c_ulong()
     _libc.pthread_create(
         ctypes.byref(thread), None, ctypes.cast(_libc.strlen, ctypes.c_void_p), None
@@ -59,7 +58,7 @@ def segfault_in_native_thread(self):
 
 
 def segfault_among_many(self):
-    """More than 100 threads younger than this one: the dump leaves it out."""
+    """Start more than 100 newer threads, so that the dump leaves out this one, and crash."""
     for _ in range(120):
         threading.Thread(target=_forever.wait, daemon=True).start()
     _read_null()
@@ -86,7 +85,7 @@ def fatal_error(self):
 
 
 def overflow_stack(self):
-    """Python to C to Python, until the stack of this thread is used up."""
+    """Recurse from Python to C to Python until the stack of this thread is used up."""
     sys.setrecursionlimit(1 << 30)
     _deeper(self)
 
@@ -101,8 +100,10 @@ class _Wide(ctypes.Structure):
 
 
 def _deeper(x):
-    """From Python 3.14 on, a call raises RecursionError within 32 KiB of the end of the stack.  An
-    argument that is passed by value and larger than that takes the rest in one step.
+    """Recurse, and use the last 32 KiB of the stack too, where a call raises RecursionError from
+    Python 3.14 on.
+
+    An argument of 48 KiB that is passed by value uses them in one step.
     """
     try:
         return max([x], key=_deeper)
@@ -110,7 +111,7 @@ def _deeper(x):
         return _libc.getpid(_Wide())
 
 
-# -- ends without a word ---------------------------------------------------------------------------
+# -- ends without a trace --------------------------------------------------------------------------
 
 
 def leave(self):
@@ -128,7 +129,7 @@ def eat_memory(self):
 
 
 def eat_memory_later(self, sign):
-    """In a thread that serves nobody, as soon as that file is there."""
+    """Use up memory in a thread that serves no request, as soon as the file `sign` exists."""
 
     def eat():
         while not os.path.exists(sign):
@@ -158,12 +159,14 @@ def wait(self):
 
 
 def hold_gil(self):
-    """A PyDLL keeps the GIL while it calls."""
+    """Sleep in a call of a PyDLL, which holds the GIL."""
     ctypes.PyDLL(None).sleep(600)
 
 
 def fork_and_die(self, number):
-    """A forked child dies by a signal; its parent lives on.  The answer is the child's status."""
+    """Fork a child that dies of a signal; the parent lives on and returns the status of the
+    child.
+    """
     child = os.fork()
     if not child:
         signal.raise_signal(int(number))
@@ -172,7 +175,7 @@ def fork_and_die(self, number):
 
 
 def fork_in_main(self):
-    """A child of the main thread has a fatal error; the answer is its status."""
+    """Fork a child in the main thread that has a fatal error, and return its status."""
     answer = []
     done = threading.Event()
 

@@ -1,7 +1,6 @@
-"""Pages that stand still, each in its own way, until the process is ended.  The kit publishes them.
+"""Pages that hang, each in its own way, until the process is ended; zopekit publishes them.
 
-None of them asks the monitor for anything: what it must see is the work of kernel, Python and Zope
-alone.
+They call nothing of the product: what it must notice is done by kernel, Python and Zope alone.
 """
 
 import ctypes
@@ -31,7 +30,7 @@ _both_have_one, _all_serve = threading.Barrier(2), threading.Barrier(4)
 
 
 def meet(self):
-    """Four requests are answered together, so that each worker has served one."""
+    """Answer when four requests have come, so that each worker has served one."""
     _all_serve.wait()
     return 'all are here'
 
@@ -50,7 +49,7 @@ def write_the_bill(self):
             return 'never'
 
 
-# -- waiting for the world -------------------------------------------------------------------------
+# -- waiting for something outside -----------------------------------------------------------------
 
 
 def sleep_long(self, seconds='600'):
@@ -59,27 +58,27 @@ def sleep_long(self, seconds='600'):
 
 
 def sleep_until(self, sign):
-    """Until that file is there."""
+    """Sleep until the file `sign` exists."""
     while not os.path.exists(sign):
         time.sleep(0.1)
     return 'awake'
 
 
 def ask_the_silent(self, port):
-    """Of a server that listens, and never answers."""
+    """Ask a server that listens but never answers."""
     with socket.create_connection(('127.0.0.1', int(port))) as connection:
         connection.sendall(b'what is the price?\r\n')
         return connection.recv(100)
 
 
 def print_much(self):
-    """Until the pipe is full, which nobody reads."""
+    """Print until the pipe, which is not read, is full."""
     while True:
         print('x' * 79, flush=True)
 
 
 def log_much(self):
-    """The handler of the console writes to a pipe, too, and has a lock."""
+    """Log to the handler of the console, which has a lock and writes to the full pipe."""
     while True:
         logging.getLogger('shop').warning('x' * 79)
 
@@ -88,8 +87,8 @@ def log_much(self):
 
 
 def _warn_of_the_queue():
-    """As waitress does when more requests come in than it has threads: until the pipe is full,
-    which nobody reads.
+    """Log as waitress does when there are more requests than threads, until the pipe, which is not
+    read, is full.
     """
     while True:
         logging.getLogger('waitress.queue').warning('Task queue depth is %d', 1)
@@ -106,7 +105,7 @@ def _count_the_stock():
 
 
 def lock_out_main(self, until=''):
-    """MainThread waits for a lock as long as this request has it: until that file is there."""
+    """Hold a lock that MainThread waits for, until the file `until` exists."""
     with LOCK_OF_STOCK:
         _server().trigger.pull_trigger(_count_the_stock)
         while not (until and os.path.exists(until)):
@@ -114,14 +113,14 @@ def lock_out_main(self, until=''):
     return 'it goes on'
 
 
-# -- CPUs ------------------------------------------------------------------------------------
+# -- CPUs ------------------------------------------------------------------------------------------
 
 _LOOP = '<tal:loop repeat="n options/numbers">{}</tal:loop>'
 _ENDLESS = _LOOP.format(_LOOP.format(_LOOP.format('<b tal:condition="python:n &lt; 0">never</b>')))
 
 
 def loop_in_template(self):
-    template = PageTemplate()  # here, and not at import: by then Zope has chosen its engine
+    template = PageTemplate()  # not at import: Zope chooses its engine for templates later
     template.pt_edit(_ENDLESS, 'text/html')
     return template(numbers=range(10_000))
 
@@ -132,8 +131,8 @@ def _server():
 
 
 class _NeverRead(dispatcher):
-    """The loop of waitress is told over and over that something can be read, and nobody reads
-    it.
+    """The loop of waitress hears again and again that this socket can be read, but it is never
+    read.
     """
 
     def writable(self):
@@ -144,7 +143,7 @@ class _NeverRead(dispatcher):
 
 
 def spin_the_server(self):
-    """MainThread, in the loop of waitress, which goes on serving."""
+    """Let MainThread spin in the loop of waitress, which still serves."""
     server, (ours, theirs) = _server(), socket.socketpair()
     theirs.send(b'x')
     server.trigger.pull_trigger(
@@ -160,8 +159,8 @@ def _count_up():
 
 
 def spin_main(self):
-    """MainThread, in a function of our own: no connection is accepted, and no answer sent any
-    more.
+    """Let MainThread spin in a function of this module: it accepts no connection and sends no
+    answer any more.
     """
     _server().trigger.pull_trigger(_count_up)
 
@@ -170,7 +169,7 @@ def spin_main(self):
 
 
 def keep_gil(self, seconds='20'):
-    """In C code; a signal cuts a sleep short, so sleep again."""
+    """Hold the GIL in C code; a signal shortens a sleep, so sleep again."""
     end = time.monotonic() + float(seconds)
     while (left := end - time.monotonic()) > 0:
         _libc_with_gil.usleep(int(left * 1e6))
@@ -178,7 +177,7 @@ def keep_gil(self, seconds='20'):
 
 
 def keep_gil_reading(self):
-    """In C code that no signal disturbs: the kernel goes on with the read."""
+    """Hold the GIL in C code that signals do not disturb: the kernel restarts the read."""
     _libc_with_gil.read(os.pipe()[0], ctypes.create_string_buffer(1), 1)
 
 
@@ -188,7 +187,7 @@ _ENTRY, _TOUCHED = 8, 3 << 62
 
 
 class _Stack:
-    """The calling thread's, as the kernel has it."""
+    """The stack of the calling thread, according to the kernel."""
 
     def __init__(self):
         maps, ident = Path('/proc/self/maps').read_text(), threading.get_ident()
@@ -201,19 +200,19 @@ class _Stack:
         self.pagemap = os.open('/proc/self/pagemap', os.O_RDONLY)
 
     def untouched(self):
-        """Bytes at its far end that were never touched."""
+        """Return the number of bytes at its far end that were never touched."""
         entries = memoryview(os.pread(self.pagemap, self.length, self.at)).cast('Q')
         return next(n for n, entry in enumerate(entries) if entry & _TOUCHED) * mmap.PAGESIZE
 
 
 def _dive(stack, room, depth=0):
-    """Python to C to Python, until no more than `room` is left."""
+    """Recurse from Python to C to Python until at most `room` bytes are left."""
     if depth % 8 == 0 and stack.untouched() <= room:
         time.sleep(600)
     return max([stack], key=lambda stack: _dive(stack, room, depth + 1))
 
 
 def dive(self, room):
-    """A recursion that stops just before the end of the stack, and stays there."""
+    """Recurse nearly to the end of the stack, and stay there."""
     sys.setrecursionlimit(1 << 20)
     return _dive(_Stack(), int(room))

@@ -1,9 +1,9 @@
-"""A process that arms itself and then goes one of many ways.  `python armed.py WAY DIRECTORY
+"""A process that arms itself and then goes one of many ways: `python armed.py WAY DIRECTORY
 [name=value ...]`
 
-DIRECTORY "-" is the control process: the same way, not armed.  What comes before arming is done by
-`before_WAY`.  "ready NAME" is said when armed; a line on stdin starts the way; "say" tells what
-came of it.
+With DIRECTORY "-" it is the control process: it goes the same way without being armed.
+`before_WAY` does what must come before arming.  The process says "ready NAME" when it is armed; a
+line on stdin starts the way; calls of `say` report the outcome.
 """
 
 import collections
@@ -40,7 +40,7 @@ life = None
 
 
 def begin(path='/the/request'):
-    """The calling thread has a request, if it is recorded."""
+    """Begin a request in the calling thread, if the process is armed and records."""
     if life is not None and life.recorder is not None:
         life.recorder.begin('GET', path)
 
@@ -50,7 +50,7 @@ def has_finding(id):
 
 
 def until_told(id):
-    """The finding is there, and who logs for the heartbeat has logged it."""
+    """Wait until the finding is there, and until the thread that logs it has ended."""
     until(lambda: has_finding(id))
     if life is not None:
         beats = life.rounds.heartbeat.beats
@@ -68,7 +68,7 @@ def in_thread(function, stack=0):
 
 
 def fork(function):
-    """The exit status of a forked child that runs `function`."""
+    """Fork a child that runs `function`, and return its exit status."""
     pid = os.fork()
     if pid == 0:
         function()
@@ -159,13 +159,13 @@ def do_overflow_in_worker():
 
 
 def do_dive():
-    """Over the end of the stack, in one go."""
+    """Recurse over the end of the stack without a stop."""
     dive(None, endless=True)
 
 
 def do_survive_then(what):
-    """A dive nearly to the end of the stack is survived and seen by the gauge; then, in the same
-    thread, it goes the way WHAT.
+    """Recurse nearly to the end of the stack, seen by the gauge, and return; then go the way WHAT
+    in the same thread.
     """
 
     def serve():
@@ -179,7 +179,7 @@ def do_survive_then(what):
 
 
 def do_overflow_slowly():
-    """The gauge sees twice how deep one and the same request has come, before it overflows."""
+    """Overflow the stack in one request, after the gauge has seen two depths of it."""
 
     def serve():
         begin('/deep')
@@ -189,7 +189,7 @@ def do_overflow_slowly():
 
 
 def until_seen(share):
-    """The gauge knows that so much of this thread's stack has been used."""
+    """Wait until the black box shows that this share of the thread's stack has been used."""
 
     def is_seen():
         stack = blackboxreader.read(bytes(life.recorder.buffer)).threads[threading.get_ident()]
@@ -197,17 +197,17 @@ def until_seen(share):
 
     until(is_seen)
     if share > 0.9:
-        # Its warning is logged in a thread that ends then.  A thread that ends while faulthandler
-        # goes through all threads cuts the dump short ("<freed thread state>").
+        # A thread logs the warning of the gauge and then ends.  A thread that ends while
+        # faulthandler walks through all threads cuts the dump short ("<freed thread state>").
         until_told('stack-headroom')
 
 
 def do_wait():
-    """Until a signal comes."""
+    """Wait for a signal."""
     begin()
     say('waiting')
     while True:
-        time.sleep(0.05)  # `signal.pause` could begin just after the signal
+        time.sleep(0.05)  # with `signal.pause`, the signal could come just before the call
 
 
 def do_kill_self(name):
@@ -245,7 +245,7 @@ def do_wait_in_thread():
     threading.Event().wait()
 
 
-# -- threads that serve, and their watchdogs -----------------------------------------------
+# -- threads that serve, and their watchdogs -------------------------------------------------------
 
 
 def standing(gate):
@@ -253,7 +253,7 @@ def standing(gate):
 
 
 def stand_in_request(number):
-    """A thread that serves `/<number>` and stands in `standing`."""
+    """Start a thread that serves `/<number>` and blocks in `standing`."""
     gate = threading.Lock()
     gate.acquire()
 
@@ -265,7 +265,9 @@ def stand_in_request(number):
 
 
 def hold_gil(how):
-    """For ever, in C code that no signal ends: there is no Python between one call and the next."""
+    """Hold the GIL for ever in C code that no signal interrupts: no Python code runs between the
+    calls.
+    """
     lock = ctypes.pythonapi.PyThread_allocate_lock
     lock.restype = ctypes.c_void_p
     take, taken = ctypes.pythonapi.PyThread_acquire_lock, ctypes.c_void_p(lock())
@@ -278,14 +280,16 @@ def hold_gil(how):
 
 
 def serve_guarded(count):
-    """So many threads that serve, each with a timer."""
+    """Start this many threads that serve, each with a timer."""
     for number in range(count):
         stand_in_request(number)
     until_guarded(count)
 
 
 def until_guarded(count):
-    """So many threads have a timer, and it runs: the round that made it is over."""
+    """Wait until this many threads have a running timer: the round that made the last one is
+    over.
+    """
     until(lambda: own_timers() == 1 + TURNS * count)
     beats = life.rounds.heartbeat.beats
     until(lambda: life.rounds.heartbeat.beats > beats + 1)
@@ -296,13 +300,13 @@ def own_timers():
 
 
 def own_files(folder):
-    """How many descriptors are open below a folder."""
+    """Return the number of open descriptors below a folder."""
     names = [os.path.realpath(f'/proc/self/fd/{number}') for number in os.listdir('/proc/self/fd')]
     return sum(name.startswith(str(folder)) for name in names)
 
 
 def do_hold_gil_among_servers(how):
-    """The C code that holds the GIL is called by a thread that serves."""
+    """A thread that serves calls the C code that holds the GIL."""
     serve_guarded(3)
 
     def hold():
@@ -316,8 +320,8 @@ def do_hold_gil_among_servers(how):
 
 
 def before_serve_guarded():
-    """The heartbeat may use as much as it may by default, however short the stall: a slow machine
-    charges much.
+    """Give the heartbeat its default CPU budget, however short the stall time is: a slow machine
+    charges more CPU time.
     """
     from Products.StabilityMonitor.recording import heartbeatwork
 
@@ -331,7 +335,9 @@ def do_serve_guarded():
 
 
 def do_work_aside():
-    """The heartbeat has an errand of a second of CPU time, and beats on."""
+    """Run an errand with one second of CPU time beside the heartbeat, which must continue to
+    beat.
+    """
     serve_guarded(4)
     done = []
 
@@ -352,8 +358,8 @@ def before_work_in_each_duty():
 
 
 def do_work_in_each_duty():
-    """Each of many duties of the heartbeat takes more than half of the time after which the threads
-    write.
+    """Add 20 duties to the heartbeat; each takes more than half of the CPU time after which the
+    threads write their stacks.
     """
     serve_guarded(4)
     heartbeat, switch = life.rounds.heartbeat, life.rounds.watchdog
@@ -364,7 +370,9 @@ def do_work_in_each_duty():
             pass
 
     for _ in range(20):
-        life.every_beat(lambda: work())  # a function of its own: the same one is not added again
+        life.every_beat(
+            lambda: work()
+        )  # a new function each time, since the same one is not added twice
     beats = heartbeat.beats
     until(lambda: heartbeat.beats > beats + 5)
     say('done')
@@ -372,7 +380,7 @@ def do_work_in_each_duty():
 
 
 def do_hang():
-    """One request is answered, then all threads hang."""
+    """Answer one request, and then hang in all threads."""
     in_thread(lambda: (begin(), life.recorder.end(200)))
     serve_guarded(3)
     say('hanging', *(slot.ident for slot in life.recorder.slots.values()))
@@ -380,7 +388,9 @@ def do_hang():
 
 
 def do_fork_guarded():
-    """A forked child has nothing of the watchdogs; those of the parent work on."""
+    """A forked child must have no file and no timer of the watchdogs; those of the parent must
+    stay.
+    """
     serve_guarded(2)
     before = own_files(life.directory.path)
 
@@ -395,8 +405,8 @@ def do_fork_guarded():
 
 
 def do_new_threads(count):
-    """Threads that serve end, and others come: never more than eight at a time.  It is we who make
-    the rounds.
+    """Threads that serve end, and new ones start, at most eight at a time.  This thread does the
+    rounds of the heartbeat.
     """
     count = int(count)
     until(lambda: life.rounds.watchdog)
@@ -405,7 +415,7 @@ def do_new_threads(count):
         threads = [threading.Thread(target=begin) for _ in range(8)]
         for thread in threads:
             thread.start()
-        if served % 80 == 0:  # some are seen alive, some dead, some not at all
+        if served % 80 == 0:  # some threads are seen alive, some dead, some never
             life.rounds._guard_threads()
         for thread in threads:
             thread.join()
@@ -424,7 +434,7 @@ def do_new_threads(count):
 
 
 def busy(number):
-    """Python code that is in another frame all the time."""
+    """Run Python code that changes its frame all the time."""
 
     def deeper(depth):
         return sum(deeper(depth - 1) for _ in range(2)) if depth else len([*map(str, range(9))])
@@ -434,12 +444,12 @@ def busy(number):
 
 
 def do_short_watchdog(path, timeout, nice='0', cpu=''):
-    """Not armed: switches with a timeout that is shorter than any option allows, and four busy
+    """Not armed: use watchdogs with a timeout shorter than any option allows, and four busy
     threads.
 
-    Says "alive" for each line, when all timers have started anew since; at the end how much
-    CPU time the heartbeat was charged at most before it started them anew.  That of its
-    pauses counts, too, where the machine itself was taken away meanwhile.
+    Says "alive" for each line when all timers have been set again since then.  At the end it says
+    the most CPU time that the heartbeat was charged before it set them again.  The time in its
+    pauses counts too, in case the machine itself was suspended meanwhile.
     """
     from Products.StabilityMonitor.recording.watchdog import Watchdog
 
@@ -469,23 +479,23 @@ def do_short_watchdog(path, timeout, nice='0', cpu=''):
     say('busy')
     while hear():
         del beats[:]
-        until(lambda: len(beats) > 1)  # the first one may have begun before
+        until(lambda: len(beats) > 1)  # the first beat may have begun before
         say('alive')
     over.set()
     heart.join()
 
 
-# -- ways to go on ---------------------------------------------------------------------------------
+# -- ways to survive -------------------------------------------------------------------------------
 
 
 def do_serve():
-    """Says "alive" for each line, until there is no more."""
+    """Say "alive" for each line until the end of the input."""
     while hear():
         say('alive')
 
 
 def do_nohup():
-    """SIGHUP was ignored when we were started."""
+    """SIGHUP was ignored when this process was started."""
     os.kill(os.getpid(), signal.SIGHUP)
     code = 'import signal; print(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN)'
     say(
@@ -522,7 +532,7 @@ def do_close():
 
 
 def do_steal(path):
-    """Code that closes all descriptors, and whose own file then gets the numbers that were ours."""
+    """Act as code that closes all descriptors and whose own file then gets the numbers of ours."""
     foreign = os.open(path, os.O_CREAT | os.O_RDWR)
     until(lambda: life.rounds.watchdog)
     ours = [life.fault_log.file, life.rounds.watchdog.file, *life.marks.files.values()]
@@ -547,7 +557,7 @@ def do_remove_all():
 
 
 def do_fork(what):
-    """A forked child ends in some way; we go on."""
+    """A forked child ends in this way; the parent survives."""
     from Products.StabilityMonitor.recording.arming import STATE
 
     def child():
@@ -562,19 +572,19 @@ def do_fork(what):
 
 
 def do_fork_and_handler():
-    """Other code has set its handler after we armed: it works in a forked child too."""
+    """A handler that other code set after arming also works in a forked child."""
     signal.signal(signal.SIGTERM, lambda *args: os._exit(9))
     say('child', fork(lambda: do_kill_self('SIGTERM')))
 
 
 def do_fork_and_foreign_usr1():
-    """The same for a signal that other code has registered with faulthandler."""
+    """A signal that other code has registered with faulthandler also works in a forked child."""
     faulthandler.register(signal.SIGUSR1, file=sys.stderr, all_threads=False, chain=False)
     say('child', fork(lambda: do_kill_self('SIGUSR1')))
 
 
 def do_fork_and_stay():
-    """The child lives as long as stdin is open."""
+    """Fork a child that lives as long as stdin is open."""
     if os.fork() == 0:
         say('child', os.getpid())
     sys.stdin.read()
@@ -590,8 +600,8 @@ def do_preexec():
 
 
 def do_descriptors():
-    """What a forked child and an executed program have open, while the heartbeat has nothing open
-    for a moment.
+    """Say how many descriptors a forked child and an executed program have, at a moment when the
+    heartbeat has none open.
     """
     until(lambda: life is None or life.rounds.heartbeat.beats > 2)
     fork(lambda: say('forked', len(os.listdir('/dev/fd'))))
@@ -602,7 +612,7 @@ def do_descriptors():
 
 
 def do_worker():
-    """A forked child that serves, and dies."""
+    """Fork a child that serves as a worker and crashes."""
     from Products.StabilityMonitor.recording import arming
 
     def child():
@@ -625,7 +635,7 @@ def do_no_worker():
 
 
 def do_log():
-    """As a script would that sets up logging by itself, and late."""
+    """Log like a script that sets up logging late and by itself."""
     logging.warning('the first')
     logging.getLogger('some.where').warning('the second %s', 2)
 
@@ -657,7 +667,7 @@ def do_own_stack_size():
 
 
 def before_full():
-    """A disk with room for small files only."""
+    """Imitate a disk that has room for small files only."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
 
@@ -698,7 +708,7 @@ def do_die_arming():
 
 
 def do_touched():
-    """What of this process has been changed from what Python does by itself."""
+    """Say what differs in this process from a plain Python process."""
     handlers = [signal.getsignal(n) for n in sorted(signal.valid_signals())]
     caught = next(line for line in open('/proc/self/status') if line.startswith('SigCgt'))
     say(
@@ -711,7 +721,7 @@ def do_touched():
     )
 
 
-#: What comes before arming, for some of the ways.
+#: Functions that run before arming, for some of the ways.
 BEFORE = Ways(globals(), 'before_')
 WAYS = Ways(globals(), 'do_')
 

@@ -1,10 +1,9 @@
-"""Makes one bad world for real, in a process of its own, lets a check look at it and prints the
-findings.
+"""Put this process into one bad state for real, run a check and print its findings.
 
     python check_worlds.py WORLD [FOLDER]
 
-prints a JSON list of findings; each function here is a world and returns the check and the fields
-of its Site.
+prints a JSON list of findings.  Each public function is a world; it returns the check and the
+fields of its Site.
 """
 
 import ctypes
@@ -71,14 +70,14 @@ def small_stack(folder):
 
 
 def high_recursion_limit(folder):
-    """Too high for this stack with each Python."""
+    """Set a limit that is too high for this stack with each Python."""
     resource.setrlimit(resource.RLIMIT_STACK, (2 << 20, 4 << 20))
     sys.setrecursionlimit(100_000)
     return interpreter.RecursionLimit, {}
 
 
 def raised_recursion_limit(folder):
-    """Of 3,000: no more than 13 MiB are needed by any Python."""
+    """Set a limit of 3,000: no Python needs more than 13 MiB for it."""
     resource.setrlimit(
         resource.RLIMIT_STACK, (16 << 20, resource.getrlimit(resource.RLIMIT_STACK)[1])
     )
@@ -126,7 +125,9 @@ def little_address_space(folder):
 
 
 def little_cgroup(folder):
-    """`folder` is a memory cgroup of 64 MiB: most of it is used, and page cache does not count."""
+    """Use most of the memory cgroup `folder`, which has a limit of 64 MiB; page cache does not
+    count.
+    """
     Path(folder, 'cgroup.procs').write_text(str(os.getpid()))
     KEPT.append(mmap.mmap(-1, 54 << 20))
     for _ in range(54):
@@ -135,8 +136,8 @@ def little_cgroup(folder):
 
 
 def cached_cgroup(folder):
-    """The same, filled with the pages of a file that was read twice: the kernel drops them when it
-    needs room.
+    """Fill the memory cgroup with the pages of a file that was read twice: the kernel drops them
+    when it needs room.
     """
     Path(folder, 'cgroup.procs').write_text(str(os.getpid()))
     with open(sys.argv[3], 'wb') as file:
@@ -144,7 +145,7 @@ def cached_cgroup(folder):
             file.write(bytes(1 << 20))
         file.flush()
         os.fsync(file.fileno())
-    for _ in range(2):  # from the second time on they count as active
+    for _ in range(2):  # pages count as active from the second read on
         with open(sys.argv[3], 'rb') as file:
             while file.read(1 << 20):
                 pass
@@ -166,7 +167,7 @@ def few_descriptors_and_more_to_have(folder):
 
 
 def near_the_end_of_select(folder, poll=False):
-    """A waitress that has answered, and a high descriptor."""
+    """Run a waitress that has answered a request, and open a high descriptor."""
     import waitress
 
     resource.setrlimit(
@@ -191,7 +192,9 @@ def beyond_the_end_of_select(folder):
 
 
 def _core_pattern(folder, pattern, limit=1 << 20):
-    """That of the machine is of all its processes, and stays as it is."""
+    """Return a fake /proc with this pattern; the real pattern is for all processes of the machine
+    and stays as it is.
+    """
     file = Path(folder, 'proc/sys/kernel/core_pattern')
     file.parent.mkdir(parents=True)
     file.write_text(pattern + '\n')
@@ -224,13 +227,13 @@ def core_files_without_a_place(folder):
 
 
 def not_dumpable(folder):
-    """As it is after a change of user."""
+    """Make this process not dumpable, as it is after a change of user."""
     ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)
     return _core_pattern(folder, 'core')
 
 
 def core_files(folder):
-    """With the pattern of this machine."""
+    """Use the core pattern of this machine."""
     hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
     resource.setrlimit(resource.RLIMIT_CORE, (1 << 20 if hard < 0 else min(hard, 1 << 20), hard))
     os.chdir(folder)
@@ -252,7 +255,7 @@ def full_pipe(folder):
 
 
 def two_full_pipes(folder):
-    """They are looked at together: each check has a second."""
+    """The check must look at both at the same time, since each check has only a second."""
     check, _ = full_pipe(folder)
     slept, one = [], KEPT[1]
     _, site = full_pipe(folder)
@@ -263,8 +266,8 @@ def two_full_pipes(folder):
 
 
 def busy_pipe(folder):
-    """Full, but it is read while the check looks on: whenever it would wait, a reader has read by
-    then.
+    """The pipe is full, but it is read while the check looks: at each pause of the check a reader
+    has read.
     """
     check, site = full_pipe(folder)
     outputs.time = types.SimpleNamespace(sleep=lambda seconds: os.read(KEPT[0], 4096))
@@ -301,8 +304,8 @@ def terminal(folder):
 
 
 def controlling_terminal(folder, handler=signal.SIG_DFL):
-    """The first terminal that the leader of a session opens becomes its own; output goes
-    elsewhere.
+    """The first terminal that the leader of a session opens becomes its controlling terminal;
+    output goes elsewhere.
     """
     signal.signal(signal.SIGHUP, handler)
     KEPT[:] = os.openpty()
@@ -381,7 +384,7 @@ def log_to_null(folder):
 
 
 def configured_log(folder):
-    """As the server does it with zope.ini."""
+    """Configure logging from zope.ini, as the server does."""
     logging.config.fileConfig(os.path.join(folder, 'zope.ini'))
     logging.warning('configured')
     return outputs.EventLog, {'zope': ZopeFacts(client_home=folder)}
@@ -428,7 +431,7 @@ def fault_log_closed(folder):
 
 
 def _as_usual():
-    """As in a process that nobody has started with nohup."""
+    """Set the default actions, as in a process that was not started with nohup."""
     for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_DFL)
 
@@ -445,7 +448,9 @@ def ignored_signals(folder):
 
 
 def marked_signals(folder):
-    """Our own C handler notes them and goes on to the default: they kill all the same."""
+    """The product's own C handler notes the signals and continues with the default action, so they
+    still kill.
+    """
     from Products.StabilityMonitor.recording.faulthandler_compat import SignalMarks
 
     _as_usual()
@@ -454,7 +459,7 @@ def marked_signals(folder):
 
 
 def foreign_signal(folder):
-    """Other code's C handler without chain: SIGUSR1 does not kill."""
+    """A C handler of other code, without chain: SIGUSR1 does not kill."""
     _as_usual()
     faulthandler.register(signal.SIGUSR1, file=sys.stderr)
     return endingsignals.KillingSignals, {}
@@ -491,7 +496,7 @@ def no_late_variable(folder):
 
 
 def clock_set_back(folder, seconds=-3600):
-    """Between two samples of this process."""
+    """Change the clock between two samples of this process."""
     true, signs = time.time, vitalsigns.Vitals({})
     signs.look()
     samples = [signs.sample(0, 0, 0)]
@@ -532,7 +537,7 @@ def shared_adapter_of_level_1(folder):
 
 
 def _fake_program(folder, source):
-    """A program that has imported an adapter of level 1 and made a connection."""
+    """Import a program that uses an adapter of level 1 and has made a connection."""
     _adapter(folder, 1)
     with open(os.path.join(folder, 'fakedb.py'), 'a') as file:
         file.write('\nclass Connection:\n    def commit(self): pass\n    cursor = commit\n')
@@ -555,7 +560,7 @@ def connection_of_each_thread(folder):
 
 
 def lazy_stand_in(folder):
-    """A module's stand-in that complains when it is touched, as of a deferred import."""
+    """Add a placeholder for a deferred import that ends the process when it is touched."""
 
     class Deferred:
         def __getattribute__(self, name):
@@ -596,8 +601,8 @@ def without_packaging(folder):
 
 
 def orphan(folder):
-    """Told before and after its parent, whom the test ends, has died: two files, whole when they
-    are there.
+    """Write the finding before and after the end of the parent, which the test kills: two files,
+    complete when they appear.
     """
     context, parent = runcontext.collect({}, Instance(), 'server'), os.getppid()
     for name in ('before', 'after'):
@@ -609,7 +614,7 @@ def orphan(folder):
 
 
 def everything(folder):
-    """All checks, as `run` asks them; also how long it takes."""
+    """Run all checks as `run` does, and say how long it took."""
     began = time.perf_counter()
     results = runner.run(Site(Path(folder)))
     say(json.dumps({'took': time.perf_counter() - began, **results.to_json()}))
@@ -624,7 +629,7 @@ def main(world, folder='/nonexistent', *rest):
     found = check().look(Site(**{'directory': Path(folder)} | fields))
     findings = [found] if isinstance(found, Finding) else list(found)
     say(json.dumps([finding.to_json() for finding in findings]))
-    os._exit(0)  # whatever was damaged: no clean-up
+    os._exit(0)  # no clean-up, since the state of the process may be damaged
 
 
 if __name__ == '__main__':

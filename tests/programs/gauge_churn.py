@@ -1,7 +1,7 @@
-"""Threads start and end by the thousand while another one reads the gauges of all of them, living
-or not.
+"""Start and end threads by the thousand while another thread reads the stack gauges of all of them,
+living or dead.
 
-gauge_churn.py THREADS
+    gauge_churn.py THREADS
 """
 
 import itertools

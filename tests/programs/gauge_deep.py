@@ -1,11 +1,9 @@
-"""A recursion that stops just before the end of its stack, and what the gauge says of it, as a line
-of JSON.
+"""Recurse nearly to the end of a stack, and say what the stack gauge measures, as a line of JSON.
 
-    gauge_deep.py WHERE SIZE KEEP       WHERE is `thread` or `main`; KEEP bytes of the SIZE are left
-    free
+    gauge_deep.py WHERE SIZE KEEP       WHERE is `thread` or `main`; of SIZE bytes, KEEP stay free
 
-Each level asks the kernel for its own stack pointer, so that the truth comes from elsewhere than
-the gauge.
+Each level reads its stack pointer from the kernel, so that the true depth does not come from the
+gauge.
 """
 
 import json
@@ -23,8 +21,8 @@ STEP = 10 << 10
 
 
 class Deeper:
-    """Recursion through C: a sort whose key sorts again.  No other way gets so far in so few
-    levels.
+    """Recursion through C: a sort whose key function sorts again, the way with the most stack per
+    level.
     """
 
     def __init__(self, floor):
@@ -47,7 +45,7 @@ def measure(gauge, keep, answer):
     first = gauge.rise(stack, before)
     deeper = Deeper(
         stack.address + keep
-    )  # the main thread's stack is mapped no further than `first`
+    )  # the kernel has mapped the main thread's stack only as far as `first`
     deeper.key('')
     answer.update(
         size=stack.size,
@@ -61,7 +59,7 @@ def measure(gauge, keep, answer):
 
 
 def watched(gauge, native_id, ident, name):
-    """What another thread says of it."""
+    """Return what another thread measures of this stack."""
     stack = gauge.of_thread(native_id, ident)
     used = gauge.used(stack)
     return {

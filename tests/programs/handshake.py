@@ -1,7 +1,7 @@
-"""How tests and their programs talk: lines that are said and heard, conditions that are awaited,
-never a fixed time that is hoped for.
+"""How programs and tests talk: they exchange lines and wait for conditions, instead of sleeping for
+a fixed time.
 
-A program stands on this alone: the test's side of it is support/childprograms.py.
+Programs use only this module; the side of the test is support/childprograms.py.
 """
 
 import sys
@@ -12,8 +12,8 @@ PATIENCE = 60
 
 
 def until(condition, what='the condition', patience=PATIENCE, pause=0.005):
-    """The first true value of `condition()`; AssertionError when it stays false for `patience`
-    seconds.  It is asked each `pause` seconds.
+    """Return the first true value of `condition()`, which is called each `pause` seconds;
+    AssertionError after `patience` seconds.
     """
     end = time.monotonic() + patience
     while not (value := condition()):
@@ -23,27 +23,26 @@ def until(condition, what='the condition', patience=PATIENCE, pause=0.005):
 
 
 def say(*words):
-    """One line to the test."""
+    """Send one line to the test."""
     print(*words, flush=True)
 
 
 def hear():
-    """The next line from the test; '' when there are no more."""
+    """Return the next line from the test; '' at the end."""
     return sys.stdin.readline().strip()
 
 
 def wait_for_go():
-    """Say that all is ready, and wait until the test lets this program go its way."""
+    """Say "ready", and wait for a line of the test."""
     say('ready')
     hear()
 
 
 class Ways(dict):
-    """{name: function}: what a program can be told to do by a word of its command line.
+    """{name: function} of what a program can be told to do by a word on its command line.
 
-    These are the functions of that program, in its `globals()`, whose names begin with `prefix`; it
-    is no part of the word.  Private ones are none.  An unknown word ends the program with a
-    sentence.
+    Contains the public functions of `globals()` of the program whose names begin with `prefix`,
+    without that prefix.  An unknown word ends the program with a sentence that lists the words.
     """
 
     def __init__(self, namespace, prefix=''):

@@ -1,10 +1,8 @@
-"""A process that asks for its own native stacks, with a thread below Python that Python does not
-know.
+"""A process that takes its own native stacks, with a thread that Python does not know.
 
-    native_asker.py SECONDS [TOOL]      TOOL: a program that is used instead of what is found
+    native_asker.py SECONDS [TOOL]      TOOL: a program to use instead of the installed tool
 
-It says "asking", and when it is over a line of JSON: {error, threads, native_id of the main
-thread}.
+It says "asking", and at the end a line of JSON: {error, threads, native_id of the main thread}.
 """
 
 import ctypes

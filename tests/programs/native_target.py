@@ -1,9 +1,7 @@
-"""A process with eight threads whose native stacks are asked for.
+"""A process with eight threads, of which a tool takes native stacks.
 
-    native_target.py hold_the_gil   a thread holds the interpreter lock in usleep(), far below
-                                    Python
-    native_target.py tick FILE      a thread counts on in FILE, 8 bytes, as long as this process
-                                    runs
+    native_target.py hold_the_gil       a thread holds the GIL in usleep(), in C code
+    native_target.py tick FILE          a thread counts in FILE, in 8 bytes, until the process ends
 
 It says "ready" and lives until it is killed.
 """

@@ -1,10 +1,11 @@
-"""Processes around a run directory.  `python runs.py ROLE BASE NAME`; each line on stdin is one
-step further.
+"""Processes that use a run directory: `python runs.py ROLE BASE NAME`.
 
-hold    creates the run and says so
-fork    creates it, forks a child that abandons it and stays
-keep    creates it, forks a child that keeps it (what abandoning is good for)
-claim   waits for a line, then tries to claim the run, and keeps it
+Each line on stdin starts the next step.
+
+hold    create the run and say so
+fork    create it, and fork a child that abandons the run and lives on
+keep    create it, and fork a child that keeps it (shows why a child must abandon it)
+claim   wait for a line, then try to claim the run, and keep it
 """
 
 import os
@@ -54,7 +55,7 @@ ROLES = Ways(globals(), 'do_')
 
 
 def main(role, base, name):
-    kept = ROLES[role](Base(base), name)  # as long as this process lives
+    kept = ROLES[role](Base(base), name)  # kept as long as this process lives
     sys.stdin.read()
     del kept
 

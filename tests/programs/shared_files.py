@@ -1,6 +1,7 @@
-"""Uses a file that all processes of a data directory share.  `shared_files.py WHAT DIRECTORY ...`
+"""Use a file that all processes of a data directory share: `shared_files.py WHAT DIRECTORY ...`
 
-Run with PYTHONPATH of one release or of another: it uses what both have.  It answers in JSON.
+It runs with PYTHONPATH of today's or of the older release, so it uses only what both have.  The
+answer is a line of JSON.
 """
 
 import importlib
@@ -10,7 +11,8 @@ import os
 import sys
 from pathlib import Path
 
-# Of today's checkout, where this file lies: on the path is the release that is tried.
+# This module comes from today's checkout, the folder of this file; the path has the release under
+# test.
 from handshake import Ways
 from handshake import say
 from handshake import until
@@ -19,7 +21,7 @@ STACK = 8 << 20
 
 
 def instance():
-    """As this release wants it: the older one takes a dict."""
+    """Return an instance as this release needs it: the older one needs a dict."""
     known = {'host': 'test', 'client_home': '/nowhere', 'listen': ''}
     try:
         module('model.threadstates')
@@ -29,7 +31,9 @@ def instance():
 
 
 def module(*names):
-    """The first of these that this release has: modules have moved since the older one."""
+    """Return the first of these modules that this release has; some have moved since the older
+    release.
+    """
     for name in names:
         try:
             return importlib.import_module(f'Products.StabilityMonitor.{name}')
@@ -45,7 +49,7 @@ def muted_in(directory):
 
 
 def commands(directory, questions):
-    """[[exit status, output]] of the command for each list of words, in one process."""
+    """Run the command for each list of words, in one process: [[exit status, output]]."""
     command = module('cli.command', 'cli')
     answers, real = [], sys.stdout
     for words in json.loads(questions):
@@ -99,7 +103,7 @@ def told(result):
 
 
 def check_and_die(directory):
-    """A life that asks its checks, leaves their answers on disk, and ends without a trace."""
+    """Arm, run the checks, wait for their results on disk, and end without a trace."""
     standing = module('checks.allfindings', 'diagnosis.standing')
     from Products.StabilityMonitor.recording import arming
 

@@ -1,12 +1,11 @@
-"""Starts as Zope does when it imports the product: arms, judges dead runs, is armed; then waits to
-be let go.
+"""Start as Zope does when it imports the product: arm, judge dead runs, note that arming is
+complete; then wait.
 
-    starter.py DIRECTORY CLIENT_HOME [how]      `how` it ends when let go: exit (usual), leave,
-    crash
+    starter.py DIRECTORY CLIENT_HOME [how]      `how` it ends: exit (default), leave, crash
 
-It says "ready", waits for a line, starts, answers with a line of JSON, waits for another line or
-the end of input.  It is another program than armed.py, because it arms after it was told to, and
-judges what it finds.
+It says "ready", starts after a line, answers with a line of JSON, and ends after another line or
+the end of input.  Unlike armed.py it arms only when told to, and judges the dead runs that it
+finds.
 """
 
 import json

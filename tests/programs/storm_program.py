@@ -1,12 +1,12 @@
-"""Threads record requests as fast as they can and are killed at a random moment, thousands of times
-a minute.
+"""Record requests as fast as possible, and be killed at a random moment, thousands of times a
+minute.
 
     storm_program.py [--kills 2000] [--seconds 0] [--seed N]
 
-The recorder alone, without Zope: each life is a forked child with a black box of its own, and a
-journal that shares nothing with it: words of shared memory, of which each thread writes its own,
-before and after `begin` and `end`.  Where the journal leaves no doubt, the black box must say the
-same; in between, one of the two neighbouring states.
+Tests the recorder alone, without Zope.  Each run is a forked child with its own black box and an
+independent journal in shared memory, in which each thread writes its own words before and after
+`begin` and `end`.  Where the journal is certain, the black box must say the same; between two of
+its words, either of the neighbouring states is right.
 """
 
 import argparse
@@ -29,8 +29,8 @@ from Products.StabilityMonitor.store import blackboxreader
 from Products.StabilityMonitor.store.rundirectory import preallocate
 
 THREADS = 6
-#: Of each thread: its ident, the request before and after `begin`, before and after `end`, and when
-#: `end` was called.
+#: Words of each thread: its ident, the request before and after `begin`, before and after `end`,
+#: and the time of the call of `end`.
 IDENT, BEGINS, BEGUN, ENDS, ENDED, END_TIME, END_TIME_PATH, WORDS = range(8)
 PROBE = '/probe'
 METHODS = ('GET', 'POST', 'PUT', 'PATROL')
@@ -39,7 +39,9 @@ FILLER = 'päth€/' * 30
 
 
 def is_probe(number):
-    """A third of the requests, in rows, so that some are counted in one entry and some are not."""
+    """A third of the requests are probes, in sequences, so that some share an entry and some do
+    not.
+    """
     return number % 12 in (3, 4, 5, 6)
 
 
@@ -55,11 +57,11 @@ def status_of(number):
     return 200 if is_probe(number) else 200 + number % 5
 
 
-# -- the life --------------------------------------------------------------------------------------
+# -- the child -------------------------------------------------------------------------------------
 
 
 def live(path, journal, switch_interval):
-    """In the child: never returns."""
+    """Record requests in the child; never returns."""
     buffer = mmap.mmap(descriptor := preallocate(path, blackbox.SIZE), blackbox.SIZE)
     os.close(descriptor)
     recorder = Recorder(buffer)
@@ -104,9 +106,7 @@ def serve(recorder, words, times, gate, thread):
 
 
 class Check:
-    """Compares a black box with the journal.  `torn` and `lost` are sentences about what is
-    wrong.
-    """
+    """Compares a black box with the journal.  `torn` and `lost` are sentences about errors."""
 
     def __init__(self, recording, journal):
         words, times = memoryview(journal).cast('Q'), memoryview(journal).cast('d')
@@ -124,7 +124,7 @@ class Check:
         self._probes()
 
     def _finished(self, r):
-        """Is this entry one request, whole?  How many probes it counts."""
+        """Check that this entry is one complete request, and return how many probes it counts."""
         thread, ended = self.of_thread.get(r.ident), r.ended is not None and r.started <= r.ended
         if r.path == PROBE:
             if thread is None or (r.method, r.status, r.user) != ('GET', 200, '') or not ended:
@@ -172,7 +172,7 @@ class Check:
                 self.torn.append(f'in flight and finished: {r}')
 
     def _ring(self, thread):
-        """Of each thread the last ones, without a gap, are there: all of them, as long as the ring
+        """Check that the last requests of a thread are there without a gap; all of them if the ring
         is not full.
         """
         found, (_, _, _, ends, ended, *_) = set(self.ended[thread]), self.threads[thread]
@@ -190,8 +190,9 @@ class Check:
             self.lost.append(f'thread {thread}: finished, not kept: {missing}')
 
     def _is_kept(self, thread):
-        """Did its last request certainly end later than the oldest one that is kept?  It may wait
-        within `end`.
+        """Return whether its last request certainly ended later than the oldest one in the ring.
+
+        The thread may still wait within `end`.
         """
         return not self.is_full or self.end_times[thread] > self.finished[0].ended
 
@@ -209,8 +210,8 @@ def _number(path):
 
 
 def _fits(r, thread, number, user):
-    """Are path, method, retry and user those of this request?  `user`: None when it may not be
-    known yet.
+    """Return whether path, method, retry and user are those of this request; with `user` None it
+    may not be known yet.
     """
     users = {''} if is_probe(number) else {USERS[number % 3]} | ({''} if user is None else set())
     return (r.path, r.method, r.retry) == (
@@ -226,7 +227,7 @@ def _fits(r, thread, number, user):
 
 
 def kill_once(path, dice):
-    """One life and its end; the Check of what it left."""
+    """Run and kill one child, and return the Check of its black box."""
     journal = mmap.mmap(-1, max(mmap.PAGESIZE, THREADS * WORDS * 8))
     interval = dice.choice((1e-6, 1e-5, 1e-4, 5e-3))
     child = os.fork()
@@ -247,7 +248,7 @@ def kill_once(path, dice):
 
 
 def storm(kills, seconds=0.0, seed=None, progress=lambda done, totals: None):
-    """Totals of all lives: kills, requests, in_flight, between, and lists of sentences: torn,
+    """Return the totals of all runs: kills, kept, between, and the lists of sentences torn and
     lost.
     """
     dice = random.Random(seed)
@@ -269,7 +270,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--kills', type=int, default=2000)
     parser.add_argument(
-        '--seconds', type=float, default=0, help='stop after so long, however many kills it were'
+        '--seconds', type=float, default=0, help='stop after this many seconds (0: no limit)'
     )
     parser.add_argument('--seed', type=int)
     arguments = parser.parse_args()

@@ -1,12 +1,12 @@
-"""Threads start, serve one request and end, by the hundred thousand, while everything watches over
-them.
+"""Start threads that serve one request and end, by the hundred thousand, while the whole product
+watches them.
 
     thread_churn.py DIRECTORY THREADS
 
-The whole living run is there: recorder, heartbeat, slow requests, watchdog, alternate stacks
-and stack gauge, with a beat of 3 ms.  Some requests are slow ones; now and then there are more
-threads than slots.  Prints JSON: what process and kernel held after a warm-up, what they hold at
-the end, and what became of the requests.
+The living run is complete: recorder, heartbeat, slow requests, watchdog, alternate stacks and stack
+gauge, with a beat of 3 ms.  Some requests are slow; sometimes there are more threads than slots.
+Prints JSON: what process and kernel held after a warm-up and at the end, and how the requests
+ended.
 """
 
 import _thread
@@ -32,7 +32,8 @@ from Products.StabilityMonitor.store import blackboxreader
 
 BEAT, SLOW, STALL = 0.003, 0.02, 30
 BATCH, CROWD = 56, blackbox.SLOT_COUNT + 16
-#: A crowd, which fills all slots, comes each so many batches; a slow request each so many threads.
+#: A crowd, which fills all slots, comes after this many batches; a slow request after this many
+#: threads.  WARM is the share of the threads that are warm-up.
 CROWDED, SLOWLY, WARM = 20, 1000, 0.2
 MOMENTS = 20
 
@@ -43,7 +44,7 @@ def live(directory):
     options.sample_interval, options.slow_request = (
         BEAT,
         SLOW,
-    )  # faster than an administrator may choose
+    )  # shorter than the options allow
     life = LivingRun(options, Instance('test', directory, ''), 'server', {})
     life.start()
     life.armed()
@@ -52,20 +53,22 @@ def live(directory):
 
 
 class Churn:
-    """`begun` requests were recorded by their threads, which found a slot or, in a crowd, none."""
+    """Threads that each record one request; `done` counts those that found a slot and those that
+    did not.
+    """
 
     def __init__(self, life):
         self.life, self.recorder = life, life.recorder
         self.done, self.odd = Counter(), []
         self.tasks = len(
             os.listdir('/proc/self/task')
-        )  # MainThread and those of the living run, which stay
+        )  # MainThread and the threads of the living run, which stay
 
     def all_slots_are_free(self):
         return not self.recorder.slots and len(self.recorder._free) == blackbox.SLOT_COUNT
 
     def serve(self, number, together):
-        """The life of one thread."""
+        """The work of one thread."""
         try:
             self.recorder.begin('GET', f'/page/{number % 1000}')
             self.recorder.phase(blackbox.PHASES.index('publishing'))
@@ -75,13 +78,11 @@ class Churn:
                 time.sleep(2 * SLOW)
             self.done['slot' if hasattr(self.recorder._local, 'slot') else 'none'] += 1
             self.recorder.end(200)
-        except Exception as error:  # would be printed, and lost
+        except Exception as error:  # else it would only be printed
             self.odd.append(repr(error))
 
     def batch(self, first, size, together=None):
-        """Threads of `threading` and, for one in eight, of `_thread`, as C code would start
-        them.
-        """
+        """Run threads of `threading`, and one in eight of `_thread`, as C code starts them."""
         threads = [
             threading.Thread(target=self.serve, args=(first + n, together))
             for n in range(size - size // 8)
@@ -95,7 +96,7 @@ class Churn:
         until(lambda: sum(self.done.values()) >= first + size, 'the threads of a batch')
 
     def run(self, threads):
-        """(what was held after the warm-up, what is held at the end)"""
+        """Return (what is held after the warm-up, what is held at the end)."""
         first, warm, batches = 0, None, 0
         while first < threads:
             until(self.all_slots_are_free, f'all slots free, after {first} threads')
@@ -110,16 +111,17 @@ class Churn:
 
 
 def timers():
-    """The kernel's timers of this process; 1, the heartbeat's own, where the kernel does not
-    tell.
+    """Return the number of timers that the kernel has for this process.
+
+    Where the kernel does not report them: 1, that of the heartbeat.
     """
     path = Path('/proc/self/timers')
     return path.read_text().count('signal:') if path.exists() else 1
 
 
 def descriptors():
-    """The fewest at several moments: the heartbeat opens files of /proc, and closes them at
-    once.
+    """Return the lowest count of several moments, since the heartbeat opens and closes files of
+    /proc.
     """
     counts = []
     for _ in range(MOMENTS):
@@ -129,7 +131,7 @@ def descriptors():
 
 
 def held(tasks):
-    """What this process holds, once all that has ended is gone: so many threads stay."""
+    """Return what this process holds when only this many threads and one timer are left."""
     until(
         lambda: (len(os.listdir('/proc/self/task')), timers()) == (tasks, 1),
         'the end of threads and their timers',

@@ -1,8 +1,8 @@
-"""Threads that do one thing each, and what the watch says of them.
+"""Threads with one activity each, and how the ThreadWatch describes them.
 
-    thread_scenes.py SCENE NAME=ACTIVITY ...        ends when each named thread is said to do that
+    thread_scenes.py SCENE NAME=ACTIVITY ...        ends when each named thread has that activity
 
-Leaves files in the current directory.  Prints the last observation as one line of JSON: threads, as
+Leaves files in the current directory.  Prints the last observation as one line of JSON: threads as
 ThreadState has them, and deadlocks [{idents, links, known, text}].
 """
 
@@ -43,7 +43,7 @@ def start(function, *arguments, name=None):
     return thread
 
 
-# -- one thread, one thing -------------------------------------------------------------------------
+# -- one thread, one activity ----------------------------------------------------------------------
 
 
 def worker():
@@ -70,7 +70,7 @@ def asleep():
 
 
 def starving():
-    """Beside C code that keeps the GIL."""
+    """Compute beside C code that holds the GIL."""
     start(_keep_gil)
     while True:
         sum(range(100))
@@ -105,7 +105,7 @@ def receiving_by_tls():
 
 
 def connecting():
-    """The backlog of the listener is full."""
+    """Connect to a listener with a full backlog."""
     listener = socket.create_server(('127.0.0.1', 0), backlog=0)
     KEPT.append(listener)
     while True:
@@ -114,14 +114,14 @@ def connecting():
 
 
 def directory_service():
-    """Of a module that lies where python-ldap's would."""
+    """Receive in a module with the name that python-ldap has."""
     Path('ldap').mkdir()
     Path('ldap/ldapobject.py').write_text('def search(s):\n    s.recv(1)\n')
     importlib.import_module('ldap.ldapobject').search(_connection())
 
 
 def committing():
-    """To a FileStorage, while the transaction of another connection takes its time to vote."""
+    """Commit to a FileStorage while the transaction of another connection votes slowly."""
     import transaction
     import ZODB
 
@@ -140,7 +140,7 @@ def _vote_slowly(database, manager):
 
 
 class SlowVoter:
-    """As a mail or SQL connection that takes part in the transaction."""
+    """A resource manager, such as a mail or SQL connection, that takes part in the transaction."""
 
     def sortKey(self):
         return '~'
@@ -155,7 +155,7 @@ class SlowVoter:
 
 
 def asking_zeo():
-    """A server that is stopped; nothing is in the client's cache."""
+    """Load from a ZEO server that is stopped; the cache of the client is empty."""
     import ZEO
     from ZODB.utils import load_current
     from ZODB.utils import z64
@@ -205,7 +205,7 @@ def _log_more():
 
 
 def writing_terminal():
-    """Nobody reads the other end, as after a terminal was frozen with Ctrl-S."""
+    """The other end is not read, as when a terminal is frozen with Ctrl-S."""
     master, slave = os.openpty()
     KEPT.append(master)
     os.dup2(slave, 2)
@@ -241,7 +241,7 @@ def in_c():
 
 
 def without_python():
-    """A thread that no Python knows of."""
+    """Start a thread that Python does not know."""
     libc = ctypes.CDLL(None)
     KEPT.append(ctypes.c_void_p())
     libc.pthread_create(ctypes.byref(KEPT[-1]), None, libc.pause, None)
@@ -249,7 +249,7 @@ def without_python():
 
 
 def of_c_code():
-    """`_thread` and C code start threads that `threading` does not know."""
+    """Start threads with `_thread`, as C code does: `threading` does not know them."""
     import _thread
 
     _thread.start_new_thread(asleep, ())
@@ -291,13 +291,13 @@ def _hold_a():
 
 
 def looking_for_lock():
-    """With a time limit."""
+    """Wait for a lock with a time limit."""
     KEPT.append(start(_hold_a))
     until(A.locked)
     A.acquire(timeout=1000)
 
 
-# -- cycles ---------------------------------------------------------------------------------------
+# -- cycles ----------------------------------------------------------------------------------------
 
 MEET = threading.Barrier(2)
 
@@ -447,8 +447,8 @@ def _b_then_condition():
 
 
 def imports():
-    """A module that waits for a lock while it is imported, and the holder of the lock imports
-    it.
+    """A module waits for a lock while it is imported, and the holder of the lock imports the
+    module.
     """
     Path('imported_slowly.py').write_text(
         'import __main__\n__main__.MEET.wait()\nwith __main__.A:\n    pass\n'
@@ -463,12 +463,12 @@ def _import_with_a():
         import imported_slowly  # noqa: F401
 
 
-# -- no cycles ------------------------------------------------------------------------------------
+# -- no cycles -------------------------------------------------------------------------------------
 
 
 class Stock:
-    """Objects of one class, whose locks are held and wanted crosswise, but not of the same
-    object.
+    """Objects of one class: threads hold and want their locks in opposite order, but of different
+    objects.
     """
 
     def __init__(self):
@@ -508,7 +508,9 @@ def two_instances():
 
 
 def chained_instances():
-    """Each object holds its lock while it asks the next one: the same attribute, no cycle."""
+    """Each object holds its lock while it asks the next one: the attribute is the same, but there
+    is no cycle.
+    """
     first, last = Stock(), Stock()
     start(last.sleep_at_front, name='sleeper')
     until(last.front.locked)
@@ -534,7 +536,7 @@ class Box:
 
 
 def idle_condition():
-    """`Condition.wait` gives back the lock that lies around it under another name."""
+    """`Condition.wait` releases the lock around it, which has another name there."""
     box = Box()
     start(box.take, name='left')
     until(lambda: box.filled._waiters)
@@ -543,9 +545,9 @@ def idle_condition():
     start(box.look, name='third')
 
 
-# -- the play --------------------------------------------------------------------------------------
+# -- running a scene -------------------------------------------------------------------------------
 
-#: Scenes that only start threads; the others are what a thread of that name does.
+#: Scenes that only start threads; each other scene is the target of a thread with its name.
 STARTERS = {
     worker,
     server,
@@ -586,7 +588,7 @@ def main(scene, *wanted):
 
 
 def as_wanted(watch, wanted, said):
-    watch.loads.look()  # as the heartbeat does
+    watch.loads.look()  # the heartbeat does this too
     time.sleep(cpushares.LEAST_SECONDS)
     observed = watch.observe()
     said.clear()

@@ -1,5 +1,5 @@
-"""Follows what a finding advises, as it stands: what an administrator does who knows nothing
-else.
+"""Follow the action of a finding word for word, as an administrator without other knowledge
+does.
 """
 
 import configparser
@@ -7,7 +7,7 @@ import re
 
 
 def follow_in_ini(file, action):
-    """Lines that are to be added to, and lines that are to be written, into an ini file."""
+    """Change an ini file: add to values and append lines, as `action` says."""
     config = configparser.RawConfigParser()
     config.read(file)
     addition = re.search(r'add "([^"]+)"', action)[1]

@@ -1,4 +1,4 @@
-"""What a person sees of a run that has ended: by the command, and on a page."""
+"""What a person sees of a dead run: with the command, and on a page."""
 
 import urllib.parse
 

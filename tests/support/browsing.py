@@ -1,4 +1,4 @@
-"""A person in front of a browser: logs in, clicks, and waits for pages that renew themselves."""
+"""A person with a browser: logs in, clicks, and waits for pages that refresh themselves."""
 
 import contextlib
 
@@ -10,8 +10,8 @@ TAB = '/Control_Panel/StabilityMonitor/'
 
 
 def wait_for(condition, timeout=60, what='the condition'):
-    """As `zopekit.wait_for`; an element that is gone or folded by the time it is asked, since the
-    page has renewed itself, means "not yet".
+    """Do the same as `zopekit.wait_for`; an element that a refresh of the page has removed or
+    folded means "not yet".
     """
     from selenium.common.exceptions import ElementNotInteractableException
     from selenium.common.exceptions import StaleElementReferenceException
@@ -25,7 +25,7 @@ def wait_for(condition, timeout=60, what='the condition'):
 
 def log_in(browser, zope, path='/Control_Panel/manage_main'):
     browser.get(f'{zope.url}{path}'.replace('//', f'//{USER}:{PASSWORD}@', 1))
-    browser.get(f'{zope.url}{path}')  # as after a login: the address without the password
+    browser.get(f'{zope.url}{path}')  # the address without the password, as after a login
 
 
 def click(browser, text):

@@ -1,5 +1,5 @@
-"""What every check keeps to: its contract, findings that a person can act on, and no error on any
-system.
+"""What each check must fulfil: its interface, findings that a person can act on, and no error on
+any system.
 """
 
 import re
@@ -19,7 +19,7 @@ from Products.StabilityMonitor.model.severities import WORST_FIRST
 
 
 def strange_sites(folder):
-    """Worlds that no check may stumble over: nothing is known, or everything is odd."""
+    """Return sites that no check may fail on: nothing is known, or everything is odd."""
     nowhere = Path(folder) / 'nowhere'
     bare = dict(
         directory=nowhere,
@@ -82,9 +82,9 @@ def _garbage(folder):
 
 
 class CheckConformance:
-    """Mix into a class with a `check` fixture."""
+    """Mix this into a class with a fixture `check`."""
 
-    def test_it_keeps_the_contract(self, check):
+    def test_it_provides_the_interface_of_a_check(self, check):
         verifyObject(ICheck, check)
 
     def test_it_has_no_state(self, check, tmp_path):
@@ -93,12 +93,12 @@ class CheckConformance:
             check.look(site)
         assert vars(check) == before
 
-    def test_it_says_what_it_asks(self, check):
+    def test_it_has_an_id_a_question_and_a_source(self, check):
         assert re.fullmatch(r'[a-z][a-z0-9-]*', check.id)
         assert check.question.endswith('?') and check.question[0].isupper()
         assert check.source
 
-    def test_it_stands_every_system(self, check, tmp_path):
+    def test_it_works_on_every_system(self, check, tmp_path):
         for name, site in strange_sites(tmp_path).items():
             found = check.look(site)
             findings = [found] if isinstance(found, Finding) else list(found)
@@ -109,11 +109,11 @@ class CheckConformance:
 
     @staticmethod
     def assert_useful(check, finding):
-        """One sentence, the next step where there is trouble, and where the fact is from."""
+        """A finding has one sentence, an action if there is trouble, and the source of the fact."""
         assert finding.id == check.id or finding.id.startswith(f'{check.id}:')
         assert finding.check == check.id
         assert finding.severity in WORST_FIRST
         assert finding.title and finding.title[-1] in '.?!' and finding.source
         assert not finding.severity.presses or finding.action, finding
         assert all(isinstance(text, str) for text in finding.to_json().values())
-        assert '`' not in str(finding.action), 'a mark without its other half'
+        assert '`' not in str(finding.action), 'a backquote without its pair'

@@ -1,8 +1,7 @@
-"""Programs that a test starts as child processes: how it talks with them, and how they end.
+"""Child processes of a test: how the test talks with them, and how they end.
 
-A `Program` says lines and is told some; `run_python` is for one that is only waited for.  What they
-do lies in tests/programs, or is a text after `-c`.  Their side of the talk is
-programs/handshake.py.
+A `Program` and the test exchange lines; `run_python` waits for the end of a program.  The programs
+are in tests/programs, or a text after `-c`.  programs/handshake.py is their side of the exchange.
 """
 
 import os
@@ -15,20 +14,23 @@ from programs.handshake import PATIENCE
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PROGRAMS = CHECKOUT / 'tests' / 'programs'
-#: The command `stabilitymonitor`, for a command line of Python.
+#: The command `stabilitymonitor`, as arguments of Python.
 COMMAND = ('-m', 'Products.StabilityMonitor')
 
 
 def environment(**more):
-    """That of this process, with this checkout and its tests on the path of Python."""
+    """Return the environment of this process, with this checkout and its tests on the path of
+    Python.
+    """
     path = os.pathsep.join([str(CHECKOUT), str(CHECKOUT / 'tests')])
     return os.environ | {'PYTHONPATH': path} | more
 
 
 def run_python(*words, prefix=(), **how):
-    """Python with these words on its command line, after its end: a CompletedProcess.
+    """Run Python with these arguments until it ends, and return a CompletedProcess.
 
-    `prefix` comes before Python.  TimeoutExpired where it takes longer than `timeout`.
+    `prefix` comes before Python on the command line.  Raises TimeoutExpired after `timeout`
+    seconds.
     """
     usual = {
         'env': environment(),
@@ -42,9 +44,10 @@ def run_python(*words, prefix=(), **how):
 
 
 class Program:
-    """Python with these words on its command line, in the background.
+    """Python with these arguments, in the background.
 
-    `said` and `errors` are what it wrote and nobody has heard, known after `end` or `clean_up`.
+    `said` and `errors` are the output that was not read before, available after `end` or
+    `clean_up`.
     """
 
     said = errors = ''
@@ -55,7 +58,7 @@ class Program:
             'stdin': subprocess.PIPE,
             'stdout': subprocess.PIPE,
             'stderr': subprocess.PIPE,
-            'bufsize': 0,  # so that a line that is heard takes nothing of what comes after it
+            'bufsize': 0,  # so that reading one line does not read the next ones too
         }
         command = [*prefix, sys.executable, *map(str, words)]
         self.process = subprocess.Popen(command, **usual | how)
@@ -75,11 +78,11 @@ class Program:
         return self.process.poll() is None
 
     def hear(self):
-        """The next line that it says; '' when it says no more."""
+        """Return the next line of its output; '' at the end."""
         return self.process.stdout.readline().decode().strip()
 
     def expect(self, *lines):
-        """It says these lines next."""
+        """Assert that its next lines are these."""
         for line in lines:
             heard = self.hear()
             if heard != line:
@@ -88,12 +91,12 @@ class Program:
         return self
 
     def tell(self, word, *heard):
-        """It is told a line, and says these lines then."""
+        """Send it a line, and expect these lines."""
         self.process.stdin.write(f'{word}\n'.encode())
         return self.expect(*heard)
 
     def go(self, *heard):
-        """Let it go its way, after it said that it is ready; it says these lines then."""
+        """Expect the line "ready", send "go", and expect these lines."""
         return self.expect('ready').tell('go', *heard)
 
     def signal(self, name):
@@ -101,18 +104,18 @@ class Program:
         return self
 
     def end(self, timeout=PATIENCE):
-        """Its exit status, after it was told no more and has ended."""
+        """Close its input, wait for its end, and return its exit status."""
         said, errors = self.process.communicate(timeout=timeout)
         self.said = (said or b'').decode()
         self.errors = (errors or b'').decode()
         return self.process.returncode
 
     def kill(self):
-        """End it by SIGKILL.  Its input and output stay open: children of it may have them."""
+        """End it by SIGKILL.  Its input and output stay open, since its children may use them."""
         self.process.kill()
         self.process.wait()
 
     def clean_up(self):
-        """End it by SIGKILL, unless it has ended."""
+        """End it by SIGKILL, unless it has already ended."""
         self.process.kill()
         self.end()

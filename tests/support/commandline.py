@@ -1,4 +1,6 @@
-"""The command `stabilitymonitor`, in this process and in one of its own, and runs to ask for."""
+"""The command `stabilitymonitor`, in this process and in a process of its own, and archived runs
+for it.
+"""
 
 import os
 
@@ -24,7 +26,7 @@ def base(tmp_path, monkeypatch):
 
 @pytest.fixture
 def command(base, capsysbinary):
-    """Runs the command on `base`; returns (exit status, output, errors)."""
+    """A function that runs the command on `base`: (exit status, output, errors)."""
 
     def run(*words):
         status = cli.main(['--directory', str(base.path), *words])
@@ -42,7 +44,9 @@ def archived(base, *records):
 
 
 def process(*words, cwd=CHECKOUT / 'tests', **environ):
-    """As a person calls it, in a process of its own; `cwd` is no home of an instance."""
+    """Run the command in a process of its own, as a person does; `cwd` has no data directory
+    in it.
+    """
     env = {
         name: value
         for name, value in os.environ.items()

@@ -1,4 +1,4 @@
-"""The keys of a run record that others see: they are only ever added."""
+"""The keys of a run record that other programs see: keys may only be added."""
 
 RUN = {
     'run',

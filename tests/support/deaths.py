@@ -1,6 +1,4 @@
-"""Ways to die, for the fault matrix: one Zope for many deaths in turn, and what leads it to each of
-them.
-"""
+"""Ways to die for the fault matrix: one Zope that dies many times, and what leads to each death."""
 
 import contextlib
 import dataclasses
@@ -27,7 +25,7 @@ PATIENCE = 60
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """How a Zope is run; `env` and `options` are pairs."""
+    """The settings of a Zope; `env` and `options` are pairs."""
 
     stderr: str = 'file'
     prefix: tuple = ()
@@ -48,9 +46,7 @@ def unlucky(how, **env):
 
 
 class Site(ZopeInstance):
-    """One instance whose processes die one after the other; `setting` is how the last one was
-    started.
-    """
+    """One instance whose processes die one after the other; `setting` is that of the last start."""
 
     prefix = ()
     setting = None
@@ -71,7 +67,7 @@ class Site(ZopeInstance):
         return self
 
     def run_as(self, setting, wait=True):
-        """What runs already as wanted stays."""
+        """Start it with this setting, unless it already runs with it."""
         if not (self.running and self.setting == setting):
             self.stop()
             self.setting, self.stderr, self.prefix = setting, setting.stderr, setting.prefix
@@ -81,7 +77,7 @@ class Site(ZopeInstance):
 
     @property
     def process_id(self):
-        """Of Zope itself, where a prefix forks."""
+        """The process id of Zope itself, also when a prefix such as `unshare` forks."""
         if self.prefix[:1] != ('unshare',):
             return self.pid
         return int(Path(f'/proc/{self.pid}/task/{self.pid}/children').read_text())
@@ -91,7 +87,7 @@ class Site(ZopeInstance):
 
     @property
     def run_directory(self):
-        """Of the one run that lives, or waits to be judged."""
+        """The directory of the one run that lives or waits to be judged."""
         (run,) = (
             path for path in (self.stability / 'runs').iterdir() if not path.name.startswith('.')
         )
@@ -108,15 +104,15 @@ class Site(ZopeInstance):
         return {path.parent.name for path in (self.stability / 'archive').glob('*/incident.json')}
 
     def previous(self):
-        """How the last run ended, in the words of the one that runs now."""
+        """Return the last run, from the report of the running process."""
         return self.report()['previous']
 
 
-# -- what may come before --------------------------------------------------------------------------
+# -- before the end --------------------------------------------------------------------------------
 
 
 def in_flight(*paths):
-    """Requests that are being served."""
+    """Start these requests, which last."""
 
     def before(site):
         for path in paths:
@@ -151,8 +147,8 @@ def c_code_holds_the_gil(site):
 
 
 def survived(name, mark=None):
-    """A signal that does not kill; where it leaves a mark, the heartbeat notes that it was
-    survived.
+    """Send a signal that does not kill; if it leaves a mark, wait until the heartbeat notes that it
+    was survived.
     """
 
     def before(site):
@@ -172,8 +168,8 @@ def a_child_died(number):
 
 
 def a_child_had_a_fatal_error(site):
-    """Forked in the main thread, so that it names the same one, and into the same stderr; it is
-    outlived.
+    """Fork a child in the main thread: its fatal error names the same thread and goes to the same
+    stderr, but the parent survives.
     """
     assert int(site.get('/fork_in_main').text) & 0x7F == 6
     size = site.stderr_path.stat().st_size
@@ -185,8 +181,8 @@ def a_child_had_a_fatal_error(site):
 
 
 def dived(path, *shares):
-    """A recursion that comes so deep (shares of the stack), each time seen by the gauge before it
-    is told to go on.
+    """Recurse to these shares of the stack; the gauge must see each one before the recursion
+    continues.
     """
 
     def before(site):
@@ -221,7 +217,7 @@ def go_on(site):
 
 
 def reboot(site):
-    """Killed, and then made to look like a run of an earlier boot."""
+    """Kill it, and make its run look like one of an earlier boot."""
     site.signal('SIGKILL')
     site.wait_exit()
     context = read_json(site.run_directory / CONTEXT)
@@ -229,7 +225,7 @@ def reboot(site):
     write_whole(site.run_directory / CONTEXT, json.dumps(context))
 
 
-# -- what is wrong while it starts -----------------------------------------------------------------
+# -- trouble during the start ----------------------------------------------------------------------
 
 
 def no_trouble(site):
@@ -249,7 +245,7 @@ def bad_zcml(site):
 
 @contextlib.contextmanager
 def locked_database(site):
-    import zc.lockfile  # comes with Zope; this file is imported without it too
+    import zc.lockfile  # comes with Zope; this file is also imported without Zope
 
     lock = zc.lockfile.LockFile(str(site.client_home / 'Data.fs.lock'))
     try:
@@ -269,7 +265,9 @@ def port_in_use(site):
 
 @contextlib.contextmanager
 def memory_cgroup(size):
-    """A memory cgroup limited to `size` bytes; OSError where none can be made."""
+    """Make a memory cgroup with a limit of `size` bytes; raises OSError where that is not
+    possible.
+    """
     v1 = Path('/sys/fs/cgroup/memory')
     version_1 = (v1 / 'memory.limit_in_bytes').exists()
     group = (v1 if version_1 else Path('/sys/fs/cgroup')) / f'stabilitymonitor-test-{os.getpid()}'

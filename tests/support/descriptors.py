@@ -1,5 +1,7 @@
-"""What this process has open.  Tests for leaks look at what was opened since: what others have left
-may be closed meanwhile, as when a thread of theirs ends.
+"""The open files of this process.
+
+Tests for leaks look only at files that were opened since a moment: older ones of other tests may be
+closed meanwhile, for example when a thread ends.
 """
 
 import os
@@ -7,14 +9,14 @@ from collections import Counter
 
 
 def held() -> Counter:
-    """{what is open: how many times}; descriptors themselves where the system does not tell what
-    lies behind them.
+    """Return {open file: how many times}; the number of the descriptor where the system does not
+    name the file.
     """
     return Counter(filter(None, map(_behind, os.listdir('/dev/fd'))))
 
 
 def _behind(number):
-    """'' for the directory that was listed, which is closed by now."""
+    """Return '' for the descriptor of the listing itself, which is closed by now."""
     try:
         return os.readlink(f'/dev/fd/{number}')
     except FileNotFoundError:

@@ -1,11 +1,13 @@
-"""How much work a function does, counted and not timed: no load of the machine changes it."""
+"""The work of a function as a count instead of a time, so that the load of the machine does not
+matter.
+"""
 
 import sys
 from collections.abc import Callable
 
 
 def lines_run(function: Callable[[], object]) -> int:
-    """So many lines of Python are run by `function()`, in this thread."""
+    """Return how many lines of Python `function()` runs, in this thread."""
     counted = 0
 
     def count(frame, event, argument):

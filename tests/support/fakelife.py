@@ -1,4 +1,4 @@
-"""One living run that is none: for tests of what only asks a run, without arming a process."""
+"""A fake living run, for tests of code that only asks a run: nothing is armed."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from Products.StabilityMonitor.store.rundirectory import Base
 
 @implementer(ILivingRun)
 class FakeLife:
-    """See ILivingRun.  `known` replaces any attribute of it.
+    """See ILivingRun.  `known` replaces any attribute.
 
-    It keeps what it is given: `beats`, `rounds`, `answers`.  An errand in the background is done at
-    once, unless `errands` is made a list: then it lies there.
+    It keeps what it gets in `beats`, `rounds` and `answers`.  It runs an errand in the background
+    at once, unless `errands` is a list: then it appends it there.
     """
 
     def __init__(self, path: Path, **known):
@@ -83,7 +83,7 @@ class FakeLife:
 
 
 def with_directory(life: FakeLife) -> FakeLife:
-    """It, with a directory of its own that is there."""
+    """Return it with an existing directory of its own."""
     folder = life.path / 'runs' / life.name
     folder.mkdir(parents=True, exist_ok=True)
     life.directory = SimpleNamespace(path=folder)

@@ -1,4 +1,6 @@
-"""What a test may need that a machine may not have: by the name of a marker, why it is missing."""
+"""The needs of tests that a machine may lack: {name of a marker: function that returns why it is
+missing, or None}.
+"""
 
 import importlib.util
 import os

@@ -1,7 +1,6 @@
-"""What a plain, living Zope should be told on this machine, found out by other means than the
-product's.
+"""The findings that a plain, living Zope should have on this machine, computed without the product.
 
-With `stat`, the kernel's own files and the calendar; `site` is a `ZopeInstance` that runs.
+The sources are `stat`, files of the kernel and the calendar; `site` is a running `ZopeInstance`.
 """
 
 import datetime
@@ -44,7 +43,7 @@ def no_core_file(site):
 
 
 def signals_kill(site):
-    """SIGHUP, SIGUSR1 and SIGUSR2 are ignored by who starts it under nohup and the like."""
+    """Whether one of the signals kills: under nohup and similar programs they are ignored."""
     ignored = int(
         re.search(r'^SigIgn:\s*(\w+)', Path(f'/proc/{site.pid}/status').read_text(), re.M)[1], 16
     )
@@ -70,7 +69,7 @@ def no_counter_of_kills(site):
     return not any('oom_kill ' in file.read_text() for file in files if file.exists())
 
 
-#: Wall clock against monotonic clock, when the tests began.
+#: The difference of wall clock and monotonic clock when the tests began.
 BEGAN = time.time() - time.monotonic()
 
 
@@ -79,14 +78,14 @@ def clock_that_jumped(site):
 
 
 def little_memory(site):
-    """Of the machine: less than a twentieth is available."""
+    """Whether less than a twentieth of the memory of the machine is available."""
     sizes = dict(re.findall(r'^(\w+): +(\d+)', Path('/proc/meminfo').read_text(), re.M))
     return int(sizes['MemAvailable']) < 0.05 * int(sizes['MemTotal'])
 
 
 def short_groups(site):
-    """Findings of the memory cgroups, from that of the site upwards, that are filled to four fifths
-    or more.
+    """Return the findings of the memory cgroups, from the one of the site upwards, that are at
+    least four fifths full.
     """
     return {
         f'memory-limit:cgroup{f"-{folder.name}" if number else ""}'
@@ -111,7 +110,7 @@ def groups_of(site):
 
 
 def share(folder):
-    """Which part of its memory is used by other things than page cache that can go."""
+    """Return the used share of the limit, without page cache that the kernel can drop."""
 
     def number(*names):
         words = next(
@@ -131,8 +130,8 @@ def share(folder):
 
 
 def old_python(site):
-    """Less than half a year before the end of its series: five years after October of its
-    release.
+    """Whether the support of this Python ends in less than half a year: in October, five years
+    after its release.
     """
     end = datetime.date(2016 + sys.version_info[1], 10, 31)
     return end - datetime.date.today() < datetime.timedelta(180)
@@ -142,9 +141,9 @@ def without(library):
     return lambda site: importlib.util.find_spec(library) is None
 
 
-#: What may be told of a plain Zope, and whether it is so.  Nobody starts it again when it dies:
-#: that is so.
-MAY_BE_SO = {
+#: The possible findings of a plain Zope, and a function for each that says whether it applies.
+#: "supervisor" always applies, since nothing restarts this Zope.
+POSSIBLE_FINDINGS = {
     'supervisor': lambda site: True,
     'killing-signals': signals_kill,
     'core-files': no_core_file,
@@ -159,5 +158,5 @@ MAY_BE_SO = {
 
 
 def what_is_so(site):
-    """The ids of all that a plain Zope should be told here and now."""
-    return {id for id, is_so in MAY_BE_SO.items() if is_so(site)} | short_groups(site)
+    """Return the ids of all findings that a plain Zope should have here and now."""
+    return {id for id, applies in POSSIBLE_FINDINGS.items() if applies(site)} | short_groups(site)

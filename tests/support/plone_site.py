@@ -1,8 +1,8 @@
-"""A real Plone site, as from PyPI, in an environment of its own: `make plone` makes it and says
-where it is.
+"""A real Plone site, installed from PyPI into an environment of its own; `make plone` makes the
+environment.
 
-The instance is the kit's; the site is added by a script, as the form "Create a new Plone site" does
-it (the distribution "classic", with its example content).
+The instance comes from zopekit.  A script adds the site, as the form "Create a new Plone site" does
+(the distribution "classic", with its example content).
 """
 
 import os
@@ -18,13 +18,13 @@ from support.zopekit import CHECKOUT
 from support.zopekit import ZopeInstance
 from support.zopekit import wait_for
 
-#: The interpreter of that environment.
+#: The Python of that environment.
 PYTHON = os.environ.get('PLONE_PYTHON', '')
 NOT_ASKED_FOR = 'make plone'
 TAB = '/Control_Panel/StabilityMonitor/'
 START_SECONDS, PATIENCE = 180, 60
 DOCUMENT = '/Plone/front'
-#: A manager of the site, who is nobody at the root.
+#: A manager of the site who has no rights at the root.
 BOSS = ('boss', 'Of-the-site-0nly')
 
 ADD_SITE = """
@@ -47,7 +47,7 @@ transaction.commit()
 print('Added', site.Title(), 'with', *sorted(site.contentIds()))
 """
 
-#: Pages of an add-on: each is a view of any Plone content, and has a template of Plone's around it.
+#: Pages of an add-on: each is a view of any Plone content, inside the main template of Plone.
 SLOW_PAGES = '''
 import ctypes
 import time
@@ -98,7 +98,7 @@ def initialize(context):
 
 
 def needs_plone():
-    """Skips the module that says it, unless it runs under `make plone`."""
+    """Skip the calling module, unless it runs under `make plone`."""
     if not PYTHON:
         pytest.skip(NOT_ASKED_FOR, allow_module_level=True)
 
@@ -128,8 +128,8 @@ class PloneSite(ZopeInstance):
         return super().start(wait, timeout)
 
     def findings(self):
-        """{id: finding}, of all checks, as the report has them: they are asked after each start, in
-        the background.
+        """Return {id: finding} of all checks, from the report.  The checks run in the background
+        after each start.
         """
         return wait_for(self._asked, PATIENCE, 'the checks')
 
@@ -138,14 +138,14 @@ class PloneSite(ZopeInstance):
         return found if any(id.startswith('known-issues') for id in found) else None
 
     def form(self, page, action):
-        """The hidden fields of the form on a page of ours that is sent to `action`."""
+        """Return the hidden fields of the form with this `action` on a page of the product."""
         html = self.get(f'{TAB}{page}', timeout=PATIENCE).text
         form = re.search(rf'<form[^>]*action="[^"]*{action}"[^>]*>(.*?)</form>', html, re.S)
         assert form, f'{page} has no form for {action}'
         return dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', form[1]))
 
     def ask(self, *words):
-        """What `stabilitymonitor` says, in the environment of this Plone."""
+        """Run the command `stabilitymonitor` in the environment of this Plone."""
         return subprocess.run(
             [
                 self.python,
@@ -163,12 +163,14 @@ class PloneSite(ZopeInstance):
         )
 
     def transactions(self):
-        """The last transaction in the database, which an innocent page does not change."""
+        """Return the last transaction of the database, which a page that only reads does not
+        change.
+        """
         return (self.client_home / 'Data.fs').stat().st_size
 
 
 def installed(name):
-    """The version of a distribution in the environment of Plone; '' where it is not installed."""
+    """Return the version of a distribution in the environment of Plone, or ''."""
     done = subprocess.run(
         [PYTHON, '-c', f'from importlib.metadata import version; print(version({name!r}))'],
         capture_output=True,
@@ -179,7 +181,7 @@ def installed(name):
 
 
 def chromium(folder):
-    """Chromium without a window, large enough to see a page as a whole."""
+    """A headless Chromium, large enough to show a whole page."""
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 
@@ -199,7 +201,7 @@ def chromium(folder):
     return driver
 
 
-if __name__ == '__main__':  # a Plone to look at: plone_site.py FOLDER
+if __name__ == '__main__':  # start a Plone to look at: plone_site.py FOLDER
     site = PloneSite(Path(sys.argv[1])).create().start()
     print(f'{site.url}/Plone and {site.url}{TAB}manage_main, until you press Enter')
     input()

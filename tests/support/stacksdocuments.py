@@ -1,4 +1,4 @@
-"""A stacks document as a busy, unlucky site gives it; tests change what they need."""
+"""A stacks document as of a busy site with a deadlock; tests change what they need."""
 
 NOW = 1_795_400_034.0
 SITE = '/srv/zope/src/shop/views.py'
@@ -57,7 +57,7 @@ def thread(number, **values):
 
 _TOP = [[SITE, 'cheapest'], [SITE, 'prices']]
 _BELOW = [[f['file'], f['function']] for f in CARRIED]
-#: Those of a slow request, as `StackCounts.stacks` has them.
+#: The stacks of a slow request, in the form of `StackCounts.stacks`.
 STACKS = [
     [[*_TOP, *_BELOW], 21],
     [
@@ -94,8 +94,8 @@ def profile(number, path, seconds, ended=None):
 
 
 def document(**values):
-    """Two requests that wait for each other's locks, one that computes, MainThread that spins, idle
-    ones.
+    """Two requests that wait for each other's locks, one that computes, a spinning MainThread, and
+    idle threads.
     """
     site = [frame(SITE, 31, 'checkout'), *CARRIED]
     return {

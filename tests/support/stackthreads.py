@@ -1,10 +1,10 @@
-"""Threads with a stack of a size that a test asks for."""
+"""Threads with a given stack size."""
 
 import threading
 
 
 def in_thread(function, size=0):
-    """What a function returns in a new thread with a stack of that size."""
+    """Return the result of a function in a new thread with this stack size."""
     before = threading.stack_size(size)
     try:
         results = []

@@ -1,8 +1,7 @@
-"""Ways to stand still: what leads a real Zope to each, how kernel and clients see it, and what the
-monitor must say.
+"""Ways to hang: what makes a real Zope hang, how kernel and clients see it, and what the product
+must report.
 
-A table; `test_standstills` interprets it.  Each way is proved to stand still by others than the
-monitor.
+A table, which `test_standstills` runs.  The kernel and a client prove each hang, not the product.
 """
 
 import collections
@@ -27,15 +26,15 @@ from support.zopekit import wait_for
 
 OPTIONS = (('sample-interval', '100ms'), ('stall', '2s'), ('slow-request', '1s'))
 STANDING = Setting(options=OPTIONS)
-#: Who is there to read, and reads nothing: another process as long as this one lives; or the test,
-#: of a named pipe.
+#: The reader of a pipe that reads nothing: another process as long as this one lives, or the test,
+#: which holds a FIFO.
 FULL_STDOUT = Setting(
     options=OPTIONS, prefix=('bash', '-c', 'exec "$@" > >(exec tail --pid=$$ -f /dev/null)', 'bash')
 )
 FULL_STDERR = Setting(options=OPTIONS, prefix=('sh', '-c', 'exec "$@" 2>var/pipe', 'sh'))
 SMALL_STACKS = Setting(options=(*OPTIONS, ('thread-stack-size', '512KB')))
 
-#: The system calls in which threads stand here, by their numbers.
+#: The names of the system calls in which threads block here, by their numbers.
 _CALLS = {
     'x86_64': {0: 'read', 1: 'write', 45: 'recvfrom', 202: 'futex', 230: 'clock_nanosleep'},
     'aarch64': {63: 'read', 64: 'write', 207: 'recvfrom', 98: 'futex', 115: 'clock_nanosleep'},
@@ -43,7 +42,9 @@ _CALLS = {
 
 
 class StandingSite(Site):
-    """One instance whose processes stand still one after the other.  `still`: this one does."""
+    """One instance whose processes hang one after the other; `still` is whether the present one
+    does.
+    """
 
     still = False
 
@@ -52,7 +53,9 @@ class StandingSite(Site):
         self.publish((PRODUCTS / 'ways_to_hang.py').read_text())
         os.mkfifo(self.client_home / 'pipe')
         self.unread = os.open(self.client_home / 'pipe', os.O_RDWR | os.O_NONBLOCK)
-        self.silent = socket.create_server(('127.0.0.1', 0))  # it listens, and never accepts
+        self.silent = socket.create_server(
+            ('127.0.0.1', 0)
+        )  # it listens, but never accepts a connection
         return self
 
     def run_as(self, setting, wait=True):
@@ -61,7 +64,7 @@ class StandingSite(Site):
         return super().run_as(setting, wait)
 
     def end(self, name):
-        """By that signal; the return code."""
+        """End it by this signal, and return its exit code."""
         self.signal(name)
         code, self.still = self.wait_exit(), False
         return code
@@ -74,7 +77,7 @@ class StandingSite(Site):
             pass
 
     def guard_all(self):
-        """Each worker serves a request, and its timer of the watchdog is set."""
+        """Let each worker serve a request, and wait until the watchdog has a timer for each."""
         for asked in [self.background('/meet') for _ in range(self.threads)]:
             asked.join()
         wait_for(
@@ -84,19 +87,21 @@ class StandingSite(Site):
         )
 
     def run_directory_of(self, pid):
-        """The name of the run of that process, which lives."""
+        """Return the name of the run of this living process."""
         (run,) = (self.stability / 'runs').glob(f'*-{pid}-*')
         return run.name
 
     def answers(self):
-        """Is a request answered?"""
+        """Return whether a request is answered within a second."""
         try:
             return self.get('/', timeout=1).status == 200
         except OSError:
             return False
 
     def calls(self):
-        """{system call: how many threads the kernel has in it}; {} where it does not tell."""
+        """Return {system call: number of threads in it} from the kernel; {} where that is not
+        readable.
+        """
         found = collections.Counter()
         try:
             for task in Path(f'/proc/{self.process_id}/task').iterdir():
@@ -107,14 +112,14 @@ class StandingSite(Site):
         return found if _CALLS else {}
 
     def standing(self):
-        """What the process answers about itself through its heartbeat; {} when it does not."""
+        """Return the answer of the heartbeat about its process; {} if there is none."""
         try:
             return runmailbox.ask(self.run_directory, 'stacks', patience=2)
         except NoAnswer:
             return {}
 
     def tell(self, *words):
-        """The command `stabilitymonitor`, as it ended."""
+        """Run the command `stabilitymonitor`, and return the completed process."""
         where = ('--client-home', self.client_home)
         return run_python(*COMMAND, *where, *words, timeout=3 * PATIENCE, cwd=CHECKOUT)
 
@@ -126,8 +131,8 @@ class StandingSite(Site):
 
 @dataclasses.dataclass(frozen=True)
 class Stands:
-    """One thread: the request it serves (or its name), a word for what it does, and a function in
-    its stack.
+    """One blocked or busy thread: its request (or its name), a word for its activity, and a
+    function in its stack.
     """
 
     who: str
@@ -135,7 +140,7 @@ class Stands:
     function: str
 
     def missing_in(self, threads):
-        """What is wrong with it among the threads of a report; '' if nothing is."""
+        """Return what is wrong with it among the threads of a report, or ''."""
         ours = [t for t in threads if self.who in (t['name'], (t['request'] or {}).get('path'))]
         if not ours:
             return f'{self.who} is not among {[(t["name"], t["request"]) for t in threads]}'
@@ -151,20 +156,20 @@ class Stands:
 
 @dataclasses.dataclass(frozen=True)
 class Standstill:
-    """`pages` are asked for at once, by `path?query`.  `says` are words that page, command and
-    evidence must have.
+    """One way to hang.  `pages` are requested at the same time, as `path?query`; page, command and
+    evidence must contain the words `says`.
     """
 
     id: str
     pages: tuple
     stands: tuple
     says: tuple = ()
-    kind: str = ''  # of the hang: 'hang', 'deadlock', 'spinning' or none
+    kind: str = ''  # the kind of the hang: 'hang', 'deadlock', 'spinning' or none
     free: bool = True  # is a worker free?
     answering: bool = True  # does the heartbeat still answer?
-    calls: tuple = ()  # (system call, at least so many threads): how the kernel sees it
-    in_flight: bool = True  # do the requests last?
-    finding: str = ''  # among the checks of the living site
+    calls: tuple = ()  # (system call, at least this many threads in it, according to the kernel)
+    in_flight: bool = True  # do the requests stay in flight?
+    finding: str = ''  # the id of a finding of the living site
     setting: Setting = STANDING
 
     @property
@@ -172,8 +177,8 @@ class Standstill:
         return self.kind == 'hang'
 
     def begin(self, site):
-        """Ask, and wait until the requests are served and the kernel has their threads where they
-        shall be.
+        """Send the requests, and wait until they are in flight and their threads in the expected
+        system calls.
         """
         if not self.answering:
             site.guard_all()
@@ -201,7 +206,7 @@ class Standstill:
 
 
 def writes_itself(path, function):
-    """A thread that nobody can ask writes its own stack, where this Python does that safely."""
+    """Return the thread that must write its own stack, since the heartbeat cannot answer."""
     return (Stands(path, '', function),)
 
 
@@ -346,5 +351,5 @@ STANDSTILLS = (
 
 
 def words_of(html):
-    """A page as a person reads it."""
+    """Return the text of a page without its tags."""
     return re.sub(r'<[^>]*>', ' ', html)

@@ -1,4 +1,4 @@
-"""Traces, records and dead runs that tests make up."""
+"""Invented traces, records and dead runs for tests."""
 
 import json
 import os
@@ -44,7 +44,7 @@ FATAL_ERROR = SEGFAULT.replace(
 
 
 def overflow(frames=100):
-    """The dump of a runaway recursion."""
+    """Return the dump of a runaway recursion."""
     return (
         SEGFAULT.partition(b'Thread')[0]
         + b'Current thread 0x00007f0000000010 (most recent call first):\n'
@@ -84,12 +84,12 @@ def sample(after=60.0, **values):
 
 
 def note(kind, after=60.0, ident=0, **values):
-    """A note of a thread, or with ident 0 of an event."""
+    """Return a note about a thread, or with ident 0 about an event."""
     return Note(**{'number': 0, 'time': STARTED + after, 'kind': kind, 'ident': ident, **values})
 
 
 def recording(words=(), served=1, **values):
-    """What a black box tells: as a rule of a server that has served one request."""
+    """Return the content of a black box; by default of a server that has served one request."""
     stamps = {'armed': STARTED + 1, 'serving': STARTED + 2} | dict(words)
     finished = tuple(request(n + 1, ended=STARTED + 9, seconds=0.1) for n in range(served))
     return blackboxreader.Recording(
@@ -113,7 +113,7 @@ def mark(after=60.0, text=b''):
 
 
 def traces(**values):
-    """All there is to know of a dead run: as a rule of one that has left no word."""
+    """Return all that is known of a dead run; by default it left no trace of its end."""
     return Traces(
         **{
             'run': '20260921T133320Z-4711-abcd',
@@ -145,7 +145,7 @@ def faulty(text=SEGFAULT, **values):
 
 
 def record(number=0, verdict='stopped', after=None, **values):
-    """An archived run; the higher its number, the later it started."""
+    """Return an archived run; a higher number started later."""
     started = STARTED + (number * 3600 if after is None else after)
     return RunRecord(
         **{
@@ -164,7 +164,7 @@ def record(number=0, verdict='stopped', after=None, **values):
 
 
 class DeadRun:
-    """A dead run on disk below `base`, as a server of instance HERE leaves it; `path` is its
+    """A dead run on disk below `base`, as left by a server of the instance HERE; `path` is its
     directory.
     """
 
@@ -188,7 +188,7 @@ class DeadRun:
         self.path = directory.path
 
     def box(self, write=lambda recorder: None):
-        """A black box, after `write` has used its recorder."""
+        """Write a black box; `write` uses its recorder before."""
         recorder = Recorder(bytearray(blackbox.SIZE))
         blackbox.lay_out(recorder.buffer)
         blackbox.seal(recorder.buffer)
@@ -220,7 +220,7 @@ class DeadRun:
 
 
 def quiet_world(folder):
-    """A system that tells nothing."""
+    """Return a system that reports nothing."""
     return World(
         now=STARTED,
         proc=folder / 'proc',
@@ -230,7 +230,9 @@ def quiet_world(folder):
 
 
 def observed(states, known=False):
-    """An Observation of those ThreadStates: who waits for each other is deadlocked."""
+    """Return an Observation of these ThreadStates; threads that wait for each other are
+    deadlocked.
+    """
     states = tuple(states)
     by_ident, found = {state.ident: state for state in states}, {}
     for ident in by_ident:
@@ -242,8 +244,8 @@ def observed(states, known=False):
 
 
 def _way_back(ident, by_ident):
-    """The shortest way from a thread over those it waits for back to itself; () if there is
-    none.
+    """Return the shortest cycle from a thread over the threads that it waits for back to itself, or
+    ().
     """
     came_from, queue = {}, [ident]
     for waiting in queue:

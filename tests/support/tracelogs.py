@@ -1,4 +1,4 @@
-"""What a line of a trace log must look like, and how another program reads one."""
+"""The format of a line of a trace log, and how another program reads it."""
 
 import re
 import time
@@ -18,12 +18,11 @@ GRAMMAR = re.compile(
 
 
 def profile(lines):
-    """What requestprofiler.py makes of a log: {id: [url, method, status, seconds]}, and how often
-    it would complain.
+    """Return what requestprofiler.py reads in a log: (requests, number of complaints).
 
-    It splits a line in at most four words, takes the time from fixed columns, wants exactly two
-    words after B and after A, skips what belongs to no request, and takes E for the end, whatever
-    follows.
+    A request is a dict with url, method, start, end and perhaps code.  Like that program, it splits
+    a line into at most four words, takes the time from fixed columns, needs exactly two words after
+    B and after A, skips lines that belong to no request, and takes E as the end, whatever follows.
     """
     requests, unfinished, complaints = [], {}, 0
     for line in lines:

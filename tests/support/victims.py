@@ -1,4 +1,4 @@
-"""A process that arms itself and goes one way to its end, and what it leaves."""
+"""A process that arms itself and ends in one of many ways, and the traces that it leaves."""
 
 import itertools
 
@@ -13,8 +13,8 @@ from support.childprograms import Program
 
 
 class Victim(Program):
-    """A process that goes one way of programs/armed.py; `directory` None makes it the control
-    process.
+    """A process of programs/armed.py that goes this way; with `directory` None it is the control
+    process, which is not armed.
     """
 
     def __init__(self, way, directory, *words, **how):
@@ -22,12 +22,12 @@ class Victim(Program):
         super().__init__(PROGRAMS / 'armed.py', way, directory or '-', *words, **how)
 
     def beats(self):
-        """When there are two samples, the first beat is over: the watchdog's timer runs."""
+        """Wait for two samples: then the first beat is over, and the timer of the watchdog runs."""
 
         def is_beating():
             try:
                 return len(self.box.samples) > 1
-            except (ValueError, OSError, UnreadableRecord):  # not even armed yet
+            except (ValueError, OSError, UnreadableRecord):  # not armed yet
                 return False
 
         until(is_beating, 'the second beat')
@@ -38,15 +38,15 @@ class Victim(Program):
         return self.base.runs / name
 
     def marks(self):
-        """The marks that C code has made: name and text."""
+        """Return {name: text} of the marks that C code has written."""
         found = {
             path.stem: path.read_bytes().strip(b'\0').decode() for path in self.path.glob('*.mark')
         }
         return {name: text for name, text in found.items() if text}
 
     def late_marks(self, stall):
-        """The mark of the heartbeat, if a busy machine has let it come too late by that; no other
-        is ever excused.
+        """Return the mark of the heartbeat, if a busy machine delayed a sample by nearly the stall
+        time; no other mark is excused.
         """
         times = [sample.monotonic for sample in self.box.samples]
         is_late = any(

@@ -1,4 +1,5 @@
-"""Real Zopes for the tests: an instance written in milliseconds, started, asked, killed and read.
+"""Real Zopes for the tests: write an instance in milliseconds, start it, ask it, kill it, and read
+what it left.
 
     with ZopeInstance(tmp_path, options={'drills': 'on'}) as zope:    # create() and start()
         zope.get('/Control_Panel/StabilityMonitor/manage_main').status
@@ -7,8 +8,8 @@
         zope.start()
         zope.archive()[0]['verdict']
 
-What runs is the real thing: `runwsgi`, waitress, a FileStorage and the site.zcml of
-`mkwsgiinstance`.  Methods for the test's own purposes are published by `publish()`, see there.
+Everything is real: `runwsgi`, waitress, a FileStorage and the site.zcml of `mkwsgiinstance`.  The
+method `publish()` adds pages that a test needs.
 """
 
 import atexit
@@ -135,7 +136,7 @@ def initialize(context):
 
 
 class ZopeFailed(AssertionError):
-    """Zope ended, or did not answer in time; the message carries what it wrote to stderr."""
+    """Zope ended, or did not answer in time; the message has its output on stderr."""
 
 
 class Answer:
@@ -158,13 +159,13 @@ class Answer:
 
 
 class ZopeInstance:
-    """One instance and, one after the other, its processes.
+    """One instance, and its processes one after the other.
 
     `options` become `<product-config stabilitymonitor>`; `products_dir` is a folder with
-    `Products/<Name>/__init__.py`; `env` wins over the inherited environment (None unsets a
-    variable); `checkout=False` leaves this checkout off PYTHONPATH (for tests of an installed
-    product).  `stderr` is 'file', 'pipe' or 'null'; what was written is `stderr_text()` for the
-    first two.
+    `Products/<Name>/__init__.py`; `env` wins over the inherited environment (None removes a
+    variable); `checkout=False` keeps this checkout off PYTHONPATH (for tests of an installed
+    product).  `stderr` is 'file', 'pipe' or 'null'; for the first two, `stderr_text()` returns the
+    output.
     """
 
     def __init__(
@@ -193,7 +194,7 @@ class ZopeInstance:
         self.process = None
         self._piped = []
 
-    # Places
+    # Paths
 
     @property
     def client_home(self):
@@ -219,11 +220,11 @@ class ZopeInstance:
     def url(self):
         return f'http://127.0.0.1:{self.port}'
 
-    # Making it
+    # Making the instance
 
     def create(self):
-        """Write the instance's files; a second call keeps the database and rewrites the
-        configuration.
+        """Write the files of the instance; a second call keeps the database and writes the
+        configuration again.
         """
         for folder in ('etc/package-includes', 'var/log', 'Products'):
             (self.home / folder).mkdir(parents=True, exist_ok=True)
@@ -263,13 +264,15 @@ class ZopeInstance:
         (folder / '__init__.py').write_text(source + PUBLISHING)
         return self
 
-    # Its life
+    # Its process
 
     def start(self, wait=True, timeout=START_SECONDS):
-        """Start the server; wait=True until it answers HTTP, 'port' until it listens, False not at
-        all.
+        """Start the server.
+
+        With wait=True, return when it answers HTTP; with 'port', when it listens; with False, at
+        once.
         """
-        assert not self.running, 'it runs already'
+        assert not self.running, 'it already runs'
         self._piped = []
         with self._stderr() as stderr:
             self.process = subprocess.Popen(
@@ -306,7 +309,7 @@ class ZopeInstance:
         return {name: value for name, value in env.items() if value is not None}
 
     def wait_ready(self, http=True, timeout=START_SECONDS):
-        """Return when it answers; raise ZopeFailed with its last words when it ended or takes too
+        """Return when it answers; raise ZopeFailed with its last output if it ended or takes too
         long.
         """
         end = time.monotonic() + timeout
@@ -327,7 +330,7 @@ class ZopeInstance:
         return self.process is not None and self.process.poll() is None
 
     def wait_exit(self, timeout=30):
-        """The return code; minus the signal's number when a signal ended it."""
+        """Return its exit code; the negative number of the signal if a signal ended it."""
         try:
             return self.process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -338,7 +341,7 @@ class ZopeInstance:
         return self
 
     def stop(self, timeout=30):
-        """The clean end, by SIGINT; harmless when it has ended already. Returns the return code."""
+        """Stop it cleanly, by SIGINT, unless it has already ended, and return its exit code."""
         if self.running:
             self.kill(signal.SIGINT)
         return self.wait_exit(timeout) if self.process else None
@@ -348,7 +351,7 @@ class ZopeInstance:
         return self.configure(**options).start()
 
     def destroy(self):
-        """End it by all means; what tests call when they are done."""
+        """End it by SIGKILL, even if it is stopped; tests call this at their end."""
         if self.running:
             self.process.send_signal(signal.SIGCONT)
             self.process.kill()
@@ -370,13 +373,13 @@ class ZopeInstance:
         finally:
             self.destroy()
 
-    # Asking it
+    # Requests
 
     def get(self, path, auth=True, timeout=30, headers=None):
         return self.request('GET', path, auth=auth, timeout=timeout, headers=headers)
 
     def post(self, path, data=None, auth=True, timeout=30, headers=None):
-        """`data`: a dict or pairs (sent as a form), or bytes."""
+        """`data` is a dict or pairs (sent as a form), or bytes."""
         body = (
             data
             if isinstance(data, bytes)
@@ -386,8 +389,8 @@ class ZopeInstance:
         return self.request('POST', path, body, auth, timeout, headers)
 
     def request(self, method, path, body=None, auth=True, timeout=30, headers=None):
-        """No redirect is followed; a connection that breaks (as in a crash) raises OSError or
-        HTTPException.
+        """Send a request without following redirects; a broken connection (as in a crash) raises
+        OSError or HTTPException.
         """
         headers = {**({'Authorization': basic_auth()} if auth else {}), **(headers or {})}
         connection = http.client.HTTPConnection('127.0.0.1', self.port, timeout=timeout)
@@ -398,7 +401,7 @@ class ZopeInstance:
             connection.close()
 
     def crash(self, path, timeout=30):
-        """Ask for a page that kills the process; returns the return code."""
+        """Request a page that kills the process, and return its exit code."""
         try:
             self.get(path, timeout=timeout)
         except (OSError, http.client.HTTPException):
@@ -406,7 +409,9 @@ class ZopeInstance:
         return self.wait_exit(timeout)
 
     def background(self, path, timeout=120):
-        """Ask from another thread (for pages that hang); returns the started thread."""
+        """Send a request from another thread (for pages that hang), and return the started
+        thread.
+        """
 
         def ask():
             try:
@@ -419,7 +424,7 @@ class ZopeInstance:
         return thread
 
     def report(self, **query):
-        """The report of the living process as a dict."""
+        """Return the report of the living process as a dict."""
         query = urllib.parse.urlencode({'format': 'json', **query})
         try:
             answer = self.get(f'/Control_Panel/StabilityMonitor/report?{query}')
@@ -430,10 +435,10 @@ class ZopeInstance:
         assert answer.status == 200, answer
         return answer.json()
 
-    # Reading what it left
+    # Files that it left
 
     def archive(self):
-        """The archived runs, newest first."""
+        """Return the archived runs, newest first."""
         folders = sorted((self.stability / 'archive').glob('*/incident.json'), reverse=True)
         return [json.loads(path.read_text('utf-8')) for path in folders]
 
@@ -447,7 +452,7 @@ class ZopeInstance:
         return '\n'.join((self.stderr_text() or log).splitlines()[-lines:])
 
     def run_script(self, source, timeout=60):
-        """Run `source` as `zconsole run` does (with `app`), in a process of its own; returns
+        """Run `source` as `zconsole run` does (with `app`), in a process of its own, and return a
         CompletedProcess.
         """
         path = self.home / 'script.py'
@@ -463,7 +468,7 @@ class ZopeInstance:
             text=True,
         )
 
-    # Inside
+    # Internals
 
     def _answers(self):
         try:
@@ -505,17 +510,19 @@ def basic_auth():
 
 @functools.cache
 def _ports():
-    """A file in which each process locks the bytes of its ports, and the ports of this one, whose
-    own locks let it.
+    """Return the file in which each process locks the byte of each of its ports, and the ports of
+    this process.
+
+    The second is needed since a lock does not exclude the process that holds it.
     """
     return open(Path(tempfile.gettempdir()) / f'zopekit-ports-{os.getuid()}', 'ab'), set()
 
 
 def free_port():
-    """A free loopback port below the range that the kernel hands out to clients.
+    """Return a free loopback port below the range that the kernel gives to clients.
 
-    No other process gets it here while this one lives: a Zope that is stopped, or not started yet,
-    listens nowhere.
+    No other process that uses this function gets the port while this process lives, even if no Zope
+    listens on it.
     """
     locks, own = _ports()
     for _ in range(1000):
@@ -536,9 +543,7 @@ def listens(port):
 
 
 def wait_for(condition, timeout=60, what='the condition'):
-    """Poll `condition` until it is true and return its value; for what has no handshake of its
-    own.
-    """
+    """Poll `condition` until it is true, and return its value; for events without a handshake."""
     return until(condition, what, timeout, pause=0.02)
 
 
@@ -546,7 +551,7 @@ _page_cache = None
 
 
 def page_cache():
-    """One folder of compiled page templates for all instances of this test run: they start
+    """Return the folder of compiled page templates for all instances of this test run: they start
     faster.
     """
     global _page_cache
