@@ -147,9 +147,9 @@ def test_a_hang_that_lasted_is_judged_with_its_threads(run, world):
     record = triage.examine(run.path, world)
     assert record.verdict == 'hung'
     assert record.summary.endswith(
-        'when it was killed: GET /hangs stood in render (/site/view.py:7).'
+        'when it ended without a trace: GET /hangs was in render (/site/view.py:7).'
     )
-    assert 'All hang, since' in ' '.join(evidence.fact for evidence in record.evidence)
+    assert 'All hang; it lasted from' in ' '.join(evidence.fact for evidence in record.evidence)
     (hang,) = record.hangs
     assert (hang.kind, hang.ended, hang.seconds) == ('hang', None, 65.0)
     (thread,) = record.threads
@@ -179,7 +179,7 @@ def test_what_a_thread_wrote_of_itself_is_newer_than_what_was_seen_of_it(run, wo
     assert [(thread.ident, thread.frames[0].function) for thread in record.threads] == [
         (ident, 'main')
     ]
-    assert 'GET /hangs stood in main (/x.py:1)' in record.summary
+    assert 'GET /hangs was in main (/x.py:1)' in record.summary
 
 
 def test_a_stack_of_a_thread_that_was_outlived_is_no_evidence(run, world):
