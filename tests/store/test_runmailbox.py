@@ -193,7 +193,9 @@ class TestListening:
         monkeypatch.undo()
         assert run.names == [f'{HEX}-stacks.ask']
         run.inbox.look()
-        assert run.names == [f'{HEX}-stacks.answer'], 'without the bell a request waits for the next look'
+        assert run.names == [f'{HEX}-stacks.answer'], (
+            'without the bell a request waits for the next look'
+        )
 
     def test_asking_changes_the_bell(self, run):
         run.beat = lambda: [run.inbox.listen() for _ in iter(lambda: run.over.wait(0.01), True)]
