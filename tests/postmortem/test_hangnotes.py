@@ -180,7 +180,7 @@ def test_any_notes_are_read_without_an_error(notes):
 
 
 LOOP = numbered(
-    note('hang', 50, title='The loop stands.'),
+    note('hang', 50, title='The loop hangs.'),
     note('hang', 110, 99, title='MainThread', frames=FRAMES),
     note('hang', 110, 16, title='GET /a', request=3),
 )
@@ -236,7 +236,7 @@ class TestWords:
             ': MainThread was in render (/site/view.py:7); GET /b was in render (/site/view.py:7)'
         )
         facts = [evidence.fact for evidence in hangsummary.lasting_events(found)]
-        assert [fact.partition(';')[0] for fact in facts] == ['The loop stands', 'All hang']
+        assert [fact.partition(';')[0] for fact in facts] == ['The loop hangs', 'All hang']
 
     def test_a_hang_without_a_known_function(self):
         assert hangsummary.where_it_hung(self.hung()) == ': GET /b'

@@ -41,13 +41,13 @@ HANG_NOTES = (
     note('hang', 61.0, 2, number=2, title='GET /page'),
 )
 HANG_ENDED = (*HANG_NOTES, note('hang-ended', 70.0, number=3, title='All 4 threads hang.'))
-LOOP_STANDS = dict(
+LOOP_HANGS = dict(
     context={'role': 'server', 'main_ident': 99},
     recording=recording(
         {'hung_since': STARTED + 50},
         samples=(sample(350),),
         notes=(
-            note('hang', 50.0, number=1, title='The loop stands.'),
+            note('hang', 50.0, number=1, title='The loop hangs.'),
             note(
                 'hang',
                 110.0,
@@ -575,7 +575,7 @@ TABLE = [
     ),
     (
         'the loop of the server hung, stopped',
-        traces(marks=marks('SIGTERM'), **LOOP_STANDS),
+        traces(marks=marks('SIGTERM'), **LOOP_HANGS),
         'hung',
         'strong',
         'SIGTERM',
@@ -584,11 +584,11 @@ TABLE = [
     ),
     (
         'the loop of the server hung, killed',
-        traces(**LOOP_STANDS),
+        traces(**LOOP_HANGS),
         'hung',
         'strong',
         None,
-        'The loop stands; it lasted from',
+        'The loop hangs; it lasted from',
     ),
     (
         'a hang of which only the time is known',

@@ -38,9 +38,9 @@ from . import faultlog
 _STDERR_TAIL = 512 << 10
 #: Bytes read at the end of a mark.
 _MARK_TAIL = 256 << 10
-#: Bytes read at the beginning of a file of the kernel, such as /proc/stat.
+#: At most this many bytes of a file of the kernel, for example /proc/stat, are read.
 _KERNEL_FILE = 1 << 20
-#: Number of records read from the kernel's log.
+#: At most this many records of the kernel's log are read.
 _KERNEL_RECORDS = 50_000
 #: The file with the counter of OOM kills in a memory cgroup's directory, by cgroup version.
 _COUNTERS = {1: 'memory.oom_control', 2: 'memory.events'}

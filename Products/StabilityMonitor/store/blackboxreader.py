@@ -54,7 +54,7 @@ Readable = bytes | bytearray | mmap
 
 #: No release writes a black box larger than this (bytes).
 LARGEST = 16 << 20
-#: No release has more entries than this in a part, or entries of more bytes.
+#: No release has more entries in a part than this, nor an entry with more bytes than this.
 _MOST = 1 << 16
 #: A time or a duration above this is damaged (seconds).
 _MOST_SECONDS = 1e11
@@ -113,7 +113,7 @@ def _order(data: Readable) -> str:
             continue
         if version != box.VERSION or header != box.HEADER_SIZE:
             raise UnreadableRecord(
-                f'The black box has format {version}, this release reads {box.VERSION}.'
+                f'The black box has format {version}; this release reads format {box.VERSION}.'
             )
         return order
     raise UnreadableRecord('The black box has no valid byte order.')

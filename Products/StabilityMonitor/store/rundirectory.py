@@ -216,8 +216,8 @@ def is_alive(path: Path, proc: Path = Path('/proc')) -> bool | None:
 def may_live(path: Path) -> bool:
     """Whether the run in that directory may be alive, as far as this process knows.
 
-    It may be asked from any container.  If the context does not answer it, the lock does.  The lock
-    is taken for a moment, so a process that claims runs must not call this function.
+    This process may be in another container than the run.  If the context does not decide it, the
+    lock does.  The lock is taken for a moment, so a process that claims runs must not call this.
     """
     there = is_alive(path)
     if there is not None or fcntl is None:
