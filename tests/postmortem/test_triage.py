@@ -49,11 +49,11 @@ def test_all_dead_runs_are_archived_oldest_first(base, tmp_path):
 def test_living_runs_are_left_alone(base):
     """One holds its lock, one has a living process, and one is this process's own run."""
     living = base.create(new_name(1e9, 1), {'identity': {}})
-    told = base.create(new_name(1e9, os.getpid()), {'identity': identity()})
-    told.abandon()
+    unlocked = base.create(new_name(1e9, os.getpid()), {'identity': identity()})
+    unlocked.abandon()
     own = DeadRun(base.path)
     assert triage(base, own.name) == []
-    assert set(base.waiting()) == {living.path.name, told.path.name, own.name}
+    assert set(base.waiting()) == {living.path.name, unlocked.path.name, own.name}
     living.abandon()
 
 

@@ -1,6 +1,4 @@
-"""The versions of a run: one file for each set, shared, told from a damaged one, pruned when no run
-has it.
-"""
+"""The versions of a run: each set is one shared file, checked, and pruned after its last run."""
 
 import json
 import os

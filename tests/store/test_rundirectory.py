@@ -197,9 +197,7 @@ class TestPreallocation:
 
     @pytest.mark.parametrize('has_fallocate', [True, False])
     def test_on_a_full_disk_it_raises_and_leaves_no_file(self, tmp_path, has_fallocate):
-        """In a process of its own: a limit on file sizes stands for the disk that has no more
-        room.
-        """
+        """It runs in another process, in which a limit on file sizes acts like a full disk."""
         code = f"""if True:
             import os, resource, signal
             from Products.StabilityMonitor.store import rundirectory
