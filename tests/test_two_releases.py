@@ -20,6 +20,8 @@ from support.childprograms import COMMAND
 from support.childprograms import PROGRAMS
 from support.childprograms import Program
 from support.childprograms import run_python
+from test_golden import Reworded
+from test_golden import in_words_of_today
 
 SHARED_FILES = PROGRAMS / 'shared_files.py'
 #: The version that stood at the beginning of issue 11: it wrote the golden files, too.
@@ -31,6 +33,17 @@ WAYS = {
     'exception': 'startup-failed',
 }
 BOTH = ('older', 'today')
+#: Sentences that are reworded, but are not in the golden files.
+REWORDED = (
+    Reworded(
+        'Zope did not start: it ended after it had started to serve ',
+        'Zope failed to start: it ended soon after it had loaded, ',
+    ),
+    Reworded(
+        'It ended after it had started to serve {}; no request had been answered.',
+        'Zope ended soon after it had loaded, {}; it had answered no request.',
+    ),
+)
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith('linux'), reason='what a death leaves is told for Linux'
@@ -231,7 +244,11 @@ def test_a_run_is_judged_alike(releases, dead, tmp_path):
     copy.command('triage')
     judged = copy.archived()
     for run, record in older.archived().items():
-        assert list(recorded.missing(record, judged[run])) == []
+        old = json.dumps(record)
+        for row in REWORDED:
+            old = row.apply(old)
+        wanted = in_words_of_today(json.loads(old))
+        assert list(recorded.missing(wanted, in_words_of_today(judged[run]))) == []
 
 
 def test_who_lives_is_left_alone_by_the_other(writer, reader):

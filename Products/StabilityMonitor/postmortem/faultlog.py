@@ -1,8 +1,8 @@
 """Reads the texts that faulthandler and Py_FatalError leave behind.
 
 Bytes in, values out.  There is no I/O.  Whatever the bytes are, no exception is raised, and the
-time is linear in their number.  The formats are those of CPython 3.11 to 3.15 (traceback.c, faulthandler.c,
-pylifecycle.c).  A dying process writes such a text in many small pieces:
+time is linear in their number.  The formats are those of CPython 3.11 to 3.15 (traceback.c,
+faulthandler.c, pylifecycle.c).  A dying process writes such a text in many small pieces:
 
 * The text may stop anywhere.  In a preallocated file NULs follow; they end a torn line.
 * A second thread may crash meanwhile.  Its header is then in the middle of a line, often right
