@@ -20,6 +20,8 @@ from support.childprograms import COMMAND
 from support.childprograms import PROGRAMS
 from support.childprograms import Program
 from support.childprograms import run_python
+from test_golden import Reworded
+from test_golden import in_words_of_today
 
 SHARED_FILES = PROGRAMS / 'shared_files.py'
 #: The version at the beginning of issue 11, which also wrote the golden files.
@@ -31,6 +33,17 @@ WAYS = {
     'exception': 'startup-failed',
 }
 BOTH = ('older', 'today')
+#: Sentences that are reworded, but are not in the golden files.
+REWORDED = (
+    Reworded(
+        'Zope did not start: it ended after it had started to serve ',
+        'Zope failed to start: it ended soon after it had loaded, ',
+    ),
+    Reworded(
+        'It ended after it had started to serve {}; no request had been answered.',
+        'Zope ended soon after it had loaded, {}; it had answered no request.',
+    ),
+)
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith('linux'), reason='these verdicts need Linux'
@@ -233,7 +246,11 @@ def test_both_releases_judge_a_run_alike(releases, dead, tmp_path):
     copy.command('triage')
     judged = copy.archived()
     for run, record in older.archived().items():
-        assert list(recorded.missing(record, judged[run])) == []
+        old = json.dumps(record)
+        for row in REWORDED:
+            old = row.apply(old)
+        wanted = in_words_of_today(json.loads(old))
+        assert list(recorded.missing(wanted, in_words_of_today(judged[run]))) == []
 
 
 def test_a_living_run_is_left_alone_by_the_other_release(writer, reader):

@@ -131,7 +131,7 @@ CRASHES = (
         crashed='/overflow_stack',
         confidence='strong',
         thread=_WORKER,
-        says='over and over',
+        says='repeat the same few functions',
     ),
     Row(
         'stack overflow in the main thread',
@@ -152,7 +152,7 @@ CRASHES = (
         crashed='/dive_and_overflow',
         confidence='certain',
         thread=_WORKER,
-        says='had been used in the request that crashed',
+        says='measured in the request that crashed',
     ),
     Row(
         'segfault after a recursion that was survived',
@@ -265,7 +265,7 @@ STOPS = (
         requests=('/raise_in_main',),
         says='RuntimeError: out of luck',
     ),
-    Row('reboot', deaths.reboot, 'host-restarted', -9, says='has booted since'),
+    Row('reboot', deaths.reboot, 'host-restarted', -9, says='The machine booted at'),
 )
 
 SURVIVED = (
@@ -368,8 +368,8 @@ _WAITING, _HOLDING = ('/wait',) * 4, ('/hold_gil',)
 #: The report of a hang names the threads, the place, the beginning and the duration.
 _TOLD = (
     'All 4 workers have been busy with requests for longer than 1 s: 4 of them: ',
-    ' in wait, since 2',
-    ' sec until the end.',
+    ' in wait; it lasted from 2',
+    ' UTC until the end, for ',
 )
 HANGS = (
     Row(
@@ -382,7 +382,7 @@ HANGS = (
         requests=_WAITING,
         setting=STALLING,
         confidence='strong',
-        says='All threads that serve were busy',
+        says='All workers were busy',
     ),
     Row(
         'SIGKILL while hung on a lock',
@@ -392,7 +392,7 @@ HANGS = (
         before=_LOCK,
         requests=_WAITING,
         setting=STALLING,
-        says='was killed',
+        says='ended without a trace',
     ),
     *(
         Row(
@@ -432,7 +432,7 @@ HANGS = (
         before=_GIL,
         requests=_HOLDING,
         setting=STALLING,
-        says='was killed',
+        says='ended without a trace',
     ),
     Row(
         'kill -SEGV while C code holds the GIL',
@@ -590,7 +590,7 @@ STARTS = (
     ),
     Start('SystemExit in another product', unlucky('exit-import'), says='a normal exit'),
     Start('a locked database', trouble=deaths.locked_database, says='LockError'),
-    Start('a port in use', trouble=deaths.port_in_use, says='after it had started to serve'),
+    Start('a port in use', trouble=deaths.port_in_use, says='soon after it had loaded'),
 )
 
 

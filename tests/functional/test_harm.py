@@ -308,7 +308,8 @@ def test_breadcrumbs_of_a_future_version_are_judged(site, dead):
     reason = [record for record in site.archive() if record['verdict'] == 'unreadable'][0][
         'evidence'
     ]
-    assert f'format {blackbox.VERSION + 1}, this release reads {blackbox.VERSION}' in str(reason)
+    words = f'format {blackbox.VERSION + 1}; this release reads format {blackbox.VERSION}'
+    assert words in str(reason)
 
 
 @pytest.mark.parametrize('value', [None, [], 'x', -1, 1e300, {'x': None}, True])

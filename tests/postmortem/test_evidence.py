@@ -1,6 +1,4 @@
-"""Evidence is collected from what a run has left and from the system, as it is found; nothing is
-judged.
-"""
+"""Evidence is collected from the files of a run and from the system; nothing is judged here."""
 
 import json
 import os
@@ -28,7 +26,7 @@ from Products.StabilityMonitor.postmortem import triage
 
 @pytest.fixture
 def world(tmp_path):
-    """A system with a boot id, counters and a machine id; `tell` changes a file of it."""
+    """A system with a boot id, counters and a machine id; `tell` changes one of its files."""
     world = quiet_world(tmp_path)
     for name, text in (
         ('sys/kernel/random/boot_id', 'boot-1'),
@@ -57,7 +55,7 @@ def collect(run, world):
     return evidence.collect(run.path, world)
 
 
-def test_nothing_but_a_name(run, world):
+def test_an_empty_directory_still_has_pid_and_start(run, world):
     for path in run.path.iterdir():
         path.unlink()
     found = collect(run, world)
@@ -65,7 +63,7 @@ def test_nothing_but_a_name(run, world):
     assert found.damage == 'No run context.' and found.recording is None and found.same_boot is None
 
 
-def test_what_a_crash_leaves(run, world):
+def test_a_crash_leaves_a_fault_and_its_time(run, world):
     found = collect(run.crashed(), world)
     assert (found.fault.signal, found.fault_time) == ('SIGSEGV', run.started + 60)
     assert found.recording.finished[0].path == '/served'
@@ -78,7 +76,7 @@ def test_what_a_crash_leaves(run, world):
 STACK = b'Stack (most recent call first):\n  File "/x.py", line 1 in main\n'
 
 
-def test_marks(run, world):
+def test_marks_are_read_by_signal(run, world):
     found = collect(
         run.served().marked('SIGTERM', STACK).marked('SIGHUP', b'').marked('watchdog', STACK), world
     )
@@ -88,7 +86,7 @@ def test_marks(run, world):
     assert found.asked == {'SIGTERM': run.started + 60}
 
 
-def test_survived_marks_do_not_count_but_a_later_one_does(run, world):
+def test_only_marks_after_the_survived_part_count(run, world):
     run.box(
         lambda recorder: (
             recorder.survived('SIGTERM', len(STACK)),
@@ -110,7 +108,7 @@ def test_marks_count_without_a_black_box(run, world):
 
 
 def hanging(run, *more):
-    """A run with a request in flight, that hung, and the notes of that."""
+    """Make a run that hung with a request in flight, and its notes; return the thread's ident."""
     here = threading.get_ident()
 
     def write(recorder):
@@ -147,9 +145,9 @@ def test_a_hang_that_lasted_is_judged_with_its_threads(run, world):
     record = triage.examine(run.path, world)
     assert record.verdict == 'hung'
     assert record.summary.endswith(
-        'when it was killed: GET /hangs stood in render (/site/view.py:7).'
+        'when it ended without a trace: GET /hangs was in render (/site/view.py:7).'
     )
-    assert 'All hang, since' in ' '.join(evidence.fact for evidence in record.evidence)
+    assert 'All hang; it lasted from' in ' '.join(evidence.fact for evidence in record.evidence)
     (hang,) = record.hangs
     assert (hang.kind, hang.ended, hang.seconds) == ('hang', None, 65.0)
     (thread,) = record.threads
@@ -171,7 +169,7 @@ def test_a_hang_that_ended_is_an_event_only(run, world):
     assert record.threads == () and record.hangs[0].ended and record.hangs[0].seconds == 64.0
 
 
-def test_what_a_thread_wrote_of_itself_is_newer_than_what_was_seen_of_it(run, world):
+def test_the_stack_that_a_thread_wrote_itself_replaces_the_noted_one(run, world):
     ident = hanging(run)
     found = collect(run.marked('watchdog', STACK).marked('watchdog-0', STACK), world)
     assert list(found.stuck) == [ident] and found.hang
@@ -179,10 +177,10 @@ def test_what_a_thread_wrote_of_itself_is_newer_than_what_was_seen_of_it(run, wo
     assert [(thread.ident, thread.frames[0].function) for thread in record.threads] == [
         (ident, 'main')
     ]
-    assert 'GET /hangs stood in main (/x.py:1)' in record.summary
+    assert 'GET /hangs was in main (/x.py:1)' in record.summary
 
 
-def test_a_stack_of_a_thread_that_was_outlived_is_no_evidence(run, world):
+def test_a_survived_stack_of_a_worker_is_not_evidence(run, world):
     def write(recorder):
         recorder.begin('GET', '/')
         recorder.survived('watchdog-0', len(STACK))
@@ -191,7 +189,7 @@ def test_a_stack_of_a_thread_that_was_outlived_is_no_evidence(run, world):
     assert found.stuck == {}
 
 
-def test_a_stack_of_a_slot_that_nobody_has_is_nobodys(run, world):
+def test_the_stack_of_an_unused_slot_is_ignored(run, world):
     assert collect(run.box().marked('watchdog-3', STACK), world).stuck == {}
 
 
@@ -212,7 +210,7 @@ def test_the_marks_of_an_older_release_are_read(run, world):
         ('notes', [{'frames': [7, {}]}]),
     ],
 )
-def test_notes_and_hangs_that_were_changed_are_read_back(file, text):
+def test_damaged_notes_and_hangs_are_read_as_empty_values(file, text):
     record = RunRecord.from_json({'run': 'x', file: text})
     assert all(hang.kind == '' and hang.seconds == 0.0 for hang in record.hangs)
     assert all(frame.function == '' for one in record.notes for frame in one.frames)
@@ -233,7 +231,7 @@ def stderr(run, log, **changes):
     return run.change(outputs={'2': output | changes})
 
 
-def test_stderr(run, world, tmp_path):
+def test_a_fatal_error_on_stderr_is_found(run, world, tmp_path):
     log = tmp_path / 'stderr.log'
     log.write_bytes(b'Starting.\n' + FATAL_ERROR)
     found = collect(stderr(run, log), world)
@@ -243,22 +241,22 @@ def test_stderr(run, world, tmp_path):
 @pytest.mark.parametrize(
     'changes', [dict(kind='pipe'), dict(inode=1), dict(path='/nowhere'), dict(path=None)]
 )
-def test_stderr_that_cannot_be_read(run, world, tmp_path, changes):
+def test_unreadable_stderr_is_not_known(run, world, tmp_path, changes):
     log = tmp_path / 'stderr.log'
     log.write_bytes(FATAL_ERROR)
     found = collect(stderr(run, log, **changes), world)
     assert not found.stderr_readable and found.stderr_fault is None
 
 
-def test_stderr_before_this_run_is_not_ours(run, world, tmp_path):
+def test_stderr_from_before_this_run_is_ignored(run, world, tmp_path):
     log = tmp_path / 'stderr.log'
     log.write_bytes(FATAL_ERROR)
     found = collect(stderr(run, log, size=log.stat().st_size), world)
     assert found.stderr_readable and found.stderr_fault is None
 
 
-def test_stderr_that_was_cut_meanwhile(run, world, tmp_path):
-    """logrotate's copytruncate: what is missing may have told of a fatal error."""
+def test_truncated_stderr_is_not_known(run, world, tmp_path):
+    """After logrotate's copytruncate the missing part may have held a fatal error."""
     log = tmp_path / 'stderr.log'
     log.write_bytes(b'x' * 50)
     run.box(lambda recorder: recorder.sample(sample(stderr_size=51)))
@@ -277,7 +275,7 @@ def test_stderr_that_was_cut_meanwhile(run, world, tmp_path):
         ((999, 999, 999), False),
     ],
 )
-def test_a_fatal_error_that_was_outlived_is_that_of_a_child(run, world, tmp_path, sizes, counts):
+def test_a_survived_fatal_error_on_stderr_is_ignored(run, world, tmp_path, sizes, counts):
     log = tmp_path / 'stderr.log'
     log.write_bytes(FATAL_ERROR.ljust(999))
     run.box(lambda recorder: [recorder.sample(sample(stderr_size=size)) for size in sizes])
@@ -285,13 +283,13 @@ def test_a_fatal_error_that_was_outlived_is_that_of_a_child(run, world, tmp_path
     assert found.stderr_readable and bool(found.stderr_fault) == counts
 
 
-def test_stderr_of_another_process_is_not_ours(run, world, tmp_path):
+def test_a_fatal_error_of_another_process_is_ignored(run, world, tmp_path):
     log = tmp_path / 'stderr.log'
     log.write_bytes(FATAL_ERROR)
     assert collect(stderr(run.change(main_ident=5), log), world).stderr_fault is None
 
 
-def test_a_main_ident_that_is_a_list_keeps_no_run_from_being_judged(run, world, tmp_path):
+def test_a_run_whose_main_ident_is_a_list_is_judged(run, world, tmp_path):
     log = tmp_path / 'stderr.log'
     log.write_bytes(FATAL_ERROR)
     run.crashed().change(main_ident=[0x7F0000000020])
@@ -321,12 +319,12 @@ def cgroup(tmp_path, run):
     return folder
 
 
-def test_counters_rose(run, world, cgroup):
+def test_the_rise_of_both_oom_counters(run, world, cgroup):
     found = collect(run, world)
     assert (found.cgroup_kills, found.host_kills) == (1, 1)
 
 
-def test_counters_of_version_2(run, world, cgroup):
+def test_the_oom_counter_of_cgroup_version_2(run, world, cgroup):
     run.change(
         cgroup=json.loads((run.path / 'context.json').read_text())['cgroup'] | {'version': 2}
     )
@@ -334,13 +332,13 @@ def test_counters_of_version_2(run, world, cgroup):
     assert collect(run, world).cgroup_kills == 0
 
 
-def test_another_group_of_the_same_name(run, world, cgroup):
+def test_another_cgroup_of_the_same_path_is_not_compared(run, world, cgroup):
     run.change(cgroup=json.loads((run.path / 'context.json').read_text())['cgroup'] | {'inode': 1})
     found = collect(run, world)
     assert (found.cgroup_kills, found.host_kills) == (None, 1)
 
 
-def test_a_nul_in_the_directory_of_the_group_keeps_no_run_from_being_judged(run, world, cgroup):
+def test_a_run_with_a_nul_in_its_cgroup_path_is_judged(run, world, cgroup):
     group = json.loads((run.path / 'context.json').read_text())['cgroup']
     run.marked('faults', SEGFAULT).change(cgroup=group | {'directory': f'{cgroup}\0'})
     found = collect(run, world)
@@ -348,24 +346,24 @@ def test_a_nul_in_the_directory_of_the_group_keeps_no_run_from_being_judged(run,
     assert triage.examine(run.path, world).verdict == 'crashed'
 
 
-def test_a_counter_that_began_anew(run, world, cgroup):
+def test_a_counter_that_started_again_is_not_known(run, world, cgroup):
     (cgroup / 'memory.oom_control').write_text('oom_kill 0\n')
     assert collect(run, world).cgroup_kills is None
 
 
-def test_no_counter_is_compared_across_boots(run, world, cgroup):
+def test_counters_of_different_boots_are_not_compared(run, world, cgroup):
     tell(world, 'sys/kernel/random/boot_id', 'boot-2')
     found = collect(run, world)
     assert (found.same_boot, found.cgroup_kills, found.host_kills) == (False, None, None)
 
 
-def test_without_a_sample_the_start_is_compared(run, world):
+def test_without_a_sample_the_counter_is_compared_with_the_start(run, world):
     tell(world, 'vmstat', 'oom_kill 5\n')
     assert collect(run, world).host_kills == 2
 
 
 @pytest.mark.parametrize('kills', [None, 'x', [], {}, True])
-def test_kills_since_the_boot_are_not_new_where_those_at_the_start_are_no_number(run, world, kills):
+def test_kills_are_not_known_if_the_count_at_the_start_is_not_a_number(run, world, kills):
     assert collect(run.change(host_kills=kills), world).host_kills is None
 
 
@@ -383,13 +381,13 @@ def test_kills_since_the_boot_are_not_new_where_those_at_the_start_are_no_number
         ('', ''),
     ],
 )
-def test_kernel_log(run, world, cgroup, line, found):
-    """Only the line about this pid, and since this run began: a pid is used again."""
+def test_the_kernel_log_line_of_this_process_is_found(run, world, cgroup, line, found):
+    """Only a line since the start of this run counts, because pids are used again."""
     world.kernel_log.write_text(line)
     assert collect(run, world).kernel_line == found
 
 
-def test_the_kernel_log_is_only_read_when_a_counter_rose(run, world):
+def test_the_kernel_log_is_read_only_if_a_counter_rose(run, world):
     world.kernel_log.write_text('6,1,200000000,-;Out of memory: Killed process 100 (python)')
     assert collect(run, world).kernel_line == ''
 
@@ -397,7 +395,7 @@ def test_the_kernel_log_is_only_read_when_a_counter_rose(run, world):
 # -- the machine -----------------------------------------------------------------------------------
 
 
-def test_reboot(run, world):
+def test_another_boot_id_is_a_reboot(run, world):
     tell(world, 'sys/kernel/random/boot_id', 'boot-2')
     found = collect(run, world)
     assert (found.same_boot, found.same_machine, found.boot_time) == (
@@ -407,18 +405,18 @@ def test_reboot(run, world):
     )
 
 
-def test_a_system_that_tells_nothing(run, tmp_path):
+def test_a_crash_is_found_on_a_system_without_facts(run, tmp_path):
     found = collect(run.crashed(), quiet_world(tmp_path / 'nothing'))
     assert (found.same_boot, found.same_machine, found.boot_time) == (None, None, 0.0)
     assert (found.cgroup_kills, found.host_kills, found.kernel_line) == (None, None, '')
     assert found.fault.signal == 'SIGSEGV'
 
 
-# -- whatever is there -----------------------------------------------------------------------------
+# -- damaged files ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize('started', [None, 'x', -5, 1e300, [], True])
-def test_a_start_that_cannot_be_true_is_taken_from_the_name(run, world, started):
+def test_an_impossible_start_is_replaced_by_that_of_the_name(run, world, started):
     assert collect(run.change(started=started), world).started == int(STARTED)
 
 
@@ -451,7 +449,7 @@ _VALUES = st.recursive(
     value=_VALUES,
 )
 def test_any_context_gives_a_record(run, world, key, value):
-    """Nothing that stands in the run context keeps a crash from being told."""
+    """A crash is reported whatever the run context holds."""
     path = run.crashed().path / 'context.json'
     whole = path.read_text()
     run.change(**{key: value})
@@ -482,7 +480,7 @@ def test_any_bytes_give_a_record(run, world, data, file):
     json.dumps(record.to_json())
 
 
-def test_a_file_that_may_not_be_read_is_as_none(run, world, monkeypatch):
+def test_files_without_read_permission_count_as_missing(run, world, monkeypatch):
     run.crashed()
     monkeypatch.setattr(
         os, 'open', lambda *args, **kwargs: (_ for _ in ()).throw(PermissionError('no'))

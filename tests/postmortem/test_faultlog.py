@@ -1,6 +1,4 @@
-"""Fault logs, real and made, read back.  `data/faultlogs/_how_made.txt` says where they come
-from.
-"""
+"""Parses real and made fault logs.  `data/faultlogs/_how_made.txt` says where they come from."""
 
 import timeit
 from pathlib import Path
@@ -53,7 +51,7 @@ class TestRealDumps:
             ('segv-3.15.0', 'Segmentation fault', 'SIGSEGV'),
         ],
     )
-    def test_a_signal_is_named(self, name, reason, signal):
+    def test_the_signal_of_a_dump_is_read(self, name, reason, signal):
         dump = the_one(load(name))
         assert (dump.kind, dump.reason, dump.signal) == ('fatal', reason, signal)
         assert dump.crashed_thread.frames[-1].function == '<module>'
@@ -69,7 +67,7 @@ class TestRealDumps:
 
     @pytest.mark.parametrize('name', ['segv-3.14.8', 'segv-3.15.0'])
     def test_names_and_the_c_stack_are_read(self, name):
-        """The kernel cuts a name after 15 characters; the main thread's is the process's."""
+        """The kernel cuts a name after 15 characters.  The main thread has the process's name."""
         dump = the_one(load(name))
         python = f'python{name[5:9]}'
         assert [thread.name for thread in dump.threads] == ['Thread-1 (worke', python]
@@ -93,17 +91,17 @@ class TestRealDumps:
 
     @pytest.mark.parametrize('name', fixtures('deep-*'))
     def test_a_stack_of_more_than_100_frames_is_cut(self, name):
-        """3.13.0 does not say so."""
+        """Python 3.13.0 does not write that it is cut."""
         dump = the_one(load(name))
         assert len(dump.crashed_thread.frames) == 100
         assert dump.crashed_thread.cut and not dump.truncated
 
-    def test_more_than_100_threads(self):
+    def test_a_dump_of_more_than_100_threads_is_cut(self):
         dump = the_one(load('many-3.12.1'))
         assert len(dump.threads) == 100
         assert dump.threads_cut and dump.crashed_thread is None and not dump.truncated
 
-    def test_extension_modules(self):
+    def test_the_extension_modules_are_read(self):
         dump = the_one(load('modules-3.12.1'))
         assert dump.extension_modules == ('zope.interface._zope_interface_coptimizations',)
 
@@ -112,7 +110,7 @@ class TestRealDumps:
         frame = the_one(load(name)).crashed_thread.frames[1]
         assert frame == Frame('/srv/zöpe/名/😀 C:\\new.py', 1, 'Größe_名_X')
 
-    def test_the_zeros_of_a_preallocated_file_are_no_text(self):
+    def test_the_zeros_of_a_preallocated_file_are_ignored(self):
         data = load('preallocated-3.13.0')
         assert data.endswith(b'\0\0')
         assert not the_one(data).truncated
@@ -124,8 +122,8 @@ class TestRealDumps:
         assert len(dump.threads) == 2 and dump.crashed_thread is None and not dump.truncated
 
     @pytest.mark.parametrize('name', fixtures('register-*'))
-    def test_dumps_without_a_header_are_told_apart(self, name):
-        """One thread, all threads, all threads, one thread; no blank line between them."""
+    def test_dumps_without_a_header_are_separated(self, name):
+        """The dumps show one thread, all, all, and one; there is no blank line between them."""
         data = load(name)
         dumps = parse(data)
         assert [dump.kind for dump in dumps] == ['stack'] * 4
@@ -137,7 +135,7 @@ class TestRealDumps:
         assert first_fatal(dumps) is None
 
     @pytest.mark.parametrize('name', fixtures('pyfatal-*'))
-    def test_py_fatal_error(self, name):
+    def test_a_py_fatal_error_is_read(self, name):
         dump = the_one(load(name))
         assert (dump.kind, dump.reason, dump.signal) == ('pyfatal', 'out of luck', None)
         assert dump.runtime_state == 'initialized'
@@ -149,8 +147,9 @@ class TestRealDumps:
 
     @pytest.mark.parametrize('name', fixtures('recursion-*'))
     def test_a_stack_overflow_is_seen_as_a_repetition(self, name):
-        """From 3.14 on, each entry from C is one of the 100 frames, and not shown: every third
-        here.
+        """Since Python 3.14 an entry from C counts as one of the 100 frames, but is not shown.
+
+        Here every third frame is such an entry.
         """
         thread = the_one(load(name)).crashed_thread
         shown = 67 if name.endswith(('3.14.8', '3.15.0')) else 100
@@ -158,8 +157,8 @@ class TestRealDumps:
         assert repetition(thread.frames) >= shown - 2
 
     @pytest.mark.parametrize('frames, cut', [(49, False), (50, True), (99, True)])
-    def test_a_recursion_through_c_is_cut_without_a_word(self, frames, cut):
-        """From 3.14 on, which gives each thread a name."""
+    def test_a_recursion_through_c_is_cut_at_50_frames(self, frames, cut):
+        """Only Python 3.14 and later do this; they also name each thread."""
         for name, is_cut in ((b' [waitress-0]', cut), (b'', False)):
             head = ONE.partition(b'  File')[0].replace(b' (most', name + b' (most')
             frame = b'  File "/x.py", line 7 in %s\n'
@@ -170,15 +169,15 @@ class TestRealDumps:
 
 
 class TestTwoFaultsAtOnce:
-    """Real: three threads, each dying of another signal, write into one file."""
+    """Real dumps: three threads that crash with different signals write into one file."""
 
-    def test_headers_inside_each_other(self):
+    def test_of_nested_headers_one_dump_is_read(self):
         dump = the_one(load('race_headers-3.11.7'))
         assert (dump.reason, dump.offset, len(dump.threads)) == ('Aborted', 0, 4)
         assert dump.truncated  # the file ends in the middle of a frame
         assert dump.threads[-1].frames[-1].function == 'join'
 
-    def test_a_header_in_a_line_leaves_the_rest_to_the_dump_it_interrupts(self):
+    def test_lines_after_a_header_inside_a_line_belong_to_the_interrupted_dump(self):
         data = load('race_midline-3.13.0')
         first, second = parse(data)
         assert (first.signal, second.signal) == ('SIGSEGV', 'SIGILL')
@@ -188,7 +187,7 @@ class TestTwoFaultsAtOnce:
         )
         assert first.truncated and second.truncated
 
-    def test_a_header_between_lines_too(self):
+    def test_lines_after_a_header_between_lines_belong_to_the_interrupted_dump(self):
         abort = b'Fatal Python error: Aborted\n\n'
         first, second = parse(SEGV + ONE + abort + b'  File "/z.py", line 1 in main\n\n' + TWO)
         assert [frame.line for frame in first.threads[0].frames] == [7, 1]
@@ -199,7 +198,7 @@ class TestTwoFaultsAtOnce:
         assert (first.signal, second.signal) == ('SIGILL', 'SIGSEGV')
         assert first.truncated and len(first.threads) == 1
 
-    def test_a_lost_current_thread(self):
+    def test_a_dump_may_lack_its_current_thread(self):
         first, second = parse(load('race_lost-3.11.7'))
         assert (first.signal, second.signal) == ('SIGABRT', 'SIGSEGV')
         assert second.crashed_thread is None and len(second.threads) == 3
@@ -214,7 +213,7 @@ class TestTwoFaultsAtOnce:
         dump = the_one(load('race_cut-3.13.0'))
         assert dump.truncated and [frame.line for frame in dump.threads[0].frames] == [992]
 
-    def test_one_after_the_other(self):
+    def test_two_faults_one_after_the_other_are_two_dumps(self):
         """A process that is pid 1 survives its own abort() and dies of SIGSEGV."""
         first, second = parse(b'Fatal Python error: Aborted\n\n' + ONE + SEGV + ONE)
         assert (first.signal, second.signal) == ('SIGABRT', 'SIGSEGV')
@@ -224,9 +223,9 @@ class TestTwoFaultsAtOnce:
 
 
 class TestMadeDumps:
-    """Formats that no interpreter here writes, after CPython's source."""
+    """Formats that the installed interpreters do not write; made from CPython's source."""
 
-    def test_c_stack_and_thread_names(self):
+    def test_c_stack_and_thread_names_are_read(self):
         dump = the_one(load('made-c_stack-3.14'))
         assert [thread.name for thread in dump.threads] == ['waitress-1', 'python3']
         assert dump.native == (
@@ -238,14 +237,14 @@ class TestMadeDumps:
         )
         assert dump.extension_modules == ('a._b', 'c') and not dump.truncated
 
-    def test_free_threaded(self):
+    def test_a_dump_of_free_threaded_python_is_read(self):
         dump = the_one(load('made-free_threaded-3.14t'))
         thread = dump.crashed_thread
         assert thread.ident == 0 and len(thread.frames) == 2
         assert thread.note == '<Cannot show all threads while the GIL is disabled>'
         assert dump.native == () and not dump.truncated
 
-    def test_odd_parts(self):
+    def test_unusual_parts_are_read(self):
         dump = the_one(load('made-odd_parts-3.14'))
         assert (dump.reason, dump.signal) == ('unexpected signum: 31', 'SIG31')
         assert [thread.note for thread in dump.threads] == [
@@ -262,7 +261,7 @@ class TestMadeDumps:
         )
         assert not dump.truncated
 
-    def test_crlf_and_a_windows_path(self):
+    def test_crlf_and_a_windows_path_are_read(self):
         dump = the_one(load('made-windows_path'))
         assert (dump.kind, dump.reason) == ('timeout', '1:00:00')
         (frame,) = dump.threads[0].frames
@@ -280,13 +279,13 @@ class TestDamage:
         assert the_one(SEGV).truncated
         assert the_one(b'Fatal Python error: ').kind == 'fatal'
 
-    def test_a_new_writer_goes_on_behind_the_zeros(self):
+    def test_a_dump_after_the_zeros_is_read(self):
         data = SEGV + ONE + b'  File "/torn' + b'\0' * 100 + SEGV + ONE
         first, second = parse(data)
         assert first.truncated and not second.truncated
         assert data[second.offset :] == SEGV + ONE
 
-    def test_start_and_offset(self):
+    def test_offsets_count_from_the_start_of_the_data(self):
         data = SEGV + ONE + SEGV + ONE
         assert [dump.offset for dump in parse(data)] == [0, len(SEGV + ONE)]
         rest, dump = parse(data, 5)
@@ -294,7 +293,7 @@ class TestDamage:
         assert dump.offset == len(SEGV + ONE)
         assert parse(data, 10**9) == () and len(parse(data, -5)) == 2
 
-    def test_only_so_much_is_looked_at(self):
+    def test_at_most_limit_bytes_are_parsed(self):
         data = b' ' * (faultlog.LIMIT - 30) + SEGV + ONE
         dump = the_one(data)
         assert (dump.signal, dump.threads, dump.truncated) == (None, (), True)
@@ -315,7 +314,7 @@ class TestDamage:
             b'  Binary file "/x", at y [0x1]',
         ],
     )
-    def test_what_is_no_frame_is_none(self, line):
+    def test_a_malformed_frame_is_left_out(self, line):
         dump = the_one(SEGV + ONE + line + b'\n')
         assert len(dump.threads[0].frames) == 1 and dump.native == ()
 
@@ -334,14 +333,14 @@ class TestDamage:
             b'Python runtime state: initialized',
         ],
     )
-    def test_what_opens_no_dump(self, line):
+    def test_a_line_that_begins_no_dump_is_ignored(self, line):
         assert parse(line + b'\n') == ()
 
     def test_torn_extension_modules_lose_the_last_name(self):
         dump = the_one(SEGV + ONE + b'\nExtension modules: a.b, c.d, lxm')
         assert dump.extension_modules == ('a.b', 'c.d') and dump.truncated
 
-    def test_what_is_not_printable_is_escaped(self):
+    def test_characters_that_cannot_be_printed_are_escaped(self):
         dump = the_one(
             SEGV + b'Thread 0x01 [\x1b[31m\xff\xc3\xa9] (most recent call first):\n'
             b'  File "\x1b<b>", line 1 in \\x1b\n'
@@ -373,9 +372,10 @@ class TestDamage:
         ],
     )
     def test_time_is_linear(self, piece):
-        """One long text takes about as long as 32 short ones of the same size in all (up to four
-        times as long was seen: they fit into a cache), and not 32 times as long.  Both take long
-        enough that a busy machine slows both.
+        """One long text takes about as long as 32 short ones of the same total size.
+
+        Up to four times as long was seen, because the short ones fit into a cache; quadratic time
+        would take 32 times as long.  Both take long enough that a busy machine slows both.
         """
 
         def seconds(size, times):
@@ -389,32 +389,32 @@ class TestDamage:
 class TestFindPyFatal:
     stderr = load('made-stderr')
 
-    def test_the_thread_ties_the_text_to_the_process(self):
+    def test_a_fatal_error_is_found_by_its_main_thread(self):
         assert find_py_fatal(self.stderr, 0xC03).reason.startswith('PyEval_RestoreThread: Aborted')
         assert find_py_fatal(self.stderr, 0xC04).kind == 'pyfatal'
         assert find_py_fatal(self.stderr, 0xB02).runtime_state.startswith('finalizing')
         assert find_py_fatal(self.stderr, 0xA01).signal == 'SIGSEGV'
 
-    def test_another_thread_does_not(self):
+    def test_a_fatal_error_of_another_process_is_not_found(self):
         assert find_py_fatal(self.stderr, 0xD05) is None
         assert find_py_fatal(self.stderr, None) is None
         assert find_py_fatal(b'', 1) is None
 
-    def test_the_last_one_counts(self):
+    def test_the_last_fatal_error_is_found(self):
         dump = find_py_fatal(
             self.stderr + SEGV + ONE.replace(b'7f0000000001', b'000000000c03'), 0xC03
         )
         assert dump.signal == 'SIGSEGV'
 
-    def test_stacks_and_timeouts_are_no_errors(self):
+    def test_stacks_and_timeouts_are_not_fatal_errors(self):
         assert find_py_fatal(ONE + b'Timeout (0:00:01)!\n' + ONE, 0x7F0000000001) is None
 
-    def test_only_the_tail_is_looked_at_and_the_offset_is_the_files(self):
+    def test_of_a_long_log_the_tail_is_parsed_with_offsets_of_the_file(self):
         data = b'noise\n' * 300_000 + self.stderr
         dump = find_py_fatal(data, 0xC03)
         assert data[dump.offset :].startswith(b'Fatal Python error: PyEval')
 
-    def test_foreign_lines_stand_between(self):
+    def test_a_few_foreign_lines_are_skipped(self):
         dump = find_py_fatal(self.stderr, 0xC03)
         assert [len(thread.frames) for thread in dump.threads] == [1, 1]
         assert not dump.truncated and dump.extension_modules
@@ -434,10 +434,10 @@ class TestDecodeEscapes:
             (r'\xe9\xe9', 'éé'),
             ('plain', 'plain'),
             ('', ''),
-            (r'C:\xe9', 'C:é'),  # the ambiguity: may have been a folder xe9
+            (r'C:\xe9', 'C:é'),  # ambiguous: it may have been a folder xe9
         ],
     )
-    def test_decoded(self, text, expected):
+    def test_escapes_of_faulthandler_are_decoded(self, text, expected):
         assert decode_escapes(text) == expected
 
     @pytest.mark.parametrize(
@@ -463,7 +463,7 @@ class TestDecodeEscapes:
             r'\Uffffffff',
         ],
     )
-    def test_left_alone(self, text):
+    def test_other_escapes_are_kept(self, text):
         assert decode_escapes(text) == text
 
 
@@ -485,19 +485,19 @@ class TestRepetition:
             ('abcdefghi' * 3, 0),
             ('xyababab', 6),
             ('abab' + 'q', 4),
-            ('123456789aaaa', 0),  # too far below the top
+            ('123456789aaaa', 0),  # the cycle is too far below the top
         ],
     )
-    def test_length(self, names, length):
+    def test_how_many_frames_the_cycle_covers(self, names, length):
         assert repetition(self.frames(names)) == length
 
-    def test_lines_do_not_matter_and_files_do(self):
+    def test_a_cycle_compares_files_but_not_lines(self):
         assert repetition([Frame('/x.py', line, 'f') for line in range(50)]) == 50
         assert repetition([Frame(f'/{line}.py', 1, 'f') for line in range(50)]) == 0
 
 
-def test_a_thread_that_is_being_started_begins_no_other_dump():
-    """It has the ident of the one that starts it, which comes later; recorded on 3.11.7."""
+def test_a_thread_that_is_being_started_does_not_begin_a_dump():
+    """It has the ident of the thread that starts it, which comes later.  Recorded on 3.11.7."""
     (dump,) = faultlog.parse(b"""Fatal Python error: Aborted
 
 Thread 0x00007f1d24f7e6c0 (most recent call first):

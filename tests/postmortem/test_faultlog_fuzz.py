@@ -1,4 +1,4 @@
-"""Whatever the bytes are: values come out, no exception, and nothing that was not in the text."""
+"""Any bytes are parsed without an exception, and give nothing that was not in the text."""
 
 from pathlib import Path
 
@@ -53,7 +53,7 @@ anything = st.one_of(st.binary(max_size=300), words, lines, st.sampled_from(TEXT
 
 @st.composite
 def scribbled(draw):
-    """A text with a piece cut out and another put in."""
+    """A text in which one piece is replaced by another."""
     text, piece = draw(anything), draw(anything)
     begin = draw(st.integers(0, len(text)))
     return text[:begin] + piece + text[draw(st.integers(begin, len(text))) :]
@@ -77,7 +77,7 @@ def check(dump, data):
 
 @given(scribbled())
 @settings(max_examples=1500, deadline=None)
-def test_any_bytes_yield_values(data):
+def test_any_bytes_give_valid_dumps(data):
     dumps = faultlog.parse(data)
     for dump in dumps:
         check(dump, data)
@@ -89,7 +89,7 @@ def test_any_bytes_yield_values(data):
 
 @given(scribbled(), st.integers(-10, 4000), st.one_of(st.none(), st.integers(0, 2**64)))
 @settings(max_examples=500, deadline=None)
-def test_any_start_and_any_ident(data, start, ident):
+def test_any_start_and_any_ident_are_accepted(data, start, ident):
     for dump in faultlog.parse(data, start):
         assert dump.offset >= start
     found = faultlog.find_py_fatal(data, ident)
@@ -98,7 +98,7 @@ def test_any_start_and_any_ident(data, start, ident):
 
 @given(st.sampled_from(TEXTS), st.data())
 @settings(max_examples=500, deadline=None)
-def test_a_shorter_text_never_says_more(text, data):
+def test_a_shorter_text_never_gives_more(text, data):
     cut = text[: data.draw(st.integers(0, len(text)))]
     whole, part = faultlog.parse(text), faultlog.parse(cut)
     assert len(part) <= len(whole)
@@ -109,15 +109,15 @@ def test_a_shorter_text_never_says_more(text, data):
 
 @given(st.text(max_size=80))
 @settings(max_examples=1000, deadline=None)
-def test_escaped_as_faulthandler_does_and_back(text):
-    """Text of printable characters without backslashes comes back as it was."""
+def test_decoding_reverses_the_escapes_of_faulthandler(text):
+    """Printable text without backslashes is restored."""
     text = ''.join(char for char in text if char != '\\' and (char.isprintable() or ord(char) < 32))
     decoded = decode_escapes(''.join(map(escape, text)))
     assert decoded == ''.join(char if char.isprintable() else escape(char) for char in text)
 
 
 def escape(char):
-    """As _Py_DumpASCII in CPython's traceback.c."""
+    """Escape a character like _Py_DumpASCII in CPython's traceback.c."""
     code = ord(char)
     if 32 <= code <= 126:
         return char
@@ -132,7 +132,7 @@ def escape(char):
 
 @given(st.text(alphabet='\\xuU0123456789abcdefEF', max_size=60))
 @settings(max_examples=1000, deadline=None)
-def test_decoding_never_yields_what_cannot_be_shown(text):
+def test_decoded_text_can_always_be_printed(text):
     decoded = decode_escapes(text)
     assert decoded.isprintable()
     decoded.encode()

@@ -1,6 +1,4 @@
-"""What the notes of a black box tell of hangs, whichever of them the ring still holds; and the
-words for it.
-"""
+"""Hangs in the notes of a black box, whichever notes the ring still holds, and words for them."""
 
 import pytest
 from hypothesis import given
@@ -40,7 +38,7 @@ OVER = numbered(*LASTING, note('hang-ended', 300, title='All hang.', seconds=200
 
 
 class TestHangs:
-    def test_that_lasts(self):
+    def test_a_hang_without_an_end_lasts_until_the_end_of_the_run(self):
         assert hangnotes.hangs(LASTING, ENDED) == (
             Event(
                 kind='hang',
@@ -53,15 +51,15 @@ class TestHangs:
             ),
         )
 
-    def test_that_ended(self):
+    def test_a_hang_with_an_end_has_the_duration_of_its_note(self):
         (hang,) = hangnotes.hangs(OVER, ENDED)
         assert (hang.ended, hang.seconds) == (STARTED + 300, 200.0)
 
-    def test_whose_beginning_was_pushed_out(self):
+    def test_a_hang_whose_first_note_was_overwritten(self):
         (hang,) = hangnotes.hangs(OVER[-1:], ENDED)
         assert (hang.started, hang.ended, hang.seconds) == (STARTED + 100, STARTED + 300, 200.0)
 
-    def test_several_of_one_name(self):
+    def test_two_hangs_with_one_title(self):
         found = hangnotes.hangs(numbered(*OVER, note('hang', 500, title='All hang.')), ENDED)
         assert [hang.lasts for hang in found] == [False, True]
 
@@ -73,7 +71,7 @@ class TestHangs:
         assert [hang.lasts for hang in hangnotes.hangs(notes, ENDED)] == [True, False]
         assert hangnotes.all_lasting(notes, 'deadlock') == [notes[0]]
 
-    def test_kinds_are_kept_apart(self):
+    def test_an_end_closes_only_an_event_of_its_kind(self):
         notes = numbered(
             *(note(kind, 100, title='x') for kind in ('hang', 'deadlock', 'spinning')),
             note('deadlock-ended', 200, title='x'),
@@ -90,19 +88,19 @@ class TestHangs:
         (hang,) = hangnotes.hangs(LASTING, STARTED)
         assert hang.seconds == 0.0
 
-    def test_none(self):
+    def test_no_notes_no_hangs(self):
         assert hangnotes.hangs((), ENDED) == ()
 
 
 class TestLasting:
-    def test_the_one_that_lasts_with_its_threads(self):
+    def test_a_lasting_hang_has_its_threads(self):
         begun = hangnotes.lasting(LASTING)
         assert begun == LASTING[0] and hangnotes.threads(LASTING, begun) == list(LASTING[1:])
 
-    def test_none_that_ended(self):
+    def test_a_hang_that_ended_does_not_last(self):
         assert hangnotes.lasting(OVER) is None and hangnotes.lasting(()) is None
 
-    def test_the_threads_of_the_second_are_not_those_of_the_first(self):
+    def test_each_hang_has_only_its_own_threads(self):
         notes = numbered(
             *OVER, note('hang', 500, title='All hang.'), note('hang', 501, 18, title='GET /c')
         )
@@ -110,7 +108,7 @@ class TestLasting:
         assert begun.time == STARTED + 500
         assert [one.title for one in hangnotes.threads(notes, begun)] == ['GET /c']
 
-    def test_one_deadlock_is_over_and_the_earlier_one_lasts(self):
+    def test_an_earlier_deadlock_lasts_after_a_later_one_ended(self):
         notes = numbered(
             note('deadlock', 1, title='A'),
             note('deadlock', 1, 1),
@@ -120,10 +118,12 @@ class TestLasting:
         )
         begun = hangnotes.lasting(notes, 'deadlock')
         assert begun.title == 'A'
-        assert [one.ident for one in hangnotes.threads(notes, begun)] == [1], 'and not those of B'
+        assert [one.ident for one in hangnotes.threads(notes, begun)] == [1], (
+            'threads of B must not be included'
+        )
 
-    def test_a_thread_that_python_does_not_know_begins_nothing(self):
-        """As older releases left it, too."""
+    def test_the_note_of_a_thread_that_python_does_not_know_begins_no_event(self):
+        """Older releases left such notes too."""
         spun = numbered(
             note('spinning', 1, title='c spins.'), note('spinning', 1, native_id=5, title='c')
         )
@@ -134,7 +134,7 @@ class TestLasting:
         assert hangnotes.lasting(over, 'spinning') is None
         assert [hang.lasts for hang in hangnotes.hangs(over, ENDED)] == [False]
 
-    def test_slow_requests_between_them_do_not_matter(self):
+    def test_notes_of_other_kinds_between_the_threads_of_a_hang(self):
         notes = numbered(
             LASTING[0],
             note('slow', 100, 99),
@@ -162,8 +162,8 @@ class TestLasting:
         max_size=12,
     )
 )
-def test_whatever_a_ring_holds(notes):
-    """A damaged box gives any notes: no error, and no time that is negative."""
+def test_any_notes_are_read_without_an_error(notes):
+    """A damaged black box may hold any notes.  No duration is negative."""
     found = hangnotes.hangs(notes, ENDED)
     assert all(hang.seconds >= 0 and (isotime(hang.started) or 'Z').endswith('Z') for hang in found)
     for kind in ('hang', 'deadlock', 'spinning'):
@@ -180,14 +180,14 @@ def test_whatever_a_ring_holds(notes):
 
 
 LOOP = numbered(
-    note('hang', 50, title='The loop stands.'),
+    note('hang', 50, title='The loop hangs.'),
     note('hang', 110, 99, title='MainThread', frames=FRAMES),
     note('hang', 110, 16, title='GET /a', request=3),
 )
 
 
 class TestStuck:
-    def test_each_thread_once_as_it_was_seen_last(self):
+    def test_each_thread_appears_once_with_its_newest_note(self):
         both = numbered(
             *LOOP,
             note('hang', 120, title='All hang.'),
@@ -196,7 +196,7 @@ class TestStuck:
         )
         assert [one.title for one in hangnotes.stuck(both)] == ['MainThread', 'GET /c', 'c']
 
-    def test_of_a_hang_rather_than_of_a_deadlock(self):
+    def test_threads_of_a_hang_come_before_those_of_a_deadlock(self):
         dead = (note('deadlock', 1, title='D'), note('deadlock', 1, 3, title='GET /d'))
         assert [one.title for one in hangnotes.stuck(numbered(*dead, *LOOP))] == [
             'MainThread',
@@ -221,58 +221,59 @@ class TestWords:
             **values,
         )
 
-    def test_how_long_who_and_where(self):
+    def test_duration_request_and_function_of_a_hang(self):
         found = self.hung(*LASTING)
         assert hangsummary.how_long(found) == 'had not been answering for 5 min'
-        assert hangsummary.who_hung(found) == ': GET /b stood in render (/site/view.py:7)'
+        assert hangsummary.where_it_hung(found) == ': GET /b was in render (/site/view.py:7)'
 
-    def test_the_loop_of_the_server_and_not_who_was_served_meanwhile(self):
+    def test_a_hang_of_the_server_loop_names_no_request(self):
         found = self.hung(*LOOP, context={'role': 'server', 'main_ident': 99})
-        assert hangsummary.who_hung(found) == ': MainThread stood in render (/site/view.py:7)'
+        assert hangsummary.where_it_hung(found) == ': MainThread was in render (/site/view.py:7)'
 
-    def test_the_loop_and_the_oldest_request_where_all_hung(self):
+    def test_a_hang_of_all_names_the_loop_and_the_oldest_request(self):
         found = self.hung(*numbered(*LOOP, *LASTING), context={'role': 'server', 'main_ident': 99})
-        assert hangsummary.who_hung(found) == (
-            ': MainThread stood in render (/site/view.py:7); GET /b stood in render '
-            '(/site/view.py:7)'
+        assert hangsummary.where_it_hung(found) == (
+            ': MainThread was in render (/site/view.py:7); GET /b was in render (/site/view.py:7)'
         )
-        facts = [evidence.fact for evidence in hangsummary.what_stood_still(found)]
-        assert [fact.partition(',')[0] for fact in facts] == ['The loop stands', 'All hang']
+        facts = [evidence.fact for evidence in hangsummary.lasting_events(found)]
+        assert [fact.partition(';')[0] for fact in facts] == ['The loop hangs', 'All hang']
 
-    def test_where_is_not_known(self):
-        assert hangsummary.who_hung(self.hung()) == ': GET /b'
-        assert hangsummary.who_hung(self.hung(in_flight=())) == ''
-        assert hangsummary.who_hung(traces(recording=None)) == ''
+    def test_a_hang_without_a_known_function(self):
+        assert hangsummary.where_it_hung(self.hung()) == ': GET /b'
+        assert hangsummary.where_it_hung(self.hung(in_flight=())) == ''
+        assert hangsummary.where_it_hung(traces(recording=None)) == ''
 
-    def test_where_as_the_thread_wrote_of_itself(self):
+    def test_the_stack_that_a_thread_wrote_itself_is_used_first(self):
         stack = b'Stack (most recent call first):\n  File "/c.py", line 3 in hold\n'
         assert (
-            hangsummary.who_hung(self.hung(stuck={17: mark(text=stack)}))
-            == ': GET /b stood in hold (/c.py:3)'
+            hangsummary.where_it_hung(self.hung(stuck={17: mark(text=stack)}))
+            == ': GET /b was in hold (/c.py:3)'
         )
 
-    def test_what_the_end_of_it_has_to_do_with_is_told_for_each_kind(self):
+    def test_evidence_of_lasting_events_of_each_kind(self):
         notes = numbered(
             *LASTING,
             note('deadlock', 102, title='Deadlock: A and B.'),
             note('spinning', 103, title='MainThread spins.'),
         )
-        facts = [evidence.fact for evidence in hangsummary.what_stood_still(self.hung(*notes))]
+        facts = [evidence.fact for evidence in hangsummary.lasting_events(self.hung(*notes))]
         assert facts == [
-            'All hang, since 2026-09-21 14:15:00 UTC: for 5 min until the end.',
-            'Deadlock: A and B, since 2026-09-21 14:15:02 UTC: for 4 min 58 sec until the end.',
-            'MainThread spins, since 2026-09-21 14:15:03 UTC: for 4 min 57 sec until the end.',
+            'All hang; it lasted from 2026-09-21 14:15:00 UTC until the end, for 5 min.',
+            'Deadlock: A and B; it lasted from 2026-09-21 14:15:02 UTC until the end, '
+            'for 4 min 58 sec.',
+            'MainThread spins; it lasted from 2026-09-21 14:15:03 UTC until the end, '
+            'for 4 min 57 sec.',
         ]
 
     @pytest.mark.parametrize('notes', [(), OVER])
-    def test_what_ended_is_not_told(self, notes):
-        assert list(hangsummary.what_stood_still(self.hung(*notes))) == []
-        assert list(hangsummary.what_stood_still(traces(recording=None))) == []
+    def test_events_that_ended_are_no_evidence(self, notes):
+        assert list(hangsummary.lasting_events(self.hung(*notes))) == []
+        assert list(hangsummary.lasting_events(traces(recording=None))) == []
 
-    def test_a_note_is_a_sign_of_life_and_no_time_is_negative(self):
+    def test_a_note_is_a_sign_of_life_and_no_duration_is_negative(self):
         found = self.hung(*numbered(note('hang', 900, title='All hang.'), note('hang', 960, 16)))
-        (evidence,) = hangsummary.what_stood_still(found)
-        assert evidence.fact.endswith('for 1 min until the end.')
+        (evidence,) = hangsummary.lasting_events(found)
+        assert evidence.fact.endswith('until the end, for 1 min.')
         found = self.hung(*numbered(note('hang', 900, title='All hang.'), note('hang', 500, 16)))
-        (evidence,) = hangsummary.what_stood_still(found)
-        assert evidence.fact.endswith('for 0 sec until the end.')
+        (evidence,) = hangsummary.lasting_events(found)
+        assert evidence.fact.endswith('until the end, for 0 sec.')

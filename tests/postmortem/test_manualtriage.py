@@ -1,6 +1,4 @@
-"""Triage by the command does what a start of Zope would: with its group, and pruning as it is told
-to.
-"""
+"""Triage by the command does what a start of Zope does, with its group and its limits."""
 
 import grp
 import json
@@ -69,33 +67,37 @@ def test_a_run_records_the_options_that_the_command_needs():
 
 
 @pytest.mark.parametrize('value', [0, -1, 1e15, 10**15, True, None, '7', [], {}, float('nan'), 2.5])
-def test_a_recorded_number_is_believed_within_its_bounds_only(value):
+def test_a_recorded_number_outside_its_bounds_is_ignored(value):
     assert options.from_record({'keep-runs': value}) == {}
 
 
 @pytest.mark.parametrize('document', [None, [], 'x', 7, {'group': 7}, {'stall': True}, {'x': 1}])
-def test_what_is_no_record_of_options(document):
+def test_invalid_recorded_options_are_ignored(document):
     assert options.from_record(document) == {}
 
 
-def test_the_newest_run_of_a_server_that_lives_comes_first(base):
+def test_the_options_of_a_living_server_come_first(base):
     archived(base, record(0), options=LIMITS | {'keep-runs': 1})
     assert recorded_options(base)['keep-runs'] == 1
     DeadRun(base.path, 1, options=LIMITS | {'keep-runs': 2})
     assert recorded_options(base)['keep-runs'] == 2
     DeadRun(base.path, 2)
     DeadRun(base.path, 3, role='script', options=LIMITS | {'keep-runs': 3})
-    assert recorded_options(base)['keep-runs'] == 2, 'neither of a script, nor of who says nothing'
+    assert recorded_options(base)['keep-runs'] == 2, (
+        'options of scripts, and runs without options, must not count'
+    )
     context = {'identity': identity(), 'role': 'server', 'options': {'keep-runs': 4}}
     living = base.create(new_name(1e9, os.getpid()), context)
-    assert recorded_options(base) == {'keep-runs': 4}, 'although it began before'
+    assert recorded_options(base) == {'keep-runs': 4}, (
+        'a living server comes first although it began earlier'
+    )
     living.abandon()
 
 
 # -- pruning ---------------------------------------------------------------------------------------
 
 
-def test_it_prunes_as_a_start_would(base, capsys):
+def test_the_command_prunes_like_a_start_of_zope(base, capsys):
     archived(base, *(record(n) for n in range(4)))
     DeadRun(base.path, 9, options=LIMITS | {'keep-runs': 2}).crashed()
     assert command.main(['--directory', str(base.path), 'triage']) == 1
@@ -106,7 +108,7 @@ def test_it_prunes_as_a_start_would(base, capsys):
 
 
 @pytest.mark.parametrize('missing', sorted(LIMITS))
-def test_what_is_not_recorded_removes_nothing(base, missing):
+def test_without_all_limits_recorded_nothing_is_removed(base, missing):
     archived(base, *(record(n) for n in range(3)))
     known = LIMITS | {'keep-runs': 1, 'keep-days': 1}
     DeadRun(base.path, 9, options={name: known[name] for name in known if name != missing})
@@ -114,7 +116,7 @@ def test_what_is_not_recorded_removes_nothing(base, missing):
     assert (len(done), removed) == (1, 0) and len(Archive(base).summaries()) == 4
 
 
-def test_a_directory_whose_options_were_never_recorded(base):
+def test_without_recorded_options_files_are_for_their_owner_alone(base):
     run = DeadRun(base.path, 9).crashed()
     archived(base, *(record(n) for n in range(3)))
     assert by_hand(base, never)[1] == 0
@@ -129,12 +131,12 @@ def some_group():
 
 
 @pytest.mark.root
-def test_a_group_of_the_system_may_read_what_is_archived_by_hand(tmp_path):
+def test_the_recorded_group_may_read_what_the_command_archives(tmp_path):
     group = some_group()
     base = Base(tmp_path / 'stability', group.gr_name)
     base.prepare()
     run = dead_run_of(base, group.gr_name)
-    plain = Base(base.path)  # the command is told nothing
+    plain = Base(base.path)  # the command does not know the group
     done, _ = by_hand(plain, never)
     assert [each.run for each in done] == [run.name]
     for name in ('incident.json', 'summary.json', 'blackbox.sbr.gz'):
@@ -143,7 +145,7 @@ def test_a_group_of_the_system_may_read_what_is_archived_by_hand(tmp_path):
 
 
 def dead_run_of(base, group):
-    """As a process leaves it that ran with the option "group"."""
+    """Make a dead run whose process ran with the option "group"."""
     run = DeadRun(base.path, options={'group': group}).crashed()
     base.make(run.path)
     for file in run.path.iterdir():
@@ -154,15 +156,15 @@ def dead_run_of(base, group):
 
 @pytest.mark.root
 @pytest.mark.parametrize('name', ['no-such-group', 'a\0b', '', 'x' * 70_000])
-def test_a_group_that_is_not_there(base, name):
+def test_an_unknown_group_is_ignored(base, name):
     run = DeadRun(base.path, options={'group': name}).crashed()
     by_hand(base, never)
     assert mode(base.archive / run.name / 'incident.json') == 0o600
 
 
 @pytest.mark.root
-def test_a_group_that_the_directory_is_not_open_to_gets_nothing(base):
-    """Who can write a context must not make root give anything to a group of his choice."""
+def test_a_group_that_may_not_read_the_directory_is_ignored(base):
+    """A user who can write a context must not make root open files to any group."""
     group, before = some_group(), base.path.stat()
     run = DeadRun(base.path, options={'group': group.gr_name}).crashed()
     by_hand(base, never)
@@ -171,7 +173,7 @@ def test_a_group_that_the_directory_is_not_open_to_gets_nothing(base):
         assert folder.stat().st_gid == before.st_gid and mode(folder) == 0o700
 
 
-def test_without_groups_on_this_system(base, monkeypatch):
+def test_a_system_without_groups_archives_too(base, monkeypatch):
     monkeypatch.setattr(manualtriage, 'grp', None)
     run = DeadRun(base.path, options={'group': 'staff'}).crashed()
     by_hand(base, never)

@@ -1,4 +1,4 @@
-"""What the past runs say together: the last one, a crash loop, of one instance."""
+"""The last run and a crash loop among the past runs of one instance."""
 
 import pytest
 from support.syntheticruns import HERE
@@ -13,7 +13,7 @@ from Products.StabilityMonitor.postmortem.runhistory import of_instance
 
 
 def runs(*verdicts, every=60, **values):
-    """Archived runs, newest first; the first verdict is the newest one's."""
+    """Archived runs, newest first.  The first verdict is that of the newest run."""
     count = len(verdicts)
     return tuple(
         record(count - n, verdict, after=(count - n) * every, **values)
@@ -21,14 +21,14 @@ def runs(*verdicts, every=60, **values):
     )
 
 
-def test_of_instance():
+def test_of_instance_returns_the_runs_of_one_instance():
     other = record(5, instance=Instance('here', '/elsewhere', HERE.listen))
     ours = runs('crashed', 'stopped')
     assert of_instance((other, *ours), HERE) == ours
     assert of_instance(ours, Instance()) == ()
 
 
-def test_last_server_run():
+def test_the_last_server_run_is_the_newest_one_of_a_server():
     script, server = record(2, role='script'), record(1)
     assert last_server_run((script, server, record(0))) == server
     assert last_server_run((script,)) is last_server_run(()) is None
@@ -48,13 +48,13 @@ def test_last_server_run():
         (('host-restarted', 'crashed', 'crashed', 'crashed'), 0),
     ],
 )
-def test_crash_loop(verdicts, long):
-    """Incidents in a row up to the last run; a wanted stop ends it."""
+def test_three_incidents_in_a_row_are_a_crash_loop(verdicts, long):
+    """Only incidents without a wanted stop in between, up to the last run, count."""
     past = runs(*verdicts)
     assert crash_loop(past) == past[:long]
 
 
-def test_only_what_began_within_ten_minutes():
+def test_a_loop_has_only_runs_that_began_within_ten_minutes():
     assert len(crash_loop(runs(*['hung'] * 3, every=LOOP_SECONDS / 2))) == LOOP_INCIDENTS
     assert crash_loop(runs(*['hung'] * 3, every=LOOP_SECONDS / 2 + 1)) == ()
     assert len(crash_loop(runs(*['hung'] * 9, every=200))) == 4

@@ -1,6 +1,4 @@
-"""The end of a stack: real threads that go there, and come back or not; the table itself is tested
-as verdicts.
-"""
+"""Stack overflows of real threads.  The table of `stackoverflow` is tested in test_verdict.py."""
 
 import re
 import signal
@@ -22,7 +20,7 @@ from Products.StabilityMonitor.store.rundirectory import Base
 
 @pytest.fixture
 def ends(tmp_path):
-    """The archived record of a process that went one way."""
+    """A function that lets a process die in a way and returns its archived record."""
 
     def ends(way, *words):
         base = Base(tmp_path / 'stability')
@@ -38,7 +36,7 @@ def ends(tmp_path):
 
 
 @pytest.mark.skipif(
-    not sys.platform.startswith('linux'), reason='the gauge reads what only Linux tells'
+    not sys.platform.startswith('linux'), reason='only Linux shows how much of a stack was used'
 )
 class TestRealThreads:
     @pytest.mark.parametrize(
@@ -48,31 +46,29 @@ class TestRealThreads:
                 ('overflow_in_worker',),
                 'stack-overflow',
                 'strong',
-                'frames shown of the crashed thread are the same',
+                'frames shown for the crashed thread repeat the same',
             ),
             (
                 ('overflow_slowly',),
                 'stack-overflow',
                 'certain',
-                'of it had been used in the request that crashed.',
+                ' KiB, measured in the request that crashed.',
             ),
             (
                 ('survive_then', 'dive'),
                 'stack-overflow',
                 'strong',
-                'of it had been used before.',
+                ' KiB, measured earlier.',
             ),
             (('survive_then', 'segv'), 'crashed', 'certain', 'had been nearly full: '),
         ],
     )
-    def test_the_mark_never_sinks_and_says_nothing_alone(
-        self, ends, way, verdict, confidence, fact
-    ):
+    def test_a_high_water_mark_alone_is_no_overflow(self, ends, way, verdict, confidence, fact):
         run = ends(*way)
         assert (run.verdict, run.confidence) == (verdict, confidence)
         assert fact in ' '.join(evidence.fact for evidence in run.evidence)
 
-    def test_size_mark_and_headroom_stand_with_the_thread(self, ends):
+    def test_the_crashed_thread_has_stack_size_mark_and_headroom(self, ends):
         run = ends('survive_then', 'segv')
         crashed = run.threads[0]
         assert crashed.crashed and 0.9 < crashed.stack_used / crashed.stack_size <= 1
@@ -85,11 +81,11 @@ class TestRealThreads:
 @pytest.mark.parametrize(
     'recorded, ident', [(None, WORKER), (recording(), WORKER), (recording(), 0)]
 )
-def test_a_stack_that_is_not_known(recorded, ident):
+def test_the_stack_of_an_unknown_thread_is_empty(recorded, ident):
     assert stackoverflow.stack_of(traces(recording=recorded), ident) == ThreadSlot()
 
 
-def test_the_main_thread_s():
+def test_the_stack_of_the_main_thread_is_in_the_header():
     words = {'main_stack': 8e6 / 1e9, 'main_stack_used': 1e6 / 1e9}
     found = stackoverflow.stack_of(traces(context={'main_ident': 5}, recording=recording(words)), 5)
     assert found == ThreadSlot(stack_size=8_000_000, stack_used=1_000_000)

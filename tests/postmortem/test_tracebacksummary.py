@@ -1,4 +1,4 @@
-"""One line out of a traceback, whatever its message looks like."""
+"""A traceback is summarized in one line, whatever its message looks like."""
 
 import traceback
 
@@ -46,13 +46,13 @@ def noted(error, note):
         ),
     ],
 )
-def test_the_exception_in_one_line(error, name, line):
+def test_an_exception_is_summarized_in_one_line(error, name, line):
     text = text_of(error)
     assert exception_name(text) == name
     assert exception_line(text).startswith(line) and '\n' not in exception_line(text)
 
 
-def test_the_last_of_a_chain():
+def test_of_a_chain_the_last_exception_is_used():
     try:
         try:
             raise ValueError('first')
@@ -63,7 +63,7 @@ def test_the_last_of_a_chain():
     assert exception_line(text) == "KeyError: 'second'"
 
 
-def test_class_with_a_module():
+def test_a_class_name_may_include_its_module():
     text = (
         'Traceback (most recent call last):\n  File "x", line 1, in f\n    '
         'f()\nzc.lockfile.LockError: locked\n'
@@ -74,7 +74,7 @@ def test_class_with_a_module():
 @pytest.mark.parametrize(
     'text, line', [('', ''), ('\n\n', ''), ('no exception', 'no exception'), ('  (odd)', '(odd)')]
 )
-def test_other_text(text, line):
+def test_text_without_an_exception_has_no_class_name(text, line):
     assert exception_line(text) == line and exception_name(text) == ''
 
 
@@ -83,5 +83,5 @@ def test_a_long_message_is_cut():
 
 
 @given(st.text())
-def test_any_text(text):
+def test_any_text_gives_one_line(text):
     assert '\n' not in exception_line(text) and isinstance(exception_name(text), str)

@@ -36,7 +36,7 @@ def archived(base):
     return {each.run: each.verdict for each in Archive(base).summaries()}
 
 
-def test_all_dead_runs_oldest_first(base, tmp_path):
+def test_all_dead_runs_are_archived_oldest_first(base, tmp_path):
     crashed, silent = DeadRun(base.path, 1).crashed(), DeadRun(base.path, 0).served()
     assert [each.run for each in triage(base, world=quiet_world(tmp_path))] == [
         silent.name,
@@ -46,18 +46,18 @@ def test_all_dead_runs_oldest_first(base, tmp_path):
     assert triage(base) == [] and base.waiting() == []
 
 
-def test_the_living_are_left_alone(base):
-    """One holds its lock, one is only told by its process, one is this process's own run."""
+def test_living_runs_are_left_alone(base):
+    """One holds its lock, one has a living process, and one is this process's own run."""
     living = base.create(new_name(1e9, 1), {'identity': {}})
-    told = base.create(new_name(1e9, os.getpid()), {'identity': identity()})
-    told.abandon()
+    unlocked = base.create(new_name(1e9, os.getpid()), {'identity': identity()})
+    unlocked.abandon()
     own = DeadRun(base.path)
     assert triage(base, own.name) == []
-    assert set(base.waiting()) == {living.path.name, told.path.name, own.name}
+    assert set(base.waiting()) == {living.path.name, unlocked.path.name, own.name}
     living.abandon()
 
 
-def test_a_whole_record(base, tmp_path):
+def test_the_record_of_a_crash_is_complete(base, tmp_path):
     def write(recorder):
         recorder.stamp('serving', run.started + 1)
         recorder.begin('GET', '/before', _now=lambda: run.started + 2)
@@ -94,7 +94,7 @@ def test_the_same_crash_has_the_same_signature(base, tmp_path):
 # -- what goes wrong -------------------------------------------------------------------------------
 
 
-def test_one_that_cannot_be_archived_does_not_stop_the_others(base, monkeypatch):
+def test_a_run_that_cannot_be_archived_does_not_stop_the_others(base, monkeypatch):
     first, second = DeadRun(base.path, 0).crashed(), DeadRun(base.path, 1).crashed()
     add, errors = Archive.add, []
     monkeypatch.setattr(
@@ -113,7 +113,7 @@ def test_one_that_cannot_be_archived_does_not_stop_the_others(base, monkeypatch)
     assert archived(base) == {first.name: 'crashed', second.name: 'crashed'}
 
 
-def test_without_a_listener_the_error_is_raised(base, monkeypatch):
+def test_without_on_error_the_error_is_raised(base, monkeypatch):
     DeadRun(base.path)
     monkeypatch.setattr(Archive, 'add', lambda *args: (_ for _ in ()).throw(OSError(28, 'full')))
     with pytest.raises(OSError, match='full'):
@@ -121,7 +121,7 @@ def test_without_a_listener_the_error_is_raised(base, monkeypatch):
 
 
 @pytest.mark.parametrize('is_gone', [False, True])
-def test_a_dead_run_of_another_user_is_told_unless_it_is_gone(base, monkeypatch, is_gone):
+def test_an_unwritable_dead_run_is_an_error_unless_it_is_gone(base, monkeypatch, is_gone):
     run = DeadRun(base.path)
     errors = []
 
@@ -130,14 +130,14 @@ def test_a_dead_run_of_another_user_is_told_unless_it_is_gone(base, monkeypatch,
             shutil.rmtree(run.path)
 
     monkeypatch.setattr(Base, 'claim', claim)
-    monkeypatch.setattr(module.os, 'access', lambda path, mode: False)  # root may do everything
+    monkeypatch.setattr(module.os, 'access', lambda path, mode: False)  # root may write everywhere
     assert triage(base, on_error=lambda name, error: errors.append((name, type(error)))) == []
     assert errors == ([] if is_gone else [(run.name, PermissionError)])
 
 
 @pytest.mark.parametrize('step', ['write_whole', '_slim', 'rename'])
-def test_a_judge_that_dies_leaves_all_to_the_next(base, monkeypatch, step):
-    """Wherever it is interrupted, the run is archived once, and nothing of its evidence is lost."""
+def test_after_an_interrupted_triage_the_next_one_archives_the_run(base, monkeypatch, step):
+    """Wherever triage is interrupted, the run is archived once and no evidence is lost."""
     run = DeadRun(base.path).crashed()
 
     def die(*args, **kwargs):
@@ -154,7 +154,7 @@ def test_a_judge_that_dies_leaves_all_to_the_next(base, monkeypatch, step):
     assert Archive(base).record(run.name).recent[0].path == '/served'
 
 
-def test_an_error_of_ours_is_an_unreadable_run(base, monkeypatch, caplog):
+def test_a_run_that_cannot_be_judged_is_unreadable(base, monkeypatch, caplog):
     run = DeadRun(base.path).crashed()
     monkeypatch.setattr(verdict, 'judge', lambda traces: 1 / 0)
     triage(base)
@@ -166,7 +166,7 @@ def test_an_error_of_ours_is_an_unreadable_run(base, monkeypatch, caplog):
     assert run.name in caplog.text
 
 
-def test_a_folder_named_like_no_day(base):
+def test_a_folder_whose_day_does_not_exist_does_no_harm(base):
     (base.runs / '99999999T999999Z-1-abcd').mkdir()
     errors = []
     triage(base, on_error=lambda name, error: errors.append(name))
@@ -191,7 +191,7 @@ def life(base, role='server', **configured):
 
 @pytest.fixture
 def start(caplog):
-    """Calls at_start; returns the lines of the log, and the findings."""
+    """A function that calls at_start and returns the lines of the log, and the findings."""
 
     def start(life):
         caplog.clear()
@@ -211,13 +211,13 @@ def test_how_the_last_run_ended_is_one_line_in_the_log(base, start):
     assert run.name in lines[0][1] and 'Segmentation fault (SIGSEGV) in crash' in lines[0][1]
 
 
-def test_a_wanted_stop_is_no_warning(base, start):
+def test_a_wanted_stop_is_not_a_warning(base, start):
     DeadRun(base.path).served().marked('SIGTERM', b'Stack (most recent call first):\n')
     lines, _ = start(life(base, keep_days='9999'))
     assert [(level, 'SIGTERM' in text) for level, text in lines] == [('INFO', True)]
 
 
-def test_nothing_is_said_to_scripts_nor_of_others(base, start):
+def test_scripts_and_other_instances_log_nothing(base, start):
     DeadRun(base.path).crashed()
     assert start(life(base, 'script', keep_days='9999')) == ([], [])
     stranger = life(base, keep_days='9999')
@@ -225,7 +225,7 @@ def test_nothing_is_said_to_scripts_nor_of_others(base, start):
     assert start(stranger) == ([], [])
 
 
-def test_what_fails_is_a_finding(base, start, monkeypatch):
+def test_a_failed_triage_is_a_finding(base, start, monkeypatch):
     run = DeadRun(base.path).crashed()
     monkeypatch.setattr(
         Archive, 'add', lambda *args: (_ for _ in ()).throw(OSError(28, 'No space left'))

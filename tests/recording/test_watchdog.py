@@ -78,9 +78,9 @@ class TestAHeldGIL:
         assert victim.end() == -signal.SIGTERM
         record = triage.examine(victim.path, World())
         assert (record.verdict, record.signal) == ('hung', 'SIGTERM')
-        assert re.search(r': GET /\d stood in standing \(', record.summary)
+        assert re.search(r': GET /\d was in standing \(', record.summary)
         facts = ' '.join(evidence.fact for evidence in record.evidence)
-        assert '(GIL)' in facts and 'stood in hold_gil (' in facts
+        assert '(GIL)' in facts and 'was in hold_gil (' in facts
         stood = {
             thread.ident: thread.frames[0].function for thread in record.threads if thread.frames
         }
@@ -263,7 +263,7 @@ def test_a_killed_process_that_was_hanging_is_judged_with_its_threads(start):
     until(lambda: len([note for note in victim.box.notes if note.kind == 'hang']) > len(idents))
     victim.signal('SIGKILL').end()
     record = triage.examine(victim.path, World())
-    assert record.verdict == 'hung' and 'when it was killed' in record.summary
+    assert record.verdict == 'hung' and 'when it ended without a trace' in record.summary
     assert 'All 3 workers have been busy' in ' '.join(evidence.fact for evidence in record.evidence)
     hang = next(hang for hang in record.hangs if hang.kind == 'hang')
     assert hang.lasts and hang.started < record.ended

@@ -46,11 +46,11 @@ def names(archive):
     return [each.run for each in archive.summaries()]
 
 
-def test_contract(archive):
+def test_the_archive_implements_iarchive(archive):
     assert verifyObject(IArchive, archive)
 
 
-def test_in_and_out(archive):
+def test_an_archived_record_is_read_back_whole(archive):
     whole = record(
         1,
         'crashed',
@@ -79,24 +79,24 @@ def test_in_and_out(archive):
 @pytest.mark.parametrize(
     'name', ['', '..', '../runs', '20260921T133320Z-1-abcd', '20260921T133320Z-1-abcd/../x']
 )
-def test_no_such_run(archive, name):
+def test_the_record_of_an_unknown_run_raises_no_such_run(archive, name):
     with pytest.raises(NoSuchRun):
         archive.record(name)
 
 
-def test_no_directory_at_all(tmp_path):
+def test_an_archive_without_a_directory_is_empty(tmp_path):
     archive = Archive(Base(tmp_path / 'nowhere'))
     assert (archive.summaries(), archive.clean_scripts, archive.prune(1, 1, 1)) == ((), 0, 0)
 
 
-def test_newest_first_even_within_one_second(archive):
-    """Names tell whole seconds: a process may die and come back in less, and pids are no order."""
+def test_summaries_are_newest_first_even_within_one_second(archive):
+    """Names hold only whole seconds, a process may restart faster, and pids are not ordered."""
     runs = [record(pid, after=0.1 * order) for order, pid in enumerate((900, 1, 5000, 40))]
     keep(archive, *reversed(runs))
     assert names(archive) == [each.run for each in reversed(runs)]
 
 
-def test_what_others_archive_or_remove_is_seen(archive):
+def test_changes_by_other_processes_are_seen(archive):
     other = Archive(archive.base)
     (first,) = keep(archive, record(1))
     assert names(other) == [first]
@@ -109,7 +109,7 @@ def test_what_others_archive_or_remove_is_seen(archive):
 # -- what a dead run leaves ------------------------------------------------------------------------
 
 
-def test_evidence_is_kept_in_little_room(archive):
+def test_archived_evidence_is_compressed(archive):
     run = DeadRun(archive.base.path).crashed().marked('SIGTERM', b'')
     (run.path / 'bell').touch()
     archive.add(run.path, record(0, run=run.name))
@@ -132,7 +132,7 @@ def test_evidence_is_kept_in_little_room(archive):
     assert {oct(path.stat().st_mode & 0o777) for path in kept.glob('*.json')} == {'0o600'}
 
 
-def test_a_disk_that_is_too_full_to_compress_keeps_it_whole(archive, monkeypatch):
+def test_on_a_full_disk_the_evidence_stays_uncompressed(archive, monkeypatch):
     run = DeadRun(archive.base.path).crashed()
     monkeypatch.setattr(
         module.gzip, 'GzipFile', lambda **kwargs: (_ for _ in ()).throw(OSError(28, 'full'))
@@ -145,7 +145,7 @@ def test_a_disk_that_is_too_full_to_compress_keeps_it_whole(archive, monkeypatch
 @pytest.mark.parametrize(
     'text', ['', '{', '[]', '{"run": 5}', '"x"', '{"run": "x", "evidence": 5, "threads": {}}']
 )
-def test_a_record_that_was_damaged_still_counts(archive, text):
+def test_a_run_with_a_damaged_record_still_counts(archive, text):
     (run,) = keep(archive, record(1))
     module._KNOWN.clear()
     for name in ('incident.json', 'summary.json'):
@@ -154,7 +154,7 @@ def test_a_record_that_was_damaged_still_counts(archive, text):
     archive.prune(200, 90, 1 << 20, now=STARTED)
 
 
-def test_strange_names_are_left_alone(archive):
+def test_files_with_other_names_are_ignored(archive):
     for name in ('lost+found', '.new-x', '99999999T999999Z-1-abcd'):
         (archive.path / name).mkdir()
     assert names(archive) == ['99999999T999999Z-1-abcd']
@@ -177,8 +177,8 @@ def test_clean_scripts_are_counted_and_others_archived(archive):
 # -- pruning ---------------------------------------------------------------------------------------
 
 
-def test_too_many_runs(archive):
-    """The oldest go, but wanted stops before incidents."""
+def test_the_oldest_runs_above_keep_runs_are_pruned(archive):
+    """The oldest runs are removed first, but wanted stops before incidents."""
     crash, *stops, last = keep(
         archive, record(0, 'crashed'), *(record(n) for n in range(1, 5)), record(5, 'vanished')
     )
@@ -188,7 +188,7 @@ def test_too_many_runs(archive):
     assert names(archive) == [last]
 
 
-def test_too_old_runs(archive):
+def test_runs_older_than_keep_days_are_pruned(archive):
     runs = keep(
         archive,
         record(0, 'crashed'),
@@ -199,8 +199,8 @@ def test_too_old_runs(archive):
     assert set(names(archive)) == set(runs[1:])
 
 
-def test_too_large(archive):
-    """An incident that is older than a stop outlives it."""
+def test_runs_above_keep_bytes_are_pruned(archive):
+    """An incident is kept longer than a newer wanted stop."""
     crash, stop, last = keep(
         archive, record(0, 'crashed'), record(1), record(2, 'hung'), size=64 << 10
     )
@@ -209,7 +209,7 @@ def test_too_large(archive):
     assert list(archive.path.glob('.gone-*')) == []
 
 
-def test_nothing_is_too_much(archive):
+def test_within_the_limits_nothing_is_pruned(archive):
     keep(archive, record(0), record(1))
     assert archive.prune(200, 90, 1 << 30, now=STARTED) == 0
     assert not (archive.path / 'x').exists() and len(names(archive)) == 2
@@ -218,7 +218,7 @@ def test_nothing_is_too_much(archive):
 # -- many ------------------------------------------------------------------------------------------
 
 
-def test_a_thousand_runs_are_read_once(archive, monkeypatch):
+def test_a_thousand_summaries_are_read_only_once(archive, monkeypatch):
     keep(archive, *(record(n, ('crashed', 'stopped')[n % 2]) for n in range(1000)))
     module._KNOWN.clear()
     assert len(archive.summaries()) == 1000

@@ -1,4 +1,4 @@
-"""The layout of the black box: bytes in, values out, and nothing torn is ever believed."""
+"""The layout of the black box: bytes in, values out; torn entries are never read."""
 
 import struct
 import sys
@@ -31,15 +31,15 @@ def read(buffer):
 
 
 class TestTheFile:
-    def test_it_fits_the_budget(self):
+    def test_the_file_is_at_most_one_mebibyte(self):
         assert box.SIZE <= 1 << 20
         assert box.SIZE % 8 == 0
 
-    def test_every_lone_word_is_aligned(self):
+    def test_every_single_word_is_aligned(self):
         for part in (box.SLOTS, box.REQUESTS, box.LOG, box.SAMPLES):
             assert part.start % 8 == 0 and part.size % 8 == 0
 
-    def test_nothing_overlaps(self):
+    def test_no_parts_or_fields_overlap(self):
         words = {box.word_at(name) for name in box.WORDS} | {
             box.mark_at(name) for name in box.MARKS
         }
@@ -58,8 +58,8 @@ class TestTheFile:
         ):
             assert entry.size <= part.size
 
-    def test_what_is_written_natively_is_read_everywhere(self):
-        """The writer's structs pad as the CPU wants it, the reader's not at all."""
+    def test_native_structs_have_no_padding(self):
+        """The writer's structs may be padded for the CPU; the reader's structs are not padded."""
         for native in (
             box.begun_request,
             box.ended_request,
@@ -69,13 +69,13 @@ class TestTheFile:
         ):
             assert native.size == struct.calcsize('=' + native.format[1:])
 
-    def test_it_is_no_black_box_before_it_is_sealed(self):
+    def test_an_unsealed_buffer_is_refused(self):
         buffer = bytearray(box.SIZE)
         box.lay_out(buffer)
         with pytest.raises(UnreadableRecord, match='no valid beginning'):
             read(buffer)
 
-    def test_the_magic_is_the_last_thing_that_seal_writes(self):
+    def test_seal_writes_the_magic_last(self):
         class Watched(bytearray):
             def __setitem__(self, key, value):
                 assert bytes(self[8:16]) != bytes(8)
@@ -85,15 +85,15 @@ class TestTheFile:
         box.seal(buffer)
         assert buffer[:8] == box.MAGIC
 
-    def test_a_fresh_one_is_empty(self):
+    def test_a_new_black_box_is_empty(self):
         recording = read(made()[0])
         assert recording.in_flight == recording.finished == recording.log == recording.samples == ()
         assert recording.threads == {} and recording.exception == ''
         assert set(recording.words.values()) | set(recording.survived.values()) == {0}
         assert recording.last_sample is None
 
-    def test_the_fields_of_version_2_lie_where_they_always_lay(self):
-        """A later release reads what an earlier one wrote: append only, never move."""
+    def test_the_fields_of_version_2_never_move(self):
+        """A later release reads what an earlier one wrote, so fields are only appended."""
         assert box.VERSION == 2
         assert box.WORDS[:8] == (
             'armed',
@@ -141,18 +141,18 @@ class TestTheFile:
 
 class TestRefusal:
     @pytest.mark.parametrize('data', [b'', b'x', bytes(box.SIZE), b'\x7fELF' + bytes(box.SIZE)])
-    def test_other_files(self, data):
+    def test_data_that_is_not_a_black_box_is_refused(self, data):
         with pytest.raises(UnreadableRecord):
             blackboxreader.read(data)
 
     @pytest.mark.parametrize(
         'length', [7, 8, 20, box.HEADER_SIZE - 1, box.HEADER_SIZE, box.SIZE - 1]
     )
-    def test_a_file_cut_short(self, length):
+    def test_a_truncated_file_is_refused(self, length):
         with pytest.raises(UnreadableRecord):
             blackboxreader.read(bytes(made()[0][:length]))
 
-    def test_a_version_of_the_future(self):
+    def test_a_newer_version_is_refused(self):
         buffer, _ = made()
         struct.pack_into('=H', buffer, 8, 3)
         with pytest.raises(UnreadableRecord, match='format 3'):
@@ -160,18 +160,18 @@ class TestRefusal:
 
     @pytest.mark.parametrize('index', range(10))
     @pytest.mark.parametrize('value', [0, 1, 0xFFFFFFFF])
-    def test_impossible_sizes(self, index, value):
+    def test_impossible_sizes_are_refused(self, index, value):
         buffer, _ = made()
         struct.pack_into('=I', buffer, 16 + 4 * index, value)
         if (index, value) in {(0, 1), (2, 1), (4, 1), (6, 1), (8, 1)}:
-            read(buffer)  # one piece of each is possible
+            read(buffer)  # a part may have a single entry
         else:
             with pytest.raises(UnreadableRecord):
                 read(buffer)
 
 
-def test_a_later_release_may_append_to_every_piece():
-    """Larger pieces than ours are read by what we know of them."""
+def test_a_later_release_may_append_fields_to_every_entry():
+    """Of larger entries than ours, the fields that we know are read."""
     buffer, recorder = made()
     recorder.begin('GET', '/in-flight')
     recorder.log(30, 'logger', 'line', 1000.0)
@@ -238,11 +238,11 @@ def test_a_file_of_a_machine_with_the_other_byte_order_is_read():
 
 
 class TestTornRecords:
-    """What a kill between two stores leaves: the earlier state, or nothing, but never a mixture."""
+    """A kill between two stores leaves the earlier state or nothing, but never a mixture."""
 
     @staticmethod
     def begin(buffer, recorder, path, seen):
-        """A request begins; `seen` gets what is in flight before its writing, within, and after."""
+        """Begin a request; `seen` gets what is in flight before, during and after its writing."""
 
         def pack(view, at, *values):
             seen.append([r.path for r in read(buffer).in_flight])
@@ -260,7 +260,7 @@ class TestTornRecords:
             recorder.end(200, path)
             assert seen == [[], [path], [path]] and read(buffer).in_flight == ()
 
-    def test_while_one_inside_another_is_written_the_outer_one_is_whole(self):
+    def test_an_outer_request_is_whole_while_an_inner_one_is_written(self):
         buffer, recorder = made()
         for turn in range(5):
             recorder.begin('GET', f'/outer{turn}', token='outer')
@@ -277,9 +277,10 @@ class TestTornRecords:
 
     @pytest.mark.parametrize('stops_at', range(len(BEGUN)))
     @pytest.mark.parametrize('before', ['in flight', 'finished', 'counted'])
-    def test_an_entry_is_empty_from_the_first_store_to_the_last_but_one(self, before, stops_at):
-        """Python promises neither that it fills with zeros first nor the order, and we depend on
-        both.
+    def test_a_partly_written_request_entry_is_empty(self, before, stops_at):
+        """struct.pack_into first fills with zeros, then writes the fields in order.
+
+        Python does not promise this, and the black box depends on it.
         """
         buffer, recorder = made()
         for _ in range(['in flight', 'finished', 'counted'].index(before)):
@@ -305,7 +306,7 @@ class TestTornRecords:
             ('notes', box.note_entry, (7, 1e9, 1, 2, 3, 4.0, 0, 0, 1, 1, 0, b'ab', 7)),
         ],
     )
-    def test_so_are_those_of_the_other_rings(self, part, pack, values):
+    def test_a_partly_written_entry_of_another_ring_is_empty(self, part, pack, values):
         at = {'log': box.LOG, 'samples': box.SAMPLES, 'notes': box.NOTE_RING}[part].at(1)
         for stops_at in range(len(values)):
             buffer, recorder = made()
@@ -328,7 +329,7 @@ class TestTornRecords:
         'word', [0, box.begun_request.size // 8 - 1], ids=['its first number', 'its last number']
     )
     @pytest.mark.parametrize('value', [0, 4711])
-    def test_an_entry_of_which_one_number_is_anothers_is_left_out(self, word, value):
+    def test_an_entry_with_two_different_numbers_is_left_out(self, word, value):
         buffer, recorder = made()
         for number in range(3):
             recorder.begin('GET', f'/{number}')
@@ -340,8 +341,8 @@ class TestTornRecords:
             buffer
         ).in_flight == ()
 
-    def test_a_request_that_is_counted_already_is_not_in_flight(self):
-        """Killed after it was counted in the entry of the last one, before its own was free."""
+    def test_a_request_that_was_already_counted_is_not_in_flight(self):
+        """The kill came after it was counted in the last entry, before its own entry was freed."""
         buffer, recorder = made()
         for _ in range(3):
             recorder.begin('GET', '/x')
@@ -355,7 +356,7 @@ class TestTornRecords:
 
     @pytest.mark.parametrize('at', [8, box.LAST_END_IN_REQUEST, box.STATUS_IN_REQUEST + 8])
     @pytest.mark.parametrize('time', [float('nan'), float('inf'), -1.0, 1e300])
-    def test_impossible_times_of_a_request_that_has_ended(self, time, at):
+    def test_a_finished_request_with_an_impossible_time_is_left_out(self, time, at):
         buffer, recorder = made()
         recorder.begin('GET', '/x')
         recorder.end(200)
@@ -363,7 +364,7 @@ class TestTornRecords:
         assert read(buffer).finished == read(buffer).in_flight == ()
 
     @pytest.mark.parametrize('time', [float('nan'), float('inf'), -1.0, 1e300])
-    def test_impossible_times(self, time):
+    def test_entries_with_impossible_times_are_left_out(self, time):
         buffer, recorder = made()
         recorder.begin('GET', '/x')
         struct.pack_into('=d', buffer, box.REQUESTS.at(0) + 8, time)
@@ -374,19 +375,19 @@ class TestTornRecords:
 
 
 class TestSamplesAlone:
-    def test_they_are_those_of_the_whole(self):
+    def test_read_samples_returns_the_same_samples_as_read(self):
         buffer, recorder = made()
         for number in range(box.SAMPLE_COUNT + 3):
             recorder.sample(Sample(float(number), 1.0))
         assert blackboxreader.read_samples(buffer) == read(buffer).samples
         assert len(blackboxreader.read_samples(buffer)) == box.SAMPLE_COUNT
 
-    def test_what_is_no_black_box_is_told(self):
+    def test_read_samples_refuses_other_data(self):
         with pytest.raises(UnreadableRecord):
             blackboxreader.read_samples(b'nonsense')
 
-    def test_nothing_else_is_looked_at(self, monkeypatch):
-        """Of half a megabyte, in a process that has better things to do."""
+    def test_read_samples_reads_no_other_part(self, monkeypatch):
+        """The black box has half a megabyte, and the living process must not read it all."""
         for name in ('_requests', '_threads', '_log', '_notes', '_words', '_text'):
             monkeypatch.setattr(blackboxreader, name, None)
         buffer, recorder = made()
@@ -408,10 +409,10 @@ class TestText:
             ('\udcff', 16, (b'\\udcff', 0)),
         ],
     )
-    def test_no_character_is_split(self, text, most, result):
+    def test_cut_splits_no_character(self, text, most, result):
         assert box.cut(text, most) == result
 
-    def test_of_a_long_exception_the_end_is_kept(self):
+    def test_the_end_of_a_long_exception_is_kept(self):
         buffer, _ = made()
         box.write_text(buffer, 'Traceback ' + 'ü€😀' * 3000 + ' ValueError: the point of it')
         text = read(buffer).exception
@@ -425,7 +426,7 @@ class TestText:
         struct.pack_into('=Q', buffer, 1024, 2**64 - 1)
         assert set(read(buffer).exception) == {'x'}
 
-    def test_bytes_that_are_no_utf8_are_replaced(self):
+    def test_bytes_that_are_not_utf8_are_replaced(self):
         buffer, recorder = made()
         recorder.begin('GET', '/abc')
         (slot,) = recorder.slots.values()
@@ -444,7 +445,7 @@ class TestNotes:
         )
     )
 
-    def test_come_back_as_they_were(self):
+    def test_notes_are_read_back_unchanged(self):
         buffer, recorder = made()
         note = Note(
             0,
@@ -471,26 +472,26 @@ class TestNotes:
         )
         assert (len(note.title), len(note.detail)) == (box.TITLE_MAX, box.DETAIL_MAX)
 
-    def test_the_newest_are_kept(self):
+    def test_the_newest_notes_are_kept(self):
         buffer, recorder = made()
         for n in range(200):
             recorder.note(Note(0, 1000.0 + n, 'slow', n, frames=self.FRAMES))
         assert [note.ident for note in read(buffer).notes] == list(range(200 - box.SLOW_NOTES, 200))
 
-    def test_slow_requests_never_push_out_a_hang(self):
+    def test_slow_requests_never_overwrite_a_hang(self):
         buffer, recorder = made()
         recorder.note(Note(0, 1000.0, 'hang', 1))
         for n in range(200):
             recorder.note(Note(0, 1000.0 + n, 'slow', n))
         assert read(buffer).notes[0].kind == 'hang'
 
-    def test_one_that_was_being_written_is_left_out(self):
+    def test_a_partly_written_note_is_left_out(self):
         buffer, recorder = made()
         recorder.note(Note(0, 1000.0, 'hang', 1))
         struct.pack_into('=Q', buffer, box.NOTE_RING.at(box.SLOW_NOTES), 0)
         assert read(buffer).notes == ()
 
-    def test_names_that_hold_anything(self):
+    def test_function_and_file_names_may_hold_any_character(self):
         buffer, recorder = made()
         recorder.note(
             Note(0, 1000.0, 'slow', 1, frames=(Frame('/a\nb\udcff.py', None, '<lambda>'),))

@@ -26,7 +26,7 @@ OUR_SETTINGS = settings(
 
 
 def full():
-    """A black box in which everything is in use."""
+    """A black box in which all parts are in use."""
     buffer = bytearray(box.SIZE)
     recorder = Recorder(buffer)
     box.lay_out(buffer)
@@ -46,7 +46,7 @@ def full():
 
 FULL = full()
 HEADER = FULL[: box.HEADER_SIZE]
-# Numbers that tempt a reader: all ones, sign bits, infinities and nans of both widths, long
+# Values that may trouble a reader: all ones, sign bits, infinities and nans of both widths, long
 # lengths.
 NASTY = [
     b'\xff' * 8,
@@ -89,7 +89,7 @@ def check(data):
     assert list(recording.finished) == sorted(recording.finished, key=lambda r: (r.ended, r.number))
     for line in recording.log:
         assert 0 <= line.time < 1e11
-    # What is archived is JSON, and JSON has no infinities.
+    # The archive holds JSON, and JSON has no infinities.
     json.dumps(
         [recording.in_flight, recording.finished, recording.log, recording.samples],
         default=vars,
@@ -105,7 +105,7 @@ def check(data):
 @given(st.binary(max_size=4096))
 @example(b'')
 @OUR_SETTINGS
-def test_random_bytes(data):
+def test_random_bytes_raise_only_unreadable_record(data):
     check(data)
     check(HEADER + data)
     check(HEADER[:16] + data + bytes(box.SIZE))
@@ -113,15 +113,15 @@ def test_random_bytes(data):
 
 @given(st.binary(min_size=1, max_size=509))
 @OUR_SETTINGS
-def test_a_body_of_noise(data):
-    """Every piece of every part is nonsense."""
+def test_random_entries_raise_only_unreadable_record(data):
+    """Every entry of every part is random."""
     body = data * (box.SIZE // len(data) + 1)
     check((HEADER + body)[: box.SIZE])
 
 
 @given(scribbles)
 @OUR_SETTINGS
-def test_a_full_box_that_was_scribbled_on(changes):
+def test_a_damaged_black_box_raises_only_unreadable_record(changes):
     data = bytearray(FULL)
     for at, scribble in changes:
         data[at : at + len(scribble)] = scribble[: box.SIZE - at]
@@ -140,7 +140,7 @@ def test_a_full_box_that_was_scribbled_on(changes):
     )
 )
 @OUR_SETTINGS
-def test_a_scribbled_header(changes):
+def test_a_damaged_header_raises_only_unreadable_record(changes):
     data = bytearray(FULL)
     for at, scribble in changes:
         data[at : at + len(scribble)] = scribble
@@ -149,13 +149,13 @@ def test_a_scribbled_header(changes):
 
 @given(st.integers(0, box.SIZE))
 @OUR_SETTINGS
-def test_any_length(length):
+def test_any_length_raises_only_unreadable_record(length):
     check(FULL[:length])
 
 
 @given(st.text(max_size=400), st.integers(0, 400))
 @settings(max_examples=300, deadline=None)
-def test_a_cut_is_a_prefix_in_utf8(text, most):
+def test_a_cut_text_is_a_prefix_in_utf8(text, most):
     encoded, was_cut = box.cut(text, most)
     whole = text.encode('utf-8', 'backslashreplace')
     assert len(encoded) <= most and whole.startswith(encoded)

@@ -1,6 +1,4 @@
-"""The versions of a run: one file for each set, shared, told from a damaged one, pruned when no run
-has it.
-"""
+"""The versions of a run: each set is one shared file, checked, and pruned after its last run."""
 
 import json
 import os
@@ -67,7 +65,7 @@ def test_a_set_is_kept_once_for_all_its_runs(base):
     assert json.loads((first.path / 'installed.json').read_text()) == {'installed': digest}
 
 
-def test_its_files_have_the_rights_of_all_others(base):
+def test_the_files_of_a_set_have_the_usual_rights(base):
     died(base)
     (file,) = (base.path / 'installed').iterdir()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -88,7 +86,7 @@ def test_a_run_of_an_older_release_has_its_own_versions(base):
     'digest',
     [None, 7, [], {}, '', '..', '../../secret', 'x' * 32, 'A' * 32, '0' * 31, '0' * 32, '0' * 33],
 )
-def test_what_is_no_digest_is_no_file(base, digest):
+def test_an_invalid_digest_loads_nothing(base, digest):
     died(base)
     (base.path / 'secret.json').write_text(json.dumps({'distributions': THEN}))
     assert distributionsets.load(base.path, digest) == {}
@@ -100,7 +98,7 @@ def test_what_is_no_digest_is_no_file(base, digest):
 @pytest.mark.parametrize(
     'content', [b'', b'{}', b'[]', b'\xff', b'[' * 99999, b'{"distributions": {"lxml": "9"}}']
 )
-def test_a_changed_set_is_not_believed_and_written_anew_by_the_next_run(base, content):
+def test_a_changed_set_is_ignored_and_the_next_run_writes_it_again(base, content):
     run, digest = died(base)
     path = base.path / 'installed' / f'{digest}.json'
     path.write_bytes(content)
@@ -109,7 +107,7 @@ def test_a_changed_set_is_not_believed_and_written_anew_by_the_next_run(base, co
     assert distributionsets.of_run(run.path)['distributions'] == THEN
 
 
-def test_a_fifo_in_its_place_is_not_waited_for(base):
+def test_a_fifo_with_the_name_of_a_set_does_not_block(base):
     run, digest = died(base)
     path = base.path / 'installed' / f'{digest}.json'
     path.unlink()
@@ -117,7 +115,7 @@ def test_a_fifo_in_its_place_is_not_waited_for(base):
     assert distributionsets.of_run(run.path) == {}
 
 
-def test_what_is_no_version_is_left_out(base):
+def test_versions_that_are_not_strings_are_left_out(base):
     run = DeadRun(base.path)
     text = json.dumps({'distributions': {'a': 1, 'b': '2', 'c': None}, 'builds': [], 'x': {}})
     (run.path / 'installed.json').write_text(text)
@@ -170,7 +168,7 @@ def test_without_the_set_the_versions_stay_in_the_record(base, tmp_path):
 # -- pruned ----------------------------------------------------------------------------------------
 
 
-def test_a_set_goes_with_the_last_run_that_has_it(base, tmp_path):
+def test_a_set_is_pruned_with_the_last_run_that_has_it(base, tmp_path):
     died(base)
     died(base, 1)
     _, now = died(base, 2, NOW)
@@ -183,7 +181,7 @@ def test_a_set_goes_with_the_last_run_that_has_it(base, tmp_path):
     assert sets(base) == [f'{now}.json']
 
 
-def test_a_run_that_lives_or_waits_keeps_its_set(base):
+def test_the_set_of_a_living_or_waiting_run_is_kept(base):
     died(base)
     made_old(base)
     assert distributionsets.prune(base, STARTED + 5 * HOUR) == 0 and len(sets(base)) == 1
@@ -206,7 +204,7 @@ def test_a_new_run_makes_an_old_set_young_again(base):
     assert file.stat().st_mtime > STARTED + HOUR
 
 
-def test_what_else_lies_there_is_left_alone(base):
+def test_other_files_beside_the_sets_are_kept(base):
     folder = base.path / 'installed'
     folder.mkdir()
     for name in ('readme.txt', 'x.json', '0' * 32):
@@ -215,7 +213,7 @@ def test_what_else_lies_there_is_left_alone(base):
     assert distributionsets.prune(base) == 0 and len(sets(base)) == 3
 
 
-def test_nonsense_in_the_place_of_references_is_survived(base):
+def test_damaged_references_do_not_stop_the_pruning(base):
     died(base)
     for number, nonsense in enumerate(('[]', '{"installed": []}', '{"installed": {}}', '\0'), 1):
         (DeadRun(base.path, number).path / 'installed.json').write_text(nonsense)

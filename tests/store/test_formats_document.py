@@ -1,4 +1,4 @@
-"""docs/formats.rst says enough to read a black box: a reader made from its tables reads one."""
+"""docs/formats.rst is enough to read a black box: a reader made from its tables reads one."""
 
 import re
 import struct
@@ -40,7 +40,7 @@ def value(data, at, kind):
 
 
 def entries(data, title):
-    """The whole entries of that part, as the document says."""
+    """The complete entries of a part, read as the document says."""
     fields, part = table(title), PARTS[title]
     found = []
     for start in part.places:
@@ -68,7 +68,7 @@ def box():
     return bytes(recorder.buffer)
 
 
-def test_the_header(box):
+def test_the_document_describes_the_header(box):
     fields = table('Header')
     assert fields['magic'][0] == 0 and box[:8].hex(' ').upper() in DOCUMENT
     for name, expected in (('version', 2), ('order', 258), ('header_size', 8192)):
@@ -85,7 +85,7 @@ def test_the_header(box):
 
 
 @pytest.mark.parametrize('title, known', [('A request', 'phase'), ('A note', 'kind')])
-def test_the_codes(title, known):
+def test_the_document_lists_the_codes(title, known):
     names = blackbox.PHASES if known == 'phase' else blackbox.NOTES
     (text,) = re.findall(rf'^\d+ +u\d+ +{known} +(.*?)\n\d', DOCUMENT, re.M | re.S)
     assert re.findall(r'(\d) ([\w-]+)', text) == [(str(n), name) for n, name in enumerate(names)]
@@ -114,7 +114,7 @@ def test_a_reader_made_of_the_tables_reads_the_same(box):
     assert (slot['stack_size'], slot['guard_size']) == (known.stack_size, known.guard_size)
 
 
-def test_nothing_lies_between_the_fields_but_padding():
+def test_the_fields_of_each_table_fit_its_part():
     for title, part in PARTS.items():
         *_, (at, kind) = table(title).values()
         assert at + struct.calcsize('=' + CODES[kind]) <= part.size, title

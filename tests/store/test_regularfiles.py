@@ -1,4 +1,4 @@
-"""Only regular files are opened, at once, and no more of them is read than the caller says."""
+"""Only regular files are opened, without waiting, and no more is read than the caller allows."""
 
 import gc
 import os
@@ -42,8 +42,8 @@ def folder(path):
 
 
 def descriptors():
-    """Those that are open, where the system tells it."""
-    gc.collect()  # what an earlier test has left must not be closed meanwhile
+    """The open descriptors of this process, on systems that list them."""
+    gc.collect()  # so that files of an earlier test are not closed during this one
     folder = '/proc/self/fd'
     return set(os.listdir(folder)) if os.path.exists(folder) else set()
 
@@ -53,7 +53,7 @@ ODD = [fifo, link_to_a_device, link_to_a_file, link_to_nothing, listening_socket
 
 @pytest.mark.parametrize('make', ODD)
 @pytest.mark.parametrize('flags', [os.O_RDONLY, os.O_RDWR, os.O_WRONLY, os.O_RDWR | os.O_CREAT])
-def test_nothing_else_is_opened(tmp_path, make, flags):
+def test_anything_but_a_regular_file_is_refused(tmp_path, make, flags):
     make(tmp_path / 'odd')
     before = descriptors()
     with pytest.raises(NotARegularFile):
@@ -62,12 +62,12 @@ def test_nothing_else_is_opened(tmp_path, make, flags):
     assert not (tmp_path / 'nowhere').exists()
 
 
-def test_what_is_not_there_is_told_apart(tmp_path):
+def test_a_missing_file_raises_file_not_found(tmp_path):
     with pytest.raises(FileNotFoundError):
         open_regular(tmp_path / 'nothing')
 
 
-def test_a_link_is_followed_where_that_is_wanted(tmp_path):
+def test_a_link_is_followed_on_request(tmp_path):
     link_to_a_file(tmp_path / 'link')
     assert read_start(tmp_path / 'link', 100, follow=True) == b'secret'
     link_to_a_device(tmp_path / 'device')
@@ -75,7 +75,7 @@ def test_a_link_is_followed_where_that_is_wanted(tmp_path):
         read_start(tmp_path / 'device', 100, follow=True)
 
 
-def test_a_whole_file_has_a_largest_size(tmp_path):
+def test_read_whole_refuses_a_file_above_its_limit(tmp_path):
     file = tmp_path / 'file'
     file.write_bytes(b'12345678')
     assert read_whole(file, 8) == b'12345678'
@@ -103,7 +103,7 @@ def test_a_huge_file_is_not_read(tmp_path):
         (3, 99, b''),
     ],
 )
-def test_a_tail(tmp_path, most, start, tail):
+def test_read_tail_returns_the_end_from_start_on(tmp_path, most, start, tail):
     (tmp_path / 'file').write_bytes(b'12345678')
     descriptor = open_regular(tmp_path / 'file')
     try:

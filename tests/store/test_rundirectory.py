@@ -64,7 +64,7 @@ def dead_run(base, context=None):
 
 
 class TestNames:
-    def test_a_name_tells_start_and_pid(self):
+    def test_a_name_holds_start_and_pid(self):
         name = rundirectory.new_name(1795419901.7, 17)
         assert rundirectory.is_run_name(name) and name.startswith('20261123T074501Z-17-')
         assert rundirectory.name_facts(name) == (1795419901.0, 17)
@@ -75,13 +75,13 @@ class TestNames:
     @pytest.mark.parametrize(
         'name', ['', 'x', 'a-b-c', '20261123T074501Z-x-beef', '20261323T074501Z-17-beef']
     )
-    def test_other_names(self, name):
+    def test_other_names_raise_value_error(self, name):
         with pytest.raises(ValueError):
             rundirectory.name_facts(name)
 
 
 class TestCreating:
-    def test_nobody_sees_it_before_it_is_locked_and_complete(self, base, monkeypatch):
+    def test_a_run_is_published_only_when_locked_and_complete(self, base, monkeypatch):
         seen = []
         rename = Path.rename
 
@@ -103,7 +103,7 @@ class TestCreating:
         run.abandon()
 
     @pytest.mark.parametrize('umask', [0, 0o077])
-    def test_rights(self, base, umask):
+    def test_without_a_group_only_the_owner_has_access(self, base, umask):
         before = os.umask(umask)
         try:
             run = base.create(NAME, {})
@@ -117,8 +117,8 @@ class TestCreating:
             assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
     @pytest.mark.root
-    def test_a_group_may_read(self, base):
-        dead_run(base)  # there before the option was set
+    def test_the_group_may_read(self, base):
+        dead_run(base)  # the directory exists before the option is set
         shutil.rmtree(base.runs / NAME)
         shared = Base(base.path, 'nogroup')
         run = shared.create(NAME, {})
@@ -157,7 +157,7 @@ class TestCreating:
 
 
 class TestWriteWhole:
-    def test_a_reader_sees_the_old_or_the_new_one(self, tmp_path):
+    def test_a_reader_sees_the_old_or_the_new_file(self, tmp_path):
         path = tmp_path / 'file.json'
         rundirectory.write_whole(path, 'old')
         with pytest.raises(UnicodeEncodeError):
@@ -169,14 +169,14 @@ class TestWriteWhole:
     @pytest.mark.parametrize(
         'content', [b'', b'\xff\xfe', b'[1]', b'7', b'{"a": ', b'[' * 100000, b'\0' * 100, None]
     )
-    def test_read_json_reads_anything(self, tmp_path, content):
+    def test_read_json_never_raises(self, tmp_path, content):
         if content is not None:
             (tmp_path / 'x').write_bytes(content)
         assert rundirectory.read_json(tmp_path / 'x') == {}
 
 
 class TestPreallocation:
-    def test_the_blocks_are_there(self, tmp_path):
+    def test_the_blocks_are_allocated(self, tmp_path):
         descriptor = rundirectory.preallocate(tmp_path / 'x', 100000)
         status = os.fstat(descriptor)
         assert status.st_size == 100000 and status.st_blocks * 512 >= 100000
@@ -186,7 +186,7 @@ class TestPreallocation:
     @pytest.mark.parametrize(
         'trouble', [OSError(errno.EOPNOTSUPP, ''), OSError(errno.EINVAL, ''), AttributeError()]
     )
-    def test_where_there_is_no_fallocate_zeroes_are_written(self, tmp_path, monkeypatch, trouble):
+    def test_without_fallocate_zeroes_are_written(self, tmp_path, monkeypatch, trouble):
         def fallocate(*args):
             raise trouble
 
@@ -196,10 +196,8 @@ class TestPreallocation:
         os.close(descriptor)
 
     @pytest.mark.parametrize('has_fallocate', [True, False])
-    def test_a_full_disk_is_an_error_and_leaves_nothing(self, tmp_path, has_fallocate):
-        """In a process of its own: a limit on file sizes stands for the disk that has no more
-        room.
-        """
+    def test_on_a_full_disk_it_raises_and_leaves_no_file(self, tmp_path, has_fallocate):
+        """It runs in another process, in which a limit on file sizes acts like a full disk."""
         code = f"""if True:
             import os, resource, signal
             from Products.StabilityMonitor.store import rundirectory
@@ -237,14 +235,14 @@ class TestPreallocation:
 
 
 class TestClaiming:
-    def test_a_dead_run(self, base):
+    def test_a_dead_run_is_claimed_once(self, base):
         dead_run(base)
         claimed = base.claim(NAME)
         assert claimed.path == base.runs / NAME and claimed.locked
-        assert base.claim(NAME) is None  # it is ours now
+        assert base.claim(NAME) is None  # this process holds it now
         claimed.abandon()
 
-    def test_what_is_not_there(self, base):
+    def test_a_missing_run_is_not_claimed_and_not_made(self, base):
         assert base.claim(NAME) is None
         assert not (base.runs / NAME).exists()
 
@@ -256,7 +254,7 @@ class TestClaiming:
         assert claimed is not None
         claimed.abandon()
 
-    def test_of_many_processes_one_gets_it(self, base, start):
+    def test_only_one_of_many_processes_claims_a_run(self, base, start):
         dead_run(base)
         claimers = [start('claim') for _ in range(8)]
         for claimer in claimers:
@@ -266,7 +264,7 @@ class TestClaiming:
         answers = [claimer.hear() for claimer in claimers]
         assert sorted(answers) == ['claimed'] + ['refused'] * 7
 
-    def test_a_claimer_that_dies_leaves_it_to_the_next(self, base, start):
+    def test_after_the_death_of_a_claimer_another_process_can_claim(self, base, start):
         dead_run(base)
         claimer = start('claim').go('claimed')
         assert base.claim(NAME) is None
@@ -281,11 +279,11 @@ class TestClaiming:
         holder.kill()
         claimed = base.claim(NAME)
         assert claimed is not None
-        os.kill(child, 0)  # it lives
+        os.kill(child, 0)  # it is still alive
         claimed.abandon()
 
-    def test_one_that_does_not_abandon_would(self, base, start):
-        """The control of the test above: this is what `abandon` is for."""
+    def test_a_forked_child_that_does_not_abandon_holds_the_lock(self, base, start):
+        """The counterpart of the test above: it shows why `abandon` is needed."""
         holder = start('keep')
         assert holder.hear().startswith('child ')
         holder.kill()
@@ -298,7 +296,7 @@ class TestClaiming:
         until(lambda: not held() - before)
         run.abandon()
 
-    def test_one_that_was_archived_between_looking_and_locking(self, base, monkeypatch):
+    def test_a_run_that_was_archived_meanwhile_is_not_claimed(self, base, monkeypatch):
         dead_run(base)
         real = rundirectory._flock
 
@@ -311,12 +309,12 @@ class TestClaiming:
         assert (base.archive / NAME).is_dir() and base.waiting() == []
 
     @linux
-    def test_one_whose_lock_was_lost_but_whose_process_lives(self, base):
-        """As after code that closes all descriptors."""
+    def test_a_living_process_without_its_lock_is_not_claimed(self, base):
+        """This happens after code that closes all descriptors."""
         dead_run(base, {'identity': identity()})
         assert base.claim(NAME) is None
 
-    def test_a_damaged_context_leaves_the_lock_to_tell(self, base):
+    def test_with_a_damaged_context_the_lock_decides(self, base):
         dead_run(base)
         (base.runs / NAME / CONTEXT).write_bytes(b'\xff\0{')
         (base.runs / NAME / LOCK).unlink()
@@ -341,7 +339,7 @@ class TestClaiming:
     @settings(
         max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
     )
-    def test_any_identity_is_no_error(self, base, known, is_here):
+    def test_no_identity_raises_an_error(self, base, known, is_here):
         if isinstance(known, dict) and is_here:
             known = {key: identity()[key] for key in ('host', 'boot_id', 'pid_namespace')} | known
         assert process_is_there(known) in (True, False, None)
@@ -364,19 +362,19 @@ class TestAVolumeWithoutFlock:
         run.abandon()
 
     @linux
-    def test_one_process_claims_what_is_known_to_be_dead(self, base):
+    def test_one_process_claims_a_dead_run(self, base):
         dead_run(base)
         claims = [base.claim(NAME) for _ in range(3)]
         assert [claim is not None for claim in claims] == [True, False, False]
         claims[0].abandon()
 
     @linux
-    def test_what_lives_is_not_claimed(self, base, start):
+    def test_a_living_run_without_a_lock_is_not_claimed(self, base, start):
         dead_run(base, {'identity': identity()})
         assert base.claim(NAME) is None
 
     @pytest.mark.parametrize('more, is_claimed', [(-100, False), (100, True)])
-    def test_one_of_another_host_is_dead_when_it_is_silent(self, base, more, is_claimed):
+    def test_a_run_of_another_host_is_dead_after_a_long_silence(self, base, more, is_claimed):
         run = dead_run(base, {'identity': GONE | {'host': 'elsewhere', 'boot_id': 'another'}})
         for file in run.path.iterdir():
             os.utime(file, (time.time() - rundirectory.SILENCE - more,) * 2)
@@ -396,9 +394,7 @@ class TestAVolumeWithoutFlock:
         claimed.abandon()
 
     @linux
-    def test_a_run_that_was_locked_elsewhere_is_not_claimed_by_its_free_lock(
-        self, base, monkeypatch
-    ):
+    def test_a_free_lock_of_a_run_without_flock_is_no_proof(self, base, monkeypatch):
         """The writer had no flock, the reader has: the free lock says nothing."""
         dead_run(base, {'identity': GONE | {'host': 'elsewhere', 'boot_id': 'another'}})
         monkeypatch.undo()
@@ -415,7 +411,7 @@ class TestAVolumeWithoutFlock:
         (None, True),
     ],
 )
-def test_flock(monkeypatch, error, result):
+def test_flock_errors_are_a_refusal_or_an_unlockable_volume(monkeypatch, error, result):
     def flock(descriptor, operation):
         if error:
             raise OSError(error, '')
@@ -425,7 +421,7 @@ def test_flock(monkeypatch, error, result):
 
 
 class TestSweep:
-    def test_what_died_before_it_was_published_goes(self, base):
+    def test_sweep_removes_old_unpublished_directories_of_dead_processes(self, base):
         base.prepare()
         for name, known, age in (
             ('old', GONE, 100),
@@ -442,7 +438,7 @@ class TestSweep:
         base.sweep()
         assert sorted(os.listdir(base.runs)) == ['.new-fresh', '.new-lives', NAME]
 
-    def test_nothing_to_sweep(self, base):
+    def test_sweep_without_a_directory_does_nothing(self, base):
         base.sweep()
 
 
@@ -456,13 +452,13 @@ class TestIdentity:
     @pytest.mark.parametrize(
         'pid, ticks', [(4711, 123456), (4712, 0), (4713, 987), (4714, 0), ('../4711', 0), ('\0', 0)]
     )
-    def test_start_ticks(self, pid, ticks):
+    def test_start_ticks_of_a_process(self, pid, ticks):
         assert processidentity.start_ticks(pid, self.PROC) == ticks
 
     def known(self, **changes):
         return identity(4711, self.PROC) | changes
 
-    def test_of_a_process(self, monkeypatch):
+    def test_the_identity_of_a_process(self, monkeypatch):
         monkeypatch.setattr(os, 'readlink', lambda path: f'link {path.relative_to(self.PROC)}')
         known = self.known()
         assert known['pid'] == 4711 and known['start_ticks'] == 123456
@@ -481,16 +477,16 @@ class TestIdentity:
             ({'pid_namespace': 'pid:[4026531999]'}, None),
         ],
     )
-    def test_is_it_there(self, changes, there):
+    def test_a_process_is_there_if_its_identity_matches(self, changes, there):
         assert process_is_there(self.known(**changes), self.PROC) is there
 
     @pytest.mark.parametrize('known', [None, {}, [], 'x', 7, {'host': 'elsewhere'}])
-    def test_who_knows(self, known, tmp_path):
+    def test_without_an_identity_it_is_not_known_whether_a_process_is_there(self, known, tmp_path):
         assert process_is_there(known, self.PROC) is None
         assert process_is_there(known, tmp_path) is None
 
-    def test_without_proc_the_pid_tells(self, tmp_path):
-        """As on macOS and FreeBSD."""
+    def test_without_proc_the_pid_decides(self, tmp_path):
+        """macOS and FreeBSD have no /proc."""
         child = Program('-c', '')
         child.end()
         mine = identity(proc=tmp_path)

@@ -1,5 +1,5 @@
-"""Questions to a living run: each is answered once, whoever asks; a dead run is told from it; no
-trick does harm.
+"""Mailbox requests to a living run: each is answered once, a dead run is recognized, and no file in
+the mailbox does harm.
 """
 
 import json
@@ -28,7 +28,7 @@ NOBODY = 65534
 
 
 class Run:
-    """A run's directory with an inbox; `look` is its beat, `living` beats in a thread."""
+    """A run's directory with an inbox; inside a `with` block a thread beats for it."""
 
     def __init__(self, path):
         self.path, self.folder, self.calls = path, path / FOLDER, []
@@ -42,7 +42,7 @@ class Run:
         return {'threads': ['ü'], 'call': len(self.calls)}
 
     def fail(self):
-        raise FileNotFoundError('of its own')
+        raise FileNotFoundError('a file of the site')
 
     def beat(self):
         while not self.over.wait(0.01):
@@ -58,7 +58,7 @@ class Run:
         self.thread.join()
 
     def leave(self, name=f'{HEX}-stacks.ask', age=0.0):
-        """A file in the folder, so old (seconds)."""
+        """Make a file in the folder, `age` seconds old."""
         path = self.folder / name
         path.touch()
         os.utime(path, (time.time() - age,) * 2)
@@ -77,17 +77,17 @@ def run(tmp_path):
     return Run(tmp_path)
 
 
-def test_the_folder_is_for_us_alone(run):
+def test_only_the_owner_has_access_to_the_folder(run):
     assert stat.S_IMODE(run.folder.stat().st_mode) == 0o700
 
 
 class TestAnAnswer:
-    def test_comes_and_nothing_is_left(self, run):
+    def test_a_request_is_answered_and_no_file_is_left(self, run):
         with run:
             assert ask(run.path, 'stacks', PATIENCE) == {'threads': ['ü'], 'call': 1}
         assert run.names == []
 
-    def test_for_ten_at_once_is_one_look(self, run):
+    def test_ten_equal_requests_in_one_beat_cost_one_answer(self, run):
         with ThreadPoolExecutor(10) as pool:
             asked = [pool.submit(ask, run.path, 'stacks', PATIENCE) for _ in range(10)]
             until(lambda: len(run.names) == 10)
@@ -95,13 +95,13 @@ class TestAnAnswer:
             assert [future.result()['call'] for future in asked] == [1] * 10
         assert run.names == [] and len(run.calls) == 1
 
-    def test_for_fifty_at_once_takes_some_more(self, run):
+    def test_fifty_requests_at_once_are_all_answered(self, run):
         with run, ThreadPoolExecutor(50) as pool:
             asked = [pool.submit(ask, run.path, 'stacks', PATIENCE) for _ in range(50)]
             assert all(future.result()['threads'] == ['ü'] for future in asked)
         assert run.names == []
 
-    def test_is_there_at_once_or_not_at_all(self, run):
+    def test_an_answer_is_written_whole_and_for_the_owner_alone(self, run):
         run.leave()
         run.inbox.look()
         (name,) = run.names
@@ -112,17 +112,17 @@ class TestAnAnswer:
         'subject, words',
         [
             ('nonsense', 'does not know that request'),
-            ('broken', 'of its own'),
+            ('broken', 'a file of the site'),
             ('odd', 'not JSON serializable'),
         ],
     )
-    def test_that_cannot_be_given_says_so_and_the_next_one_is_given(self, run, subject, words):
+    def test_a_failed_answer_gives_its_reason_and_the_next_one_works(self, run, subject, words):
         with run:
             error = ask(run.path, subject, PATIENCE)['error']
             assert error.startswith(f"There is no answer to '{subject}'") and words in error
             assert ask(run.path, 'stacks', PATIENCE)['call'] == 1
 
-    def test_to_one_who_has_lost_patience_is_not_kept(self, run, monkeypatch):
+    def test_a_withdrawn_request_gets_no_answer(self, run, monkeypatch):
         path, listdir = run.leave(), os.listdir
 
         def list_and_leave(folder):
@@ -135,7 +135,7 @@ class TestAnAnswer:
         monkeypatch.undo()
         assert run.calls == [] and run.names == []
 
-    def test_that_cannot_be_written_harms_nobody(self, run, monkeypatch):
+    def test_an_answer_that_cannot_be_written_does_no_harm(self, run, monkeypatch):
         def full(*args):
             raise OSError(28, 'No space left on device')
 
@@ -147,20 +147,20 @@ class TestAnAnswer:
             assert ask(run.path, 'stacks', PATIENCE)['threads'] == ['ü']
 
 
-class TestNoAnswer:
+class TestWithoutAnAnswer:
     def dead(self, *args):
         before = time.monotonic()
         with pytest.raises(NoAnswer) as caught:
             ask(*args)
         return str(caught.value), time.monotonic() - before
 
-    def test_of_a_process_that_has_ended(self, run):
+    def test_a_dead_process_does_not_answer(self, run):
         text, took = self.dead(run.path, 'stacks', 0.3)
         assert (
             text.startswith('The process has not answered within 0.3 s. ')
-            and 'or have ended' in text
+            and 'The process may have ended' in text
         )
-        assert took >= 0.3 and run.names == [], 'the request is taken back'
+        assert took >= 0.3 and run.names == [], 'the request must be withdrawn'
 
     @pytest.mark.parametrize(
         'make',
@@ -170,12 +170,12 @@ class TestNoAnswer:
             lambda path: (path.mkdir(), (path / FOLDER).touch()),
         ],
     )
-    def test_of_a_run_without_an_inbox_at_once(self, tmp_path, make):
+    def test_a_run_without_a_mailbox_is_reported_at_once(self, tmp_path, make):
         make(tmp_path / 'run')
         text, took = self.dead(tmp_path / 'run', 'stacks', 3600)
         assert text.startswith('This run has no mailbox. ')
 
-    def test_of_one_that_is_archived_meanwhile(self, run):
+    def test_a_run_that_is_archived_meanwhile_does_not_answer(self, run):
         with ThreadPoolExecutor(1) as pool:
             asked = pool.submit(self.dead, run.path, 'stacks', 0.3)
             until(lambda: run.names)
@@ -184,24 +184,26 @@ class TestNoAnswer:
 
 
 class TestListening:
-    def test_costs_no_system_call_while_nobody_rings(self, run, monkeypatch):
+    def test_listening_costs_no_system_call_while_the_bell_is_unchanged(self, run, monkeypatch):
         run.age_folder()
         run.inbox.listen()
-        run.leave()  # by an asker that does not ring
+        run.leave()  # by an asker that does not change the bell
         monkeypatch.setattr(os, 'stat', None)  # would raise
         run.inbox.listen()
         monkeypatch.undo()
         assert run.names == [f'{HEX}-stacks.ask']
         run.inbox.look()
-        assert run.names == [f'{HEX}-stacks.answer'], 'who does not ring waits for the next look'
+        assert run.names == [f'{HEX}-stacks.answer'], (
+            'without the bell a request waits for the next look'
+        )
 
-    def test_who_asks_rings(self, run):
+    def test_asking_changes_the_bell(self, run):
         run.beat = lambda: [run.inbox.listen() for _ in iter(lambda: run.over.wait(0.01), True)]
         run.age_folder()
         with run:
             assert [ask(run.path, 'stacks', PATIENCE)['call'] for _ in range(3)] == [1, 2, 3]
 
-    def test_where_files_cannot_be_mapped_the_folder_is_looked_at(self, tmp_path, monkeypatch):
+    def test_without_mapped_files_the_folder_is_read(self, tmp_path, monkeypatch):
         def refused(*args):
             raise OSError(19, 'No such device')
 
@@ -212,12 +214,12 @@ class TestListening:
         assert run.names == [f'{HEX}-stacks.answer']
         run.inbox.detach()
 
-    def test_a_run_without_a_bell_is_asked_all_the_same(self, run):
-        (run.path / BELL).unlink()  # as one of an older release
+    def test_a_run_without_a_bell_can_be_asked(self, run):
+        (run.path / BELL).unlink()  # like a run of an older release
         with run:
             assert ask(run.path, 'stacks', PATIENCE)['call'] == 1
 
-    def test_a_forked_child_lets_go_of_the_bell(self, run):
+    def test_a_forked_child_closes_the_bell(self, run):
         bell = run.inbox._bell
         run.inbox.detach()
         run.inbox.detach()
@@ -225,15 +227,15 @@ class TestListening:
 
 
 class TestLooking:
-    def test_costs_one_look_at_the_folder_while_nobody_asks(self, run, monkeypatch):
+    def test_an_unchanged_folder_is_not_listed_again(self, run, monkeypatch):
         run.age_folder()
         run.inbox.look()
         monkeypatch.setattr(os, 'listdir', None)  # would raise
         run.inbox.look()
         run.inbox.look()
 
-    def test_a_request_in_the_same_tick_as_the_last_look_is_not_missed(self, run):
-        """The time stamp of the folder does not tell that it came."""
+    def test_a_request_in_the_clock_tick_of_the_last_look_is_found(self, run):
+        """The time of the folder does not change within a clock tick."""
         now = run.folder.stat().st_mtime_ns
         run.inbox.look()
         run.leave()
@@ -241,14 +243,14 @@ class TestLooking:
         run.inbox.look()
         assert run.names == [f'{HEX}-stacks.answer']
 
-    def test_nor_one_that_comes_long_after(self, run):
+    def test_a_request_long_after_the_last_look_is_found(self, run):
         run.age_folder()
         run.inbox.look()
         run.leave()
         run.inbox.look()
         assert run.names == [f'{HEX}-stacks.answer']
 
-    def test_nor_when_the_clock_was_set_back(self, run):
+    def test_a_request_after_the_clock_was_set_back_is_found(self, run):
         run.age_folder(-3600)
         run.inbox.look()
         run.leave()
@@ -257,8 +259,8 @@ class TestLooking:
         assert run.names == [f'{HEX}-stacks.answer']
 
 
-class TestWhatNobodyTakesBack:
-    def test_is_removed_after_a_minute_even_if_nobody_asks_again(self, run):
+class TestOldFiles:
+    def test_an_answer_is_removed_after_a_minute_without_another_request(self, run):
         answer = run.leave(f'{HEX}-stacks.answer')
         run.age_folder()
         run.inbox.look()
@@ -284,7 +286,7 @@ class TestWhatNobodyTakesBack:
             f'{HEX.upper()}-stacks.ask',
         ],
     )
-    def test_garbage_is_no_request_and_goes_the_same_way(self, run, name):
+    def test_other_files_are_not_answered_and_removed_after_a_minute(self, run, name):
         run.leave(name, age=59)
         run.inbox.look()
         assert run.calls == [] and run.names == [name]
@@ -292,7 +294,7 @@ class TestWhatNobodyTakesBack:
         run.inbox.look()
         assert run.names == []
 
-    def test_a_thousand_files_hold_up_no_request_for_long(self, run):
+    def test_a_thousand_requests_are_answered_within_fifty_beats(self, run):
         for number in range(1000):
             run.leave(f'{number:016x}-stacks.ask')
         for _ in range(50):
@@ -308,37 +310,37 @@ class TestTricks:
         yield path
         assert path.read_text() == 'keep me'
 
-    def test_a_request_that_is_a_link(self, run, precious):
+    def test_a_request_that_is_a_link_harms_no_other_file(self, run, precious):
         (run.folder / f'{HEX}-stacks.ask').symlink_to(precious)
         run.inbox.look()
         assert run.names == [f'{HEX}-stacks.answer']
 
-    def test_an_answer_that_is_a_link_already(self, run, precious):
+    def test_an_answer_that_is_a_link_harms_no_other_file(self, run, precious):
         (run.folder / f'{HEX}-stacks.answer').symlink_to(precious)
         run.leave()
         run.inbox.look()
         answer = run.folder / f'{HEX}-stacks.answer'
         assert not answer.is_symlink() and json.loads(answer.read_text())['call'] == 1
 
-    def test_garbage_that_is_a_link(self, run, precious):
+    def test_another_file_that_is_a_link_harms_no_other_file(self, run, precious):
         (run.folder / 'link').symlink_to(precious)
         os.utime(precious, (0, 0))
         run.inbox.look()
         assert run.names == []
 
-    def test_a_folder_that_is_named_as_a_request(self, run):
+    def test_a_folder_with_the_name_of_a_request_does_no_harm(self, run):
         (run.folder / f'{HEX}-stacks.ask').mkdir()
         run.inbox.look()
         run.leave(f'{HEX[::-1]}-stacks.ask')
         run.inbox.look()
         assert f'{HEX[::-1]}-stacks.answer' in run.names and len(run.calls) == 1
 
-    def test_a_request_that_nobody_may_read(self, run):
+    def test_a_request_without_read_permission_is_answered(self, run):
         run.leave().chmod(0)
         run.inbox.look()
         assert run.names == [f'{HEX}-stacks.answer']
 
-    def test_a_pipe_as_a_request(self, run):
+    def test_a_pipe_with_the_name_of_a_request_does_not_block(self, run):
         os.mkfifo(run.folder / f'{HEX}-stacks.ask')
         run.inbox.look()
         assert run.names == [f'{HEX}-stacks.answer']
@@ -346,18 +348,18 @@ class TestTricks:
 
 @pytest.mark.root
 class TestUsers:
-    """Zope runs as a user of its own, and it is root who asks."""
+    """Zope runs as another user than root, and root asks."""
 
     @pytest.fixture
     def path(self):
-        """A run's directory that belongs to another user, where that user can come to it."""
+        """A run's directory that belongs to another user and that this user can reach."""
         path = Path(tempfile.mkdtemp(prefix='mailbox-'))
         os.chown(path, NOBODY, NOBODY)
         yield path
         shutil.rmtree(path)
 
     def as_nobody(self, function):
-        """The exit status of a child of that user: 0 if `function()` raised nothing."""
+        """Call `function` in a child of that user; its exit status is 0 if nothing was raised."""
         child = os.fork()
         if child == 0:
             status = 1
@@ -395,7 +397,7 @@ class TestUsers:
         assert (status.st_uid, stat.S_IMODE(status.st_mode)) == (0, 0o600)
 
     def test_another_user_may_not_ask(self, path):
-        Inbox(path, {})  # of root
+        Inbox(path, {})  # the mailbox of a process of root
         os.chmod(path, 0o755)
 
         def try_it():

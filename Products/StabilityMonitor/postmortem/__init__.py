@@ -1,3 +1,4 @@
-"""The next process: finds dead runs, collects evidence, judges, archives.  Never imports
-`recording`.
+"""The next process: it finds dead runs, collects evidence, judges and archives.
+
+Never imports `recording`: the reader may be a newer release than the writer.
 """

@@ -1,7 +1,8 @@
-"""All runs of a data directory: those that live, and the dead ones, archived or not.
+"""All runs of a data directory: the living ones, and the dead ones, archived or not.
 
-A dead run that waits for the archive is judged in memory, as triage would do it, and left where it
-is.  So a command that only reads, as a member of `group`, shows the newest end and changes nothing.
+A dead run that is not archived yet is judged in memory, in the same way as triage does it, and left
+where it is.  So a command that may only read, as a member of `group` may, shows the newest end too
+and changes nothing.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ if TYPE_CHECKING:  # `evidence` is loaded only when a dead run waits
 
 
 class AllRuns(Archive):
-    """An IArchive that also tells of the dead runs that wait for it.  Read only.
+    """An IArchive that also includes the dead runs that are not archived yet.  It only reads.
 
-    `living`: (name, context) of the runs that live.
+    `living` is a list of (name, context) of the living runs.
     """
 
     def __init__(self, base: Base, world: World | None = None) -> None:
@@ -46,33 +47,37 @@ class AllRuns(Archive):
 
     @property
     def waiting(self) -> tuple[RunRecord, ...]:
-        """The whole records of the dead runs that wait, newest first, without clean scripts."""
+        """The whole records of the dead runs that are not archived yet, newest first.
+
+        Clean runs of scripts are left out.
+        """
         return newest_first(record for record in self._judged if not is_clean_script(record))
 
     @property
     def clean_waiting(self) -> list[str]:
-        """The names of the clean runs of scripts that wait to be counted."""
+        """The names of the clean runs of scripts that are not counted yet."""
         return [record.run for record in self._judged if is_clean_script(record)]
 
     @functools.cached_property
     def _judged(self) -> list[RunRecord]:
-        """The records of the dead runs that wait, judged once, at the first request."""
+        """The records of the dead runs that are not archived yet, judged at the first access."""
         found = []
         for name in self._dead:
             path = self.base.runs / name
             record = examine(path, self._world)
-            # Another process may have archived it meanwhile: the record may not be whole then.
+            # If the path is gone, another process has archived the run meanwhile, and this record
+            # may be incomplete.
             if path.exists():
                 found.append(record)
         return found
 
     def summaries(self) -> tuple[RunRecord, ...]:
-        """See IArchive; those that wait are whole records."""
+        """See IArchive.  Those of runs that are not archived yet are whole records."""
         archived = super().summaries()
         found = list(archived)
         known = {record.run for record in archived}
         for record in self.waiting:
-            if record.run not in known:  # else another process has archived it meanwhile
+            if record.run not in known:  # otherwise another process has archived it meanwhile
                 found.append(record)
         return newest_first(found)
 
@@ -87,7 +92,7 @@ class AllRuns(Archive):
             raise
 
     def folder(self, run: str) -> Path:
-        """Where the files of that run are; another process may have archived it meanwhile."""
+        """Return the folder of that run; another process may have archived it meanwhile."""
         waiting = self.base.runs / run
         if waiting.is_dir():
             return waiting
@@ -95,16 +100,16 @@ class AllRuns(Archive):
 
     @property
     def clean_scripts(self) -> int:
-        """How many runs of scripts came to a clean end."""
+        """How many runs of scripts ended cleanly."""
         counted = super().clean_scripts
         return counted + len(self.clean_waiting)
 
     @property
     def incidents(self) -> tuple[RunRecord, ...]:
-        """The runs that ended badly, newest first."""
+        """The incidents, newest first."""
         return tuple(record for record in self.summaries() if record.is_incident)
 
     def names(self) -> list[str]:
-        """The names of all runs, also of those that live, oldest first."""
+        """Return the names of all runs, oldest first, the living ones included."""
         living = [name for name, _ in self.living]
         return sorted({*living, *self._dead, *self._names()})

@@ -1,7 +1,7 @@
-"""What may have caused an end that left no trace, and what cannot have.
+"""Which causes of an end without a trace are possible, and which are ruled out.
 
-A row of the table is (proof, cause): `proof` returns a sentence when the traces rule the cause out,
-else ''.  A row without a cause only rules out.
+A row of the table is (proof, cause).  `proof` returns a sentence if the traces rule the cause out,
+else ''.  A row without a cause is only used to rule something out.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from .evidence import Traces
 
 
 def ruled_out(traces: Traces) -> tuple[str, ...]:
-    """Sentences that say what this end was not, and why."""
+    """Return sentences that say what did not end the run, and how that is known."""
     sentences = []
     for proof, _ in _ROWS:
         sentence = proof(traces)
@@ -22,7 +22,7 @@ def ruled_out(traces: Traces) -> tuple[str, ...]:
 
 
 def candidates(traces: Traces) -> tuple[str, ...]:
-    """The causes that remain, most usual first."""
+    """Return the causes that are not ruled out, most usual first."""
     remaining = []
     for proof, cause in _ROWS:
         if cause and not proof(traces):
@@ -36,7 +36,10 @@ def _never(t: Traces) -> str:
 
 def _no_oom(t: Traces) -> str:
     if t.cgroup_kills == 0:
-        return "Not the kernel's OOM killer: the counter of the same memory cgroup has not risen."
+        return (
+            "Not the kernel's OOM killer: "
+            'it has killed nothing in the memory cgroup of Zope since the last sample.'
+        )
     if t.host_kills == 0:
         return (
             "Not the kernel's OOM killer: it has killed nothing on this host since the last sample."
@@ -47,44 +50,46 @@ def _no_oom(t: Traces) -> str:
 def _no_fatal_error(t: Traces) -> str:
     if t.stderr_readable and not t.stderr_fault:
         return (
-            'Not a fatal error of Python: the file that standard error went to holds none of '
-            'this process.'
+            'Not a fatal error of Python: '
+            'the file that received standard error holds no such error of this process.'
         )
     return ''
 
 
 def _no_crash(t: Traces) -> str:
     if t.recording and not t.fault:
-        return 'Not a crash in a thread with a signal stack: the fault log is empty.'
+        return (
+            'Not a crash in a thread with a signal stack: the fault log holds no crash at its end.'
+        )
     return ''
 
 
 def _no_signal(t: Traces) -> str:
     if t.recording and not t.marks:
-        return 'Not SIGTERM, SIGINT, SIGHUP or another marked signal: no mark was left.'
+        return 'Not SIGTERM, SIGINT, SIGHUP or another signal that leaves a mark: there is no mark.'
     return ''
 
 
 def _no_exit(t: Traces) -> str:
     if t.recording and not t.word('finished'):
-        return 'Not a normal exit: the interpreter did not come to its end.'
+        return 'Not a normal exit: none was recorded.'
     return ''
 
 
 def _no_reboot(t: Traces) -> str:
-    return 'Not a restart of the machine: it is still the same boot.' if t.same_boot else ''
+    return 'Not a restart of the machine: it has not booted since.' if t.same_boot else ''
 
 
 _ROWS: tuple[tuple[Callable[[Traces], str], str], ...] = (
-    (_never, 'SIGKILL: kill -9, a supervisor or a container runtime that lost patience'),
+    (_never, 'SIGKILL: kill -9, or a supervisor or container runtime whose stop timeout was over'),
     (_never, 'os._exit, or exit() in C code'),
     (_no_oom, "The kernel's OOM killer: its counters could not be compared"),
     (
         _no_fatal_error,
         'A fatal error of Python (Py_FatalError): standard error went to no file that can be read',
     ),
-    (_no_crash, 'A crash: there is no fault log to tell'),
-    (_no_signal, 'A signal: there are no marks to tell'),
+    (_no_crash, 'A crash: without a readable black box it cannot be ruled out'),
+    (_no_signal, 'A signal: without a readable black box it cannot be ruled out'),
     (_no_exit, ''),
     (_no_reboot, 'A restart of the machine, or power loss'),
 )

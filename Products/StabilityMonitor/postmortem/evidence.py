@@ -1,6 +1,6 @@
-"""Collects what a dead run has left and what the system tells about it.  Decides nothing.
+"""Collects what a dead run has left, and what the system knows about it.  Decides nothing.
 
-Of this room only this module reads what the system tells; tests hand in another `World`.
+This is the only module of the room that reads facts of the system.  Tests pass another `World`.
 """
 
 from __future__ import annotations
@@ -38,31 +38,31 @@ from . import faultlog
 _STDERR_TAIL = 512 << 10
 #: Bytes read at the end of a mark.
 _MARK_TAIL = 256 << 10
-#: Bytes read at the beginning of a file of the kernel.
+#: At most this many bytes of a file of the kernel, for example /proc/stat, are read.
 _KERNEL_FILE = 1 << 20
-#: Records read of the kernel's log.
+#: At most this many records of the kernel's log are read.
 _KERNEL_RECORDS = 50_000
-#: The kernel's counter of OOM kills in the directory of a memory cgroup, by the version of cgroups.
+#: The file with the counter of OOM kills in a memory cgroup's directory, by cgroup version.
 _COUNTERS = {1: 'memory.oom_control', 2: 'memory.events'}
 _SIGNALS = tuple(name for name in blackbox.MARKS if name.startswith('SIG'))
 _STOP_SIGNALS = ('SIGTERM', 'SIGINT')
 _BOOT_TIME = re.compile(r'^btime (\d{1,12})$', re.MULTILINE)
 _OOM_KILLS = re.compile(r'^oom_kill (\d{1,18})$', re.MULTILINE)
-#: Seconds since the epoch; a later time comes from damaged bytes.
+#: Seconds since the epoch (the year 5138); a later time comes from damaged bytes.
 _LATEST = 1e11
-#: Seconds by which the start in the context and the one in the run's name may differ.
+#: Seconds by which the start in the context may differ from the start in the run's name.
 _NEAR = 60
 #: Seconds by which the kernel's clock and the process's monotonic clock may differ.
 _CLOCK_SLACK = 5
 
 
-#: What a run noted of itself, as read from its file: anything may be in it.
+#: What a run noted about itself, as read from its file.  The file may hold anything.
 Context = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class World:
-    """The system on which the judging process runs."""
+    """The system on which the judging process runs.  `now` is in seconds since the epoch."""
 
     now: float = field(default_factory=time.time)
     proc: Path = Path('/proc')
@@ -72,7 +72,10 @@ class World:
 
 @dataclass(frozen=True)
 class Mark:
-    """What C code wrote into a mark file and the process did not outlive."""
+    """What C code wrote into a mark file shortly before the end.
+
+    `time` is when the file changed last, in seconds since the epoch.
+    """
 
     time: float
     dumps: tuple[faultlog.Dump, ...]
@@ -90,11 +93,12 @@ class Traces:
     """All that is known about a dead run before it is judged.
 
     `loaded` is what the run noted when it began to serve: compiled modules and distributions.
-    `recording` is None where there is no black box, `damage` says what is wrong with the files.
-    `fault` is the first fatal dump of the fault log, `stderr_fault` one on standard error.  `marks`
-    are those of signals that the process did not outlive, by name; `hang` is the mark of the
-    watchdog.  `cgroup_kills` and `host_kills` are OOM kills since the last sample.  Times are
-    seconds since the epoch; None stands for "not known".
+    `recording` is None if there is no readable black box; `damage` says what is wrong with the
+    files.  `fault` is the first fatal dump of the fault log, `stderr_fault` one on standard error.
+    `marks` are the marks of signals that the process did not survive, by name; `hang` is the mark
+    of the watchdog.  `cgroup_kills` and `host_kills` count OOM kills since the last sample.
+    `kernel_line` is the line of the kernel's log about the kill of this process, or ''.  Times are
+    seconds since the epoch.  None means "not known".
     """
 
     run: str
@@ -116,9 +120,9 @@ class Traces:
     same_boot: bool | None
     same_machine: bool | None
     boot_time: float
-    #: What each thread that serves wrote when the watchdog fired, by its ident.
+    #: What each worker wrote when the watchdog fired, by the ident of the thread.
     stuck: dict[int, Mark] = field(default_factory=dict)
-    #: When SIGTERM and SIGINT came last, whether the process outlived them or not.
+    #: When SIGTERM and SIGINT last arrived, whether the process survived them or not.
     asked: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -132,7 +136,10 @@ class Traces:
         return 'server'
 
     def word(self, name: str) -> float:
-        """When something was stamped, in seconds since the epoch; 0.0 if it never was."""
+        """Return the time of an event, in seconds since the epoch; 0.0 if it did not happen.
+
+        `name` is one of the times among `blackbox.WORDS`.
+        """
         if not self.recording:
             return 0.0
         nanoseconds: int = self.recording.words[name]
@@ -162,14 +169,14 @@ class Traces:
 
     @property
     def exception(self) -> str:
-        """The traceback with which the main thread ended, or ''."""
+        """The traceback of the exception that ended the main thread, or ''."""
         if not self.recording:
             return ''
         return self.recording.exception
 
     @property
     def last_sign(self) -> float:
-        """The last moment at which the run is known to have lived, in seconds since the epoch."""
+        """The last moment at which the run was certainly alive, in seconds since the epoch."""
         signs = [self.started, self.fault_time]
         signs += [mark.time for mark in self.marks.values()]
         signs += [mark.time for mark in self.stuck.values()]
@@ -187,11 +194,11 @@ class Traces:
 
 
 def collect(path: Path, world: World) -> Traces:
-    """All traces of the run in directory `path`.  Raises nothing for damaged files."""
+    """Return all traces of the run in directory `path`.  Damaged files raise nothing."""
     named_start, pid = name_facts(path.name)
     context = read_json(path / CONTEXT)
     started = named_start
-    precise_start = _number(context.get('started'))  # of a file that may be damaged
+    precise_start = _number(context.get('started'))  # the file may be damaged
     if abs(precise_start - named_start) < _NEAR:
         started = precise_start
 
@@ -263,7 +270,7 @@ def collect(path: Path, world: World) -> Traces:
 
 
 def _recording(path: Path) -> tuple[Recording | None, str]:
-    """The black box and what is wrong with it; (None, '') where there never was one."""
+    """Return (black box, what is wrong with it); (None, '') if there is no black box."""
     try:
         return load(path / BLACKBOX), ''
     except FileNotFoundError:
@@ -277,9 +284,11 @@ def _mark(
     name: str,
     recording: Recording | None,
 ) -> Mark | None:
-    """The part of a mark file that the process did not outlive; None if there is none.
+    """Return what was written into a mark file shortly before the end; None if nothing was.
 
-    The recording tells how many bytes of it the heartbeat has seen: those the process outlived.
+    The recording holds how many bytes of the file the process survived.  What follows was written
+    less than two sample intervals before the end, or while the heartbeat was blocked.  Without a
+    recording the whole file counts.
     """
     try:
         descriptor = open_regular(mark_file(path, name))
@@ -304,7 +313,7 @@ def _marks(
     names: Iterable[str],
     recording: Recording | None,
 ) -> dict[str, Mark]:
-    """The marks of those names that are there."""
+    """Return the marks that exist, by name."""
     found = {}
     for name in names:
         mark = _mark(path, name, recording)
@@ -314,13 +323,13 @@ def _marks(
 
 
 def _stuck(path: Path, recording: Recording | None) -> dict[int, Mark]:
-    """What each thread that serves wrote of itself when the watchdog fired, by its ident."""
+    """Return the stack that each worker wrote when the watchdog fired, by its ident."""
     if not recording:
         return {}
     found = {}
     for ident, thread in recording.threads.items():
         name = f'watchdog-{thread.slot}'
-        if name not in blackbox.MARKS:  # only the first threads have such a file
+        if name not in blackbox.MARKS:  # only the first sixteen workers have such a file
             continue
         mark = _mark(path, name, recording)
         if mark:
@@ -329,12 +338,12 @@ def _stuck(path: Path, recording: Recording | None) -> dict[int, Mark]:
 
 
 def _stderr_tail(context: Context, sizes: list[int]) -> bytes | None:
-    """The end of what this run wrote to the regular file that was its standard error; None where
-    that cannot be read any more.
+    """Return the end of what this run wrote to standard error; None if it can no longer be read.
 
-    `sizes` are the sizes of that file in the samples.  The process outlived what was in it two
-    samples before the last one: that may be the dump of a forked child, which writes to the same
-    file and whose main thread may have the same ident.
+    It can be read only if standard error was a regular file that is still there.  `sizes` are the
+    sizes of that file in the samples, in bytes.  What was in it two samples before the last one is
+    left out, because the process survived it.  It may be the dump of a forked child, which writes
+    to the same file and whose main thread may have the same ident.
     """
     outputs = _dict(context, 'outputs')
     output = _dict(outputs, '2')
@@ -350,7 +359,7 @@ def _stderr_tail(context: Context, sizes: list[int]) -> bytes | None:
             start = max(0, size_at_start, *sizes[-3:-2])
             least = max([start, *sizes[-1:]])
             if status.st_size < least:
-                return None  # it was cut meanwhile, as logrotate's copytruncate does
+                return None  # truncated meanwhile, for example by logrotate's copytruncate
             return read_tail(file.fileno(), _STDERR_TAIL, start)
     except (OSError, KeyError, TypeError, ValueError):
         return None
@@ -364,8 +373,9 @@ def _host_kills(
     last_sample: Sample | None,
     world: World,
 ) -> int | None:
-    """How many processes the OOM killer of this host killed since the last sample, or since the run
-    began if there is no sample.  None: not known.
+    """Return how many processes the OOM killer of this host killed since the last sample.
+
+    Without a sample it counts from the start of the run.  None: not known.
     """
     if last_sample:
         before = last_sample.host_kills
@@ -375,10 +385,10 @@ def _host_kills(
 
 
 def _cgroup_kills(context: Context, last_sample: Sample | None) -> int | None:
-    """How many processes in the memory cgroup of the run were killed since the last sample.
+    """Return how many processes in the run's memory cgroup were OOM-killed since the last sample.
 
-    None: not known.  So it is where another cgroup has the path now: it has counted from 0 on, and
-    its counter says nothing of the run.
+    None: not known, for example because another cgroup now has the same path.  The counter of a new
+    cgroup starts at 0 and says nothing about this run.
     """
     group = _dict(context, 'cgroup')
     if not last_sample:
@@ -394,7 +404,7 @@ def _cgroup_kills(context: Context, last_sample: Sample | None) -> int | None:
 
 
 def _rise(counter: Path, before: int) -> int | None:
-    """By how much a counter of OOM kills rose; None where it cannot be read, or was unknown."""
+    """Return how much a counter of OOM kills rose; None if it cannot be read or was not known."""
     now = _number_in(counter, _OOM_KILLS, missing=-1)
     if 0 <= before <= now:
         return now - before
@@ -402,19 +412,20 @@ def _rise(counter: Path, before: int) -> int | None:
 
 
 def _is_file(status: os.stat_result, known: dict[str, Any]) -> bool:
-    """Whether a path still leads to the file or folder of which the context knows device and inode.
+    """Whether a file or folder is still the one whose device and inode the context holds.
 
-    Raises KeyError where the context does not know them.
+    Raises KeyError if the context does not hold them.
     """
     present = (status.st_dev, status.st_ino)
     return present == (known['device'], known['inode'])
 
 
 def _kernel_line(world: World, pid: int, context: Context) -> str:
-    """The line that the kernel logged about killing this pid, since the run began; '' where there
-    is none, or the log cannot be read.
+    """Return the line that the kernel logged about killing this process; '' if there is none.
 
-    A record is `priority,number,microseconds since the boot,flags;message`.
+    Only lines since the start of the run count: an earlier process may have had the same pid.
+    Often the log cannot be read without privileges.  A record is
+    `priority,number,microseconds since the boot,flags;message`.
     """
     since = _number(context.get('monotonic'))
     wanted = f'Killed process {pid} '
@@ -444,7 +455,7 @@ def _kernel_records(path: Path) -> list[str]:
             if not record:
                 break
             records.append(record.decode(errors='replace'))
-    except OSError:  # EAGAIN: that was all; EPIPE: overwritten meanwhile
+    except OSError:  # EAGAIN: there are no more records; EPIPE: this one was overwritten
         pass
     finally:
         os.close(descriptor)
@@ -452,13 +463,13 @@ def _kernel_records(path: Path) -> list[str]:
 
 
 def _same(then: object, now: object) -> bool | None:
-    """Whether both are known and equal; None where one is not known."""
+    """Whether both are equal; None if one of them is not known."""
     if not then or not now:
         return None
     return then == now
 
 
-# -- values out of a context, which may be damaged -------------------------------------------------
+# -- values from a context, which may be damaged ---------------------------------------------------
 
 
 def _main_ident(context: Context) -> int | None:
@@ -476,7 +487,7 @@ def _dict(document: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 def _count(value: object) -> int:
-    """A whole number; -1, which stands for "not known", for all else."""
+    """Return a whole number; -1 ("not known") for anything else."""
     if isinstance(value, bool):
         return -1
     if isinstance(value, int):
@@ -500,7 +511,7 @@ def _number_in(
     pattern: re.Pattern[str],
     missing: int,
 ) -> int:
-    """The number that the pattern finds in a file; `missing` where it finds none."""
+    """Return the number that the pattern finds in a file; `missing` if it finds none."""
     found = pattern.search(_text(path))
     if not found:
         return missing

@@ -1,6 +1,6 @@
-"""Reads single lines and words of a fault log.  `faultlog` puts them together.
+"""Reads single lines and words of a fault log; `faultlog` combines them.
 
-Bytes in, values out; None for a line that a dying process has not written to its end.
+Bytes in, values out.  None means that a line is torn: the dying process did not complete it.
 """
 
 from __future__ import annotations
@@ -20,22 +20,23 @@ SIGNALS = {
     'Floating-point exception': 'SIGFPE',
 }
 MARK = b'Fatal Python error'
-#: What faulthandler writes for a name or a line that it does not know.
+#: What faulthandler writes for a name or a line number that it does not know.
 _UNKNOWN = b'???'
 _ESCAPES = re.compile(r'\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8}))')
-#: The lowest code that faulthandler writes in each of these forms.
+#: The lowest character code that faulthandler writes in each of these forms.
 _LOWEST_CODES = (0x80, 0x100, 0x10000)
-#: Digits of the largest number that is read: 2 ** 64 - 1.
+#: Number of digits of the largest number that is read: 2 ** 64 - 1.
 _MOST_DIGITS = 20
 
 
 def decode_escapes(text: str) -> str:
-    r"""`text` with faulthandler's \xNN, \uNNNN and \UNNNNNNNN turned back into characters.
+    r"""Return `text` with faulthandler's \xNN, \uNNNN and \UNNNNNNNN turned back into characters.
 
     faulthandler does not escape the backslash itself, so `C:\xe9` may be a folder `xe9` or a name
-    `é`: the latter is assumed.  What faulthandler cannot have written stays: `\x41` and `\u00e9`
-    (it takes the shortest form), upper case digits, `C:\users`.  So do control characters,
-    surrogates and what else is not printable, for the result goes to terminals and pages.
+    `é`; the name is assumed.  What faulthandler cannot have written is kept as it is: `\x41` and
+    `\u00e9` (faulthandler uses the shortest form), upper case digits, `C:\users`.  Escapes of
+    control characters, surrogates and other characters that cannot be printed are kept too, because
+    the result is shown on terminals and pages.
     """
     return _ESCAPES.sub(_unescape, text)
 
@@ -53,7 +54,7 @@ def _unescape(match: re.Match[str]) -> str:
 
 
 def read_text(raw: bytes) -> str:
-    """Bytes as text that can be shown: what is not printable is escaped."""
+    """Return bytes as text that can be shown: characters that cannot be printed are escaped."""
     text = raw.decode('utf-8', 'backslashreplace')
     if text.isprintable():
         return text
@@ -70,7 +71,10 @@ def read_name(raw: bytes) -> str:
 
 
 def read_decimal(raw: bytes, digits: bytes = b'0123456789') -> int | None:
-    """A plain number or None; int() takes signs, spaces and '_' too, and refuses 5000 digits."""
+    """Return a plain number or None.
+
+    int() alone would also accept signs, spaces and "_", and raise for 5000 digits.
+    """
     if not 0 < len(raw) <= _MOST_DIGITS:
         return None
     if raw.strip(digits):
@@ -83,7 +87,7 @@ def read_hexadecimal(raw: bytes) -> int | None:
 
 
 def read_reason(header: bytes) -> tuple[str, str | None]:
-    """(reason, signal) of a header.  Another header may stand in the middle of its text."""
+    """Return (reason, signal) of a header.  The text of another header may be inside it."""
     what, _, rest = header.partition(b': ')
     reason = read_text(rest)
     if what != MARK:
@@ -99,7 +103,7 @@ def read_reason(header: bytes) -> tuple[str, str | None]:
 
 
 def read_frame(line: bytes) -> Frame | None:
-    """`  File "/x.py", line 7 in name`, of which each part may be ???."""
+    """Read `  File "/x.py", line 7 in name`, in which each part may be ???."""
     content = line.removeprefix(b'  File ')
     file, found, rest = content.rpartition(b', line ')
     number, _, function = rest.partition(b' in ')
@@ -121,8 +125,9 @@ def read_frame(line: bytes) -> Frame | None:
 
 
 def read_native(line: bytes) -> NativeFrame | None:
-    """`  Binary file "/x.so", at symbol+0x1f [0x7f00]`; without `, at ...` where nothing is
-    known.
+    """Read `  Binary file "/x.so", at symbol+0x1f [0x7f00]`.
+
+    The part `, at ...` is missing if faulthandler does not know it.
     """
     content = line.removeprefix(b'  Binary file ')
     place, _, bracketed = content.rpartition(b' [0x')

@@ -1,16 +1,16 @@
 """Reads the texts that faulthandler and Py_FatalError leave behind.
 
-Bytes in, values out: no I/O, no exception whatever the bytes are, and linear in their number.  The
-formats are those of CPython 3.11 to 3.15 (traceback.c, faulthandler.c, pylifecycle.c).  A dying
-process writes such a text in many small pieces:
+Bytes in, values out.  There is no I/O.  Whatever the bytes are, no exception is raised, and the
+time is linear in their number.  The formats are those of CPython 3.11 to 3.15 (traceback.c,
+faulthandler.c, pylifecycle.c).  A dying process writes such a text in many small pieces:
 
-* The text may stop anywhere.  In a preallocated file NULs follow; they end a line that is torn.
-* A second thread may die meanwhile.  Its header then stands in the middle of a line, often right
-  behind the first one: `Fatal Python error: Fatal Python error: AbortedIllegal instruction` is
-  real.  faulthandler writes no stacks for the second thread, so what follows belongs to the dump
-  that was interrupted.  Where two dumps are mixed word by word, only whole lines are read.
-* A log of standard error has other text in between.  A few foreign lines are skipped; more of them
-  end a dump.
+* The text may stop anywhere.  In a preallocated file NULs follow; they end a torn line.
+* A second thread may crash meanwhile.  Its header is then in the middle of a line, often right
+  after the first header: `Fatal Python error: Fatal Python error: AbortedIllegal instruction` was
+  seen.  faulthandler writes no stacks for the second thread, so what follows belongs to the dump
+  that was interrupted.  If two dumps are mixed word by word, only whole lines are read.
+* A log of standard error has other text in between.  Up to 8 foreign lines in a row are skipped;
+  more of them end a dump.
 """
 
 from __future__ import annotations
@@ -26,20 +26,21 @@ from ..model.records import NativeFrame
 from ..model.threadstates import ThreadState
 from . import faultlines
 
-#: Bytes that one call reads.
+#: At most this many bytes are parsed by one call.
 LIMIT = 1 << 20
-#: faulthandler shows no more frames of a thread.  Python 3.13 does not say that there are more.
+#: faulthandler shows at most this many frames of a thread.  Python 3.13 does not say when there are
+#: more.
 _FRAMES = 100
-#: Python 3.14 counts each entry from C code as a frame and does not show it.  So a recursion
-#: through C ends after half of the frames.
+#: Python 3.14 counts each entry from C code as a frame, but does not show it.  So of a recursion
+#: through C only half as many frames are shown.
 _FRAMES_THROUGH_C = 50
-#: The outermost function of a stack that is shown whole: of a script, `python -m`, or a thread.
+#: The outermost function of a complete stack: of a script, of `python -m`, or of a thread.
 _OUTERMOST = ('<module>', '_run_module_as_main', '_bootstrap')
-#: Foreign lines in a row that do not end a dump yet.
+#: This many foreign lines in a row do not end a dump.
 _NOISE = 8
 _LINES = re.compile(rb'([^\n\0]*)(\n|\0+|\Z)')
 _HEADERS = re.compile(rb'(?=Fatal Python error(?:: | from unexpected signum: ))')
-#: Characters of a thread's notes.
+#: At most this many characters of a thread's notes are kept when another note follows.
 _NOTE = 200
 #: The kinds of dumps that begin with "Fatal Python error".
 _FATAL = ('fatal', 'pyfatal')
@@ -47,13 +48,14 @@ _FATAL = ('fatal', 'pyfatal')
 
 @dataclass(frozen=True)
 class Dump:
-    """One dump, as its text says it.
+    """One dump, with the values that its text holds.
 
     `kind` is 'fatal' (a signal), 'pyfatal' (Py_FatalError), 'timeout' (dump_traceback_later) or
-    'stack' (register() and dump_traceback(): no header).  `reason` is 'Segmentation fault',
-    'func: message', or a timeout's time, '0:01:00'.  `signal` is None where the text names none.
-    `threads` keep the text's order, newest first.  `truncated`: the text ends, or is damaged, in
-    the middle.  `offset` counts bytes from the start of the input.
+    'stack' (register() and dump_traceback(), which write no header).  `reason` is for example
+    'Segmentation fault', 'func: message', or the time of a timeout, '0:01:00'.  `signal` is None if
+    the text names no signal.  `threads` are in the order of the text, newest first.  `truncated`
+    says that the text ends too early or is damaged.  `offset` is in bytes from the start of the
+    input.
     """
 
     kind: str
@@ -76,7 +78,7 @@ class Dump:
 
 
 def parse(data: bytes, start: int = 0) -> tuple[Dump, ...]:
-    """All dumps in the LIMIT bytes of `data` from `start` on."""
+    """Return all dumps in the first LIMIT bytes of `data` from `start` on."""
     start = max(0, start)
     parser = _Parser()
     text = data[start : start + LIMIT]
@@ -91,7 +93,7 @@ def parse(data: bytes, start: int = 0) -> tuple[Dump, ...]:
 
 
 def first_fatal(dumps: Iterable[Dump]) -> Dump | None:
-    """The first dump with a fatal header; what comes after it are consequences."""
+    """Return the first dump with a fatal header, or None.  Later ones are its consequences."""
     for dump in dumps:
         if dump.kind in _FATAL:
             return dump
@@ -99,11 +101,11 @@ def first_fatal(dumps: Iterable[Dump]) -> Dump | None:
 
 
 def find_py_fatal(data: bytes, main_ident: int | None) -> Dump | None:
-    """The last fatal dump in the tail of a stderr log that names the thread `main_ident`.
+    """Return the last fatal dump in the tail of a stderr log that names the thread `main_ident`.
 
-    Only this ident tells which process wrote the text.  None is returned for an error during which
-    an exception was set (Python then prints a plain traceback), and for more than 100 threads (the
-    dump may leave out the main thread).
+    Only this ident shows which process wrote the text.  None is returned also for an error during
+    which an exception was set (Python then prints a plain traceback), and for a process with more
+    than 100 threads (the dump may leave out the main thread).
     """
     if not main_ident:
         return None
@@ -117,7 +119,7 @@ def find_py_fatal(data: bytes, main_ident: int | None) -> Dump | None:
 
 @dataclass
 class _DraftThread:
-    """A thread in the making."""
+    """A thread that is being parsed."""
 
     ident: int | None
     name: str
@@ -138,8 +140,9 @@ class _DraftThread:
         )
 
     def ends_in_a_recursion_through_c(self) -> bool:
-        """Whether it is cut after _FRAMES_THROUGH_C frames, as only Python 3.14 and later do it:
-        these are the releases that name the thread.
+        """Whether the stack is cut after _FRAMES_THROUGH_C frames.
+
+        Only Python 3.14 and later cut it so; these are also the releases that name the thread.
         """
         if not self.name or len(self.frames) < _FRAMES_THROUGH_C:
             return False
@@ -149,22 +152,22 @@ class _DraftThread:
 
 @dataclass
 class _Draft:
-    """A dump in the making."""
+    """A dump that is being parsed."""
 
     kind: str
     offset: int
     reason: str = ''
     signal: str | None = None
-    raw: str = ''  # the reason before a signal's name was seen in it
+    raw: str = ''  # the whole text of the reason, in which a signal's name may be
     under: _Draft | None = None  # the dump that this one interrupted
     runtime_state: str = ''
-    note: str = ''  # waits for its thread
+    note: str = ''  # belongs to the next thread
     extension_modules: tuple[str, ...] = ()
-    closed: bool = False  # no more threads will come
+    closed: bool = False  # no more threads follow
     threads_cut: bool = False
     truncated: bool = False
     threads: list[_DraftThread] = field(default_factory=list)
-    idents: set[int | None] = field(default_factory=set)  # those of its threads
+    idents: set[int | None] = field(default_factory=set)  # of its threads
     native: list[NativeFrame] = field(default_factory=list)
 
     def is_unfinished(self) -> bool:
@@ -191,21 +194,22 @@ class _Draft:
 
 
 class _Parser:
-    """Reads line by line.  RULES say how a line begins, what it needs and which method reads it.
+    """Reads line by line.
 
-    Such a method returns whether the line is what it seemed to be.
+    RULES say how a line begins, what must be there before it, and which method reads it.  Such a
+    method returns False if the line turns out to be something else.
     """
 
     def __init__(self) -> None:
         self.drafts: list[_Draft] = []
-        self.now: _Draft | None = None  # the dump that lines go to
-        self.at = 0  # where the line begins
+        self.now: _Draft | None = None  # the dump to which lines are added
+        self.at = 0  # where the line begins, in bytes
         self.noise = 0  # foreign lines since the last line of a dump
-        self.blank = False  # the line before was empty
+        self.blank = False  # whether the line before was empty
 
     @property
     def dump(self) -> _Draft:
-        """The dump that lines go to, for methods that are called only where there is one."""
+        """The dump to which lines are added, for methods that are called only if there is one."""
         assert self.now is not None
         return self.now
 
@@ -214,7 +218,7 @@ class _Parser:
         noise = self.noise
         head = line
         headers: list[bytes] = []
-        if faultlines.MARK in line:  # a quick test: few lines have a header
+        if faultlines.MARK in line:  # a quick test, because few lines have a header
             head, *headers = _HEADERS.split(line)
         if headers:
             self.headers(head, headers)
@@ -229,8 +233,10 @@ class _Parser:
             self.blank = True
 
     def headers(self, head: bytes, headers: list[bytes]) -> None:
-        """Headers begin in this line.  A header without a reason is skipped where another follows:
-        the reason of the first one then stands behind the second.
+        """Begin a dump for each header in this line.
+
+        A header without a reason is skipped if another header follows: the reason of the first one
+        is then after the second one.
         """
         interrupted = None
         if head.startswith(_PREFIXES):
@@ -274,7 +280,7 @@ class _Parser:
                 self.now = None
 
     def dispatch(self, line: bytes) -> bool:
-        """Whether a rule took the line."""
+        """Read the line by the rule that applies; return whether there is one."""
         for prefix, needed, read in RULES:
             if not line.startswith(prefix):
                 continue
@@ -284,10 +290,10 @@ class _Parser:
         return False
 
     def has(self, needed: str) -> bool:
-        """Whether there is what a rule needs.
+        """Whether the thing that a rule needs is there: a dump, or a thread of a dump.
 
-        A line of a thread may belong to the dump that was interrupted, if the dump that interrupted
-        it has no threads.
+        If the present dump has no threads and has interrupted another dump, a line of a thread
+        belongs to the interrupted one.
         """
         if not needed:
             return True
@@ -300,7 +306,7 @@ class _Parser:
         return bool(self.now.threads) and not self.now.closed
 
     def timeout(self, line: bytes) -> bool:
-        """`Timeout (0:01:00)!`"""
+        """Read `Timeout (0:01:00)!`."""
         if not line.endswith(b')!'):
             return False
         time = line[len(b'Timeout (') : -2]
@@ -311,8 +317,10 @@ class _Parser:
         return True
 
     def state(self, line: bytes) -> bool:
-        """Py_FatalError writes this line right under its header.  So the dump is not that of a
-        signal, even if its reason contains the name of one.
+        """Read `Python runtime state: ...`.
+
+        Py_FatalError writes this line right after its header.  So the dump is not that of a signal,
+        even if its reason contains the text of a signal.
         """
         last = self.drafts[-1]
         if last.threads or last.kind not in _FATAL:
@@ -326,7 +334,7 @@ class _Parser:
         return True
 
     def thread(self, line: bytes) -> bool:
-        """`Current thread 0x7f00 [name] (most recent call first):`, or `Thread ...`."""
+        """Read `Current thread 0x7f00 [name] (most recent call first):`, or `Thread ...`."""
         _, _, rest = line.partition(b'hread 0x')
         digits, space, name = rest.partition(b' ')
         ident = faultlines.read_hexadecimal(digits)
@@ -343,7 +351,7 @@ class _Parser:
         return True
 
     def stack(self, line: bytes) -> bool:
-        """One stack, the current thread's: after a fatal header, that of the crash."""
+        """Read the heading of a single stack.  After a fatal header it is that of the crash."""
         crashed = False
         if self.now and not self.now.threads:
             crashed = self.now.kind in _FATAL
@@ -358,7 +366,10 @@ class _Parser:
         return True
 
     def add(self, thread: _DraftThread) -> None:
-        """Threads of one dump have blank lines between them; without one, another dump begins."""
+        """Add a thread to the present dump, or begin another dump.
+
+        The threads of one dump have blank lines between them.
+        """
         now = self.now
         if now and self.blank and thread.ident in now.idents:
             self.forget_newborn(thread.ident)
@@ -376,8 +387,10 @@ class _Parser:
         return self.blank or not dump.threads
 
     def forget_newborn(self, ident: int | None) -> None:
-        """A thread that is being started has the ident of the thread that starts it, which comes
-        later, and no frame.
+        """Remove that ident from a thread that has only just been started.
+
+        Such a thread has no frame, and the ident of the thread that starts it.  That one comes
+        later in the dump.
         """
         for thread in self.dump.threads:
             if thread.ident == ident and not thread.frames:
@@ -426,7 +439,7 @@ class _Parser:
         return True
 
     def modules(self, line: bytes) -> bool:
-        """`Extension modules: a._b, c (total: 2)`; without the total the last name is torn."""
+        """Read `Extension modules: a._b, c (total: 2)`; without a total the last name is torn."""
         _, _, listed = line.partition(b': ')
         whole, total, _ = listed.rpartition(b' (total: ')
         if total:
@@ -440,7 +453,7 @@ class _Parser:
         return True
 
 
-#: How a line begins, what it needs ('thread', 'dump' or nothing), and what reads it.
+#: How a line begins, what must be there ('thread', 'dump' or nothing), and what reads it.
 RULES: tuple[tuple[bytes, str, Callable[[_Parser, bytes], bool]], ...] = (
     (b'  File ', 'thread', _Parser.frame),
     (b'  Binary file ', 'dump', _Parser.native),
@@ -458,6 +471,6 @@ RULES: tuple[tuple[bytes, str, Callable[[_Parser, bytes], bool]], ...] = (
     (b'Timeout (', '', _Parser.timeout),
     (b'Python runtime state: ', 'dump', _Parser.state),
 )
-# A line that begins like this and that no rule takes is damaged, not foreign, unless it is a line
-# of a traceback.  The short beginnings, such as "...", are usual in foreign lines.
+# A line that begins like this and that no rule reads is damaged, not foreign, unless it is a line
+# of a traceback.  Short beginnings such as "..." are left out: foreign lines often begin so.
 _PREFIXES = tuple(prefix for prefix, _, _ in RULES if len(prefix) > 5)

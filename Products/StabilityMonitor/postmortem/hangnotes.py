@@ -1,4 +1,4 @@
-"""What the notes of a black box tell of hangs, deadlocks and spinning threads.
+"""Finds the hangs, deadlocks and spinning threads in the notes of a black box.
 
 Values in, values out.
 """
@@ -15,7 +15,7 @@ from ..model.threadstates import Event
 
 
 def hangs(notes: Sequence[Note], ended: float) -> tuple[Event, ...]:
-    """The events of a run that ended at `ended`, oldest first."""
+    """Return the events of a run that ended at `ended`, oldest first."""
     found: list[Event] = []
     for note in notes:
         kind = note.kind.removesuffix('-ended')
@@ -44,14 +44,14 @@ def hangs(notes: Sequence[Note], ended: float) -> tuple[Event, ...]:
 
 
 def _close(found: list[Event], kind: str, note: Note) -> None:
-    """Set the end of the event whose end this note tells."""
+    """Set the end of the event that ended with this note."""
     for index, event in enumerate(found):
         if not event.lasts or event.kind != kind:
             continue
         if _ends(note, event.number, event.summary):
             found[index] = replace(event, ended=note.time)
             return
-    # The note of its beginning has been overwritten: the ring is full.
+    # The ring is full, and the note of the event's beginning was overwritten.
     event = Event(
         kind=kind,
         started=note.time - note.seconds,
@@ -62,9 +62,9 @@ def _close(found: list[Event], kind: str, note: Note) -> None:
 
 
 def _ends(note: Note, number: int, title: str) -> bool:
-    """Whether that note tells the end of what began with the note of that number.
+    """Whether that note ends the event that began with the note of that number.
 
-    Releases before this one did not note the number: there, only the title tells.
+    Releases before this one did not note the number, so there the titles are compared.
     """
     if note.begun:
         return note.begun == number
@@ -72,7 +72,7 @@ def _ends(note: Note, number: int, title: str) -> bool:
 
 
 def all_lasting(notes: Iterable[Note], kind: str = 'hang') -> list[Note]:
-    """The notes with which the hangs that lasted to the end began, oldest first."""
+    """Return the first note of each event of that kind that lasted to the end, oldest first."""
     found: list[Note] = []
     for note in notes:
         if note.kind == kind and not note.of_thread:
@@ -86,7 +86,7 @@ def all_lasting(notes: Iterable[Note], kind: str = 'hang') -> list[Note]:
 
 
 def lasting(notes: Iterable[Note], kind: str = 'hang') -> Note | None:
-    """The note with which the newest hang that lasted to the end began, or None."""
+    """Return the first note of the newest event of that kind that lasted to the end, or None."""
     found = all_lasting(notes, kind)
     if not found:
         return None
@@ -94,7 +94,7 @@ def lasting(notes: Iterable[Note], kind: str = 'hang') -> Note | None:
 
 
 def threads(notes: Iterable[Note], begun: Note) -> list[Note]:
-    """The notes of the threads that were seen when that hang began: they follow its own note."""
+    """Return the notes of the threads of the event that began with that note; they follow it."""
     found: list[Note] = []
     for note in notes:
         is_later = note.number > begun.number
@@ -107,9 +107,9 @@ def threads(notes: Iterable[Note], begun: Note) -> list[Note]:
 
 
 def stuck(notes: Sequence[Note]) -> list[Note]:
-    """The newest note of each thread of the hangs that lasted to the end.
+    """Return the newest note of each thread of the hangs that lasted to the end.
 
-    Where no hang did, those of deadlocks; where no deadlock did either, those of spinning threads.
+    Without such a hang, return those of deadlocks; without a deadlock, those of spinning threads.
     """
     for kind in EVENT_KINDS:
         newest: dict[tuple[int, int], Note] = {}

@@ -1,4 +1,4 @@
-"""What is said of a site that did not answer: for how long, which threads, and where they stood.
+"""Describes a hang: how long it lasted, which threads hung, and in which function each one was.
 
 Traces in, words and evidence out.
 """
@@ -16,23 +16,23 @@ from ..model.records import duration
 from . import hangnotes
 from .evidence import Traces
 
-#: A stack is mentioned when more than this share of its size has been used.
+#: A stack is evidence if its high-water mark is above this share of its size.
 _DEEP = 0.75
 
 
-def what_stood_still(t: Traces) -> Iterator[Evidence]:
-    """The hangs, deadlocks and spinning threads that lasted to the end, whatever that was."""
+def lasting_events(t: Traces) -> Iterator[Evidence]:
+    """Yield the hangs, deadlocks and spinning threads that lasted to the end of the run."""
     for kind in EVENT_KINDS:
         for begun in hangnotes.all_lasting(t.notes, kind):
             what = begun.title.rstrip('.')
             since = clocktime(begun.time)
             lasted = max(0.0, t.last_sign - begun.time)
-            fact = f'{what}, since {since}: for {duration(lasted)} until the end.'
+            fact = f'{what}; it lasted from {since} until the end, for {duration(lasted)}.'
             yield Evidence('black box', fact)
 
 
-def what_was_slow(t: Traces) -> Iterator[Evidence]:
-    """The requests that were slow when the end came, with the last note of each."""
+def slow_requests(t: Traces) -> Iterator[Evidence]:
+    """Yield the requests that were slow at the end, with the last note of each."""
     for request in t.in_flight:
         last = None
         for note in t.notes:
@@ -41,17 +41,17 @@ def what_was_slow(t: Traces) -> Iterator[Evidence]:
         if last is None:
             continue
         age = duration(last.seconds)
-        fact = f'{last.title} was slow: when it was {age} old, it stood'
+        fact = f'{last.title} was slow: when last noted, it had taken {age}'
         if last.frames:
             place = _place(last.frames)
-            fact += f' in {place}'
+            fact += f' and was in {place}'
         if last.detail:
             fact += f'; {last.detail}'
         yield Evidence('black box', f'{fact}.')
 
 
-def what_was_deep(t: Traces) -> Iterator[Evidence]:
-    """The threads whose stacks had been nearly full."""
+def deep_stacks(t: Traces) -> Iterator[Evidence]:
+    """Yield the threads whose stacks were nearly full at some time."""
     if not t.recording:
         return
     words = t.recording.words
@@ -70,17 +70,17 @@ def _nearly_full(
     size: int,
     used: int,
 ) -> Iterator[Evidence]:
-    """The evidence of one deep stack; none for a shallow one.  `size` and `used` are bytes."""
+    """Yield the evidence of one deep stack; nothing for a shallow one.  Sizes are in bytes."""
     if not size or used <= size * _DEEP:
         return
     used_kib = used >> 10
     size_kib = size >> 10
-    fact = f'The stack of {name} had been nearly full: {used_kib} of {size_kib} KiB.'
+    fact = f'The stack of {name} had been nearly full: {used_kib} of {size_kib} KiB were used.'
     yield Evidence('black box', fact)
 
 
 def how_long(t: Traces) -> str:
-    """For how long the site had not answered when it ended."""
+    """Return words for how long the site had not been answering when it ended."""
     since = t.word('hung_since')
     if not since and t.hang and t.last_sample:
         since = t.last_sample.time
@@ -88,46 +88,50 @@ def how_long(t: Traces) -> str:
     if since:
         lasted = t.last_sign - since
     if lasted < 1:
-        return 'was not answering any more'
+        return 'was no longer answering'
     return f'had not been answering for {duration(lasted)}'
 
 
-def who_hung(t: Traces) -> str:
-    """Which threads hung and where they stood: MainThread, if the loop of the server hung; the
-    oldest request, if all threads that serve did.
+def where_it_hung(t: Traces) -> str:
+    """Return words for which threads hung, and in which function each one was.
+
+    These are MainThread if the loop of the server hung, and the thread of the oldest request if all
+    workers hung.
     """
     first_threads = []
     for begun in hangnotes.all_lasting(t.notes):
         of_threads = hangnotes.threads(t.notes, begun)
         first_threads += of_threads[:1]
-    who = []
+    hung = []
     for note in first_threads:
         is_the_loop = note.ident == t.main_ident and not note.request
         if is_the_loop:
-            who.append(note.title + _stood(note.frames))
-    only_the_loop = bool(who) and len(who) == len(first_threads)
+            hung.append(note.title + _was_in(note.frames))
+    only_the_loop = bool(hung) and len(hung) == len(first_threads)
     workers_hung = t.hang or not only_the_loop
     if workers_hung and t.in_flight:
-        who.append(_oldest_request(t))
-    if not who:
+        hung.append(_oldest_request(t))
+    if not hung:
         return ''
-    listed = '; '.join(who)
+    listed = '; '.join(hung)
     return f': {listed}'
 
 
 def _oldest_request(t: Traces) -> str:
-    """The oldest request in flight, and where its thread stood."""
+    """Return words for the oldest request in flight, and for the function that it was in."""
     oldest = min(t.in_flight, key=lambda request: request.started)
     request = f'{oldest.method} {oldest.path}'
     for ident, frames in _frames_of_the_hung(t):
         if ident == oldest.ident:
-            return request + _stood(frames)
+            return request + _was_in(frames)
     return request
 
 
 def _frames_of_the_hung(t: Traces) -> Iterator[tuple[int, tuple[Frame, ...]]]:
-    """(ident, frames) of the threads that hung: as they wrote them at the end, or as the heartbeat
-    saw them when it began.
+    """Yield (ident, frames) of the threads that hung.
+
+    First come the stacks that the threads wrote when the watchdog fired, then those that the
+    heartbeat saw when the hang began.
     """
     for ident, mark in t.stuck.items():
         for thread in mark.last_threads:
@@ -137,10 +141,10 @@ def _frames_of_the_hung(t: Traces) -> Iterator[tuple[int, tuple[Frame, ...]]]:
         yield note.ident, note.frames
 
 
-def _stood(frames: Sequence[Frame]) -> str:
+def _was_in(frames: Sequence[Frame]) -> str:
     if not frames:
         return ''
-    return f' stood in {_place(frames)}'
+    return f' was in {_place(frames)}'
 
 
 def _place(frames: Sequence[Frame]) -> str:
@@ -148,13 +152,13 @@ def _place(frames: Sequence[Frame]) -> str:
     return f'{innermost.function} ({innermost.file}:{innermost.line})'
 
 
-def stood_still(t: Traces, all_overdue: bool) -> Iterator[Evidence]:
-    """The evidence for a hang."""
+def evidence_of_hang(t: Traces, all_overdue: bool) -> Iterator[Evidence]:
+    """Yield the evidence for the verdict "hung"."""
     if t.hang:
         yield Evidence(
             'watchdog',
-            f'The heartbeat had stood still since before {clocktime(t.hang.time)}, '
-            'as when C code holds the interpreter lock (GIL).',
+            f'The heartbeat had stopped when the watchdog fired at {clocktime(t.hang.time)}, '
+            'as it does when C code holds the interpreter lock (GIL).',
         )
     since = t.word('hung_since')
     if all_overdue:
@@ -163,15 +167,15 @@ def stood_still(t: Traces, all_overdue: bool) -> Iterator[Evidence]:
             when = f' since {clocktime(since)}'
         yield Evidence(
             'black box',
-            f'All threads that serve were busy with requests older than the option "stall"{when}.',
+            f'All workers were busy with requests older than the option "stall"{when}.',
         )
     elif since:
         when = clocktime(since)
-        fact = f'A hang had begun at {when}; that it ended was not noted.'
+        fact = f'A hang began at {when}; no end of it was recorded.'
         yield Evidence('black box', fact)
     for ident, mark in t.stuck.items():
         for thread in mark.last_threads:
             if thread.frames:
                 place = _place(thread.frames)
-                fact = f'Thread 0x{ident:x} stood in {place}.'
+                fact = f'Thread 0x{ident:x} was in {place}.'
                 yield Evidence('watchdog', fact)

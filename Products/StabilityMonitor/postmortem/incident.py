@@ -1,4 +1,4 @@
-"""Puts traces and judgement together as the record that is archived.
+"""Makes the record that is archived, from the traces and the judgement.
 
 Values in, a RunRecord out.
 """
@@ -32,7 +32,7 @@ _FRAMES_IN_SIGNATURE = 4
 
 
 def record(traces: Traces, judgement: Judgement) -> RunRecord:
-    """The whole record of a dead run."""
+    """Return the whole record of a dead run."""
     finished: tuple[Request, ...] = ()
     samples: tuple[Sample, ...] = ()
     log: tuple[LogLine, ...] = ()
@@ -43,7 +43,7 @@ def record(traces: Traces, judgement: Judgement) -> RunRecord:
         finished = box.finished
         samples = box.samples
         log = box.log
-        number = box.words['drill']  # counted from 1; that of a later release is unknown here
+        number = box.words['drill']  # counted from 1; a later release may have more drills
         if 0 < number <= len(DRILLS):
             drill = DRILLS[number - 1]
         counters = {
@@ -69,7 +69,7 @@ def record(traces: Traces, judgement: Judgement) -> RunRecord:
 
     evidence = judgement.evidence
     if drill:
-        fact = f'This end was asked for: it is the drill "{drill}".'
+        fact = f'This end was requested: it is the drill "{drill}".'
         evidence += (Evidence('black box', fact),)
     return RunRecord(
         run=traces.run,
@@ -109,7 +109,7 @@ def signature(
     threads: Iterable[ThreadState],
     exception: str = '',
 ) -> str:
-    """A short, stable name for "the same crash again": what, where, and eight digits of both."""
+    """Return a short name that is the same for the same crash: what, where, and 8 hex digits."""
     places: list[str] = []
     crashed = _crashed(threads)
     if crashed:
@@ -133,11 +133,11 @@ def _crashed(threads: Iterable[ThreadState]) -> ThreadState | None:
 
 
 def _distinct_places(frames: Iterable[Frame]) -> list[str]:
-    """Each file and function once: a recursion may be cut at another depth the next time."""
+    """List each file and function once: the next dump may cut a recursion at another depth."""
     places = []
     for frame in frames:
         folder, name = os.path.split(frame.file)
-        if name == '__init__.py':  # which alone would name nothing
+        if name == '__init__.py':  # this name alone does not say which package
             name = f'{os.path.basename(folder)}/{name}'
         place = f'{name}:{frame.function}'
         if place not in places:
@@ -146,9 +146,7 @@ def _distinct_places(frames: Iterable[Frame]) -> list[str]:
 
 
 def _phase(traces: Traces) -> str:
-    """How far the run had come: "arming", "starting", "serving" or "finished"; "" if that is not
-    known.
-    """
+    """Return how far the run came: "arming", "starting", "serving" or "finished"; "": not known."""
     if not traces.recording:
         return ''
     if traces.word('finished'):
@@ -161,15 +159,15 @@ def _phase(traces: Traces) -> str:
 
 
 def _rounded(request: Request) -> Request:
-    """To microseconds: a file has no use for more."""
+    """Round the duration to microseconds, which is enough in a file."""
     seconds = round(request.seconds or 0.0, 6)
     return replace(request, seconds=seconds)
 
 
 def _threads(traces: Traces) -> tuple[ThreadState, ...]:
-    """The threads of the dump; where there is none, those of a hang and of the signal marks.
+    """Return the threads of the dump; without a dump, those of a hang and of the signal marks.
 
-    The crashed one is first.
+    The crashed thread comes first.
     """
     if traces.dump:
         seen = list(traces.dump.threads)
@@ -191,8 +189,10 @@ def _threads(traces: Traces) -> tuple[ThreadState, ...]:
 
 
 def _hanging(traces: Traces) -> Iterator[ThreadState]:
-    """The threads of a hang that lasted to the end: as they wrote of themselves, or as the
-    heartbeat saw them.
+    """Yield the threads of a hang that lasted to the end.
+
+    The stacks are those that the threads wrote when the watchdog fired, or else those that the
+    heartbeat saw.
     """
     for ident, mark in traces.stuck.items():
         for thread in mark.last_threads:
@@ -209,7 +209,7 @@ def _hanging(traces: Traces) -> Iterator[ThreadState]:
 
 
 def _marked(traces: Traces) -> Iterator[ThreadState]:
-    """The main thread, as a signal mark shows it."""
+    """Yield the main thread with the stack that a signal mark holds."""
     for mark in traces.marks.values():
         for dump in mark.dumps:
             for thread in dump.threads:
@@ -218,8 +218,10 @@ def _marked(traces: Traces) -> Iterator[ThreadState]:
 
 
 def _thread_name(traces: Traces, thread: ThreadState) -> str:
-    """Python 3.14 dumps the kernel's name of a thread; for the main thread that is the name of the
-    process, as `python3.14`.
+    """Return the name that is shown for a thread, or ''.
+
+    A dump of Python 3.14 holds the kernel's name of each thread.  For the main thread that is the
+    name of the process, for example `python3.14`.
     """
     if thread.ident == traces.main_ident:
         return 'MainThread'
@@ -231,7 +233,7 @@ def _thread_name(traces: Traces, thread: ThreadState) -> str:
 
 
 def _modules(traces: Traces) -> tuple[str, ...]:
-    """The compiled modules that were loaded: as noted by the run, and as the dump names them."""
+    """Return the compiled modules that the run noted or that the dump names."""
     names: set[str] = set()
     if traces.dump:
         names.update(traces.dump.extension_modules)
@@ -242,7 +244,7 @@ def _modules(traces: Traces) -> tuple[str, ...]:
 
 
 def _installed(traces: Traces) -> dict[str, Any]:
-    """{distributions, builds and, where it is in a file of its own, the digest of that set}"""
+    """Return {distributions, builds}, and `installed`, the digest of that set, if it has one."""
     found: dict[str, Any] = {}
     for key in ('distributions', 'builds'):
         found[key] = {}

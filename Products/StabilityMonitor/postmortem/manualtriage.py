@@ -1,7 +1,7 @@
 """Triage by the command: it does what a start of Zope does, with the options of that Zope.
 
-Only the command imports this module.  The command cannot read zope.conf; it takes the options from
-the context of a run, see `options.for_record`.
+Only the command imports this module.  The command does not read zope.conf.  It takes the options
+from the context of a run, see `options.for_record`.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _GROUP_MAY_READ = 0o050  # list a directory and go into it
 def by_hand(
     base: Base, on_error: Callable[[str, Exception], object]
 ) -> tuple[list[RunRecord], int]:
-    """Judge, archive and prune in that directory, as a start of Zope does.
+    """Judge, archive and prune the runs of that directory, as a start of Zope does.
 
     Returns the records of the runs that it archived, and how many old runs it removed.  The options
-    are those of the newest run that recorded them.  Where no run did, only their owner can read the
-    files, and nothing is removed: how much the site wants to keep is not known.
+    are those of the newest run that recorded them.  If no run recorded them, only their owner can
+    read the files, and nothing is removed, because it is not known how much the site wants to keep.
     """
     options = recorded_options(base)
     wanted_group = str(options.get('group', ''))
@@ -52,9 +52,9 @@ def by_hand(
 
 
 def recorded_options(base: Base) -> dict[str, str | int | float]:
-    """The options that `options.for_record` left in the newest context that has them.
+    """Return the options that `options.for_record` wrote into the newest context that has them.
 
-    A server that lives comes first, then other servers, then scripts.
+    Contexts of living servers come first, then those of other servers, then those of scripts.
     """
     found = []  # (is a server, may live, name, path)
     for name in base.waiting():
@@ -76,10 +76,10 @@ def recorded_options(base: Base) -> dict[str, str | int | float]:
 
 
 def _usable_group(base: Base, name: str) -> str:
-    """The group, if it exists and a start of Zope has opened the directory to it already; else "".
+    """Return the group if it exists and may already read the directory; else "".
 
-    The name comes from a file that Zope's user can write.  Where root runs the command, it must not
-    open files to a group of which that user is no member.
+    The name comes from a file that Zope's user can write.  When root runs the command, it must not
+    open files to a group of which that user is not a member.
     """
     status = base.path.stat()
     if not name or not grp:

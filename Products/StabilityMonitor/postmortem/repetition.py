@@ -1,4 +1,4 @@
-"""How much of a stack is the same few functions over and over.  Frames in, a number out."""
+"""Measures how much of a stack repeats the same few functions.  Frames in, a number out."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from collections.abc import Sequence
 
 from ..model.records import Frame
 
-#: Frames that may lie above the cycle: what the recursion called last.
+#: At most this many frames may be above the cycle: the functions that the recursion called last.
 CALLED_LAST = 8
-#: The longest cycle that is looked for, in frames.
+#: Length of the longest cycle that is searched for, in frames.
 _LONGEST_CYCLE = 8
 
 
 def repetition(frames: Iterable[Frame]) -> int:
-    """How many frames a repeating cycle of up to 8 (file, function) covers at the stack's top.
+    """Return how many frames a repeating cycle covers at the top of the stack.
 
-    Up to CALLED_LAST other frames may lie above the cycle.  0 where no cycle is complete twice.
+    A cycle is a sequence of up to 8 (file, function).  Up to CALLED_LAST other frames may be above
+    it.  0 if no cycle occurs at least twice in a row.
     """
     keys = [(frame.file, frame.function) for frame in frames]
     most = 0
@@ -34,7 +35,7 @@ def _covered(
     top: int,
     size: int,
 ) -> int:
-    """How many frames from `top` on a cycle of `size` frames covers."""
+    """Return how many frames a cycle of `size` frames covers, from index `top` on."""
     end = top + size
     while end < len(keys):
         one_cycle_before = keys[end - size]

@@ -1,4 +1,4 @@
-"""What the past runs of an instance say together: the last run, a crash loop."""
+"""Finds the last run and a crash loop among the past runs of an instance."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Iterable
 from ..model.records import Instance
 from ..model.runrecord import RunRecord
 
-#: This many incidents whose runs began within LOOP_SECONDS are a crash loop.
+#: A crash loop is at least this many incidents whose runs began within LOOP_SECONDS.
 LOOP_INCIDENTS = 3
 LOOP_SECONDS = 600
 
 
 def of_instance(summaries: Iterable[RunRecord], instance: Instance) -> tuple[RunRecord, ...]:
-    """The runs of one instance only, in the same order."""
+    """Return the runs of one instance, in the same order."""
     return tuple(record for record in summaries if record.instance == instance)
 
 
 def last_server_run(summaries: Iterable[RunRecord]) -> RunRecord | None:
-    """The newest run of a server among runs that are sorted newest first."""
+    """Return the newest run of a server, or None.  `summaries` are sorted newest first."""
     for record in summaries:
         if record.role == 'server':
             return record
@@ -26,11 +26,11 @@ def last_server_run(summaries: Iterable[RunRecord]) -> RunRecord | None:
 
 
 def crash_loop(summaries: Iterable[RunRecord]) -> tuple[RunRecord, ...]:
-    """The newest server runs of one instance, if they are incidents that began shortly after each
-    other.
+    """Return the runs of the present crash loop, newest first; () if there is none.
 
-    `summaries` are sorted newest first.  () if there is no loop now, as when the last run was no
-    incident.
+    These are the newest server runs, if all are incidents and began within LOOP_SECONDS.  There is
+    no loop if the last run was not an incident.  `summaries` are those of one instance, sorted
+    newest first.
     """
     incidents = []
     for record in summaries:

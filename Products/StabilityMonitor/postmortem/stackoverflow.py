@@ -1,24 +1,25 @@
-"""Whether a crash was the end of a thread's stack: a table of what the dump shows, and of how deep
-the stack had been.
+"""Decides whether a crash was a stack overflow, and how certain that is.
 
-The high-water mark of a stack never sinks.  A recursion that the process outlived leaves the mark
-near the end for good, and a crash days later may have any cause.  So the mark alone proves nothing:
-it only confirms a deep dump.  The first overflow often leaves no mark, because the heartbeat reads
-it once in a round.  `certain` needs two witnesses of the same moment: the recursion in the dump,
-and a mark that rose to the end in the very request that crashed.
+The table below combines what the dump shows with the high-water mark of the thread's stack.
+
+A high-water mark never sinks.  A deep recursion that the process survived leaves the mark near the
+end of the stack, and a crash days later may have any cause.  So the mark alone proves nothing: it
+only confirms a deep dump.  Often the first overflow does not raise the mark, because the heartbeat
+reads it only once in a round.  `certain` needs two proofs from the same moment: the recursion in
+the dump, and a mark that rose to the end of the stack in the request that crashed.
 
 =========================================  ==============  ===========  ====================
-the dump of the crashed thread             the mark came within a tenth of the end
+the dump of the crashed thread             the mark came within a tenth of the stack's end
                                            in its request  before that  never, or not known
 =========================================  ==============  ===========  ====================
 endless: a cycle, and cut (100 frames, *)  certain         strong       strong
 cycle: repeated over 50 frames, all shown  strong          strong       likely
-deep: 50 frames or cut, without a cycle    strong          likely       a crash as any other
-shallow                                    a crash as any other, however deep the stack has been
+deep: 50 frames or cut, without a cycle    strong          likely       another crash
+shallow                                    another crash, even if the stack was deep before
 =========================================  ==============  ===========  ====================
 
-(*) Python 3.14 and later cut a recursion through C after 50 frames, and what the recursion called
-last is among these.  There the cycle must cover all other frames that are shown.
+(*) Python 3.14 and later cut a recursion through C after 50 frames.  The functions that the
+recursion called last are among these, so the cycle must cover all other frames that are shown.
 """
 
 from __future__ import annotations
@@ -32,51 +33,52 @@ from .evidence import Traces
 from .repetition import CALLED_LAST
 from .repetition import repetition
 
-#: The table: rows by what the dump shows, columns by when the mark came near the end.
+#: The table: a row for what the dump shows, a column for when the mark came near the end.
 _CONFIDENCES: dict[str, tuple[str | None, str | None, str | None]] = {
     'endless': ('certain', 'strong', 'strong'),
     'cycle': ('strong', 'strong', 'likely'),
     'deep': ('strong', 'likely', None),
     'shallow': (None, None, None),
 }
-#: Frames of a deep stack; in a repeating cycle, of a runaway recursion.  A dump shows at most 100.
+#: A stack with at least this many frames is deep.  A cycle that covers at least this many frames is
+#: a runaway recursion.  A dump shows at most 100 frames of a thread.
 _DEEP = 50
-#: A stack is about to overflow when more than this share of its size has been used.
+#: The mark is near the end of the stack if it is at or above this share of the stack's size.
 _NEAR_THE_END = 0.9
 #: The columns of the table, in the words of the evidence.
-_WHEN = (' in the request that crashed', ' before', ' before')
+_WHEN = ('in the request that crashed', 'earlier', 'earlier')
 _UNKNOWN = ThreadSlot()
 
 
 def confidence(t: Traces, crashed: ThreadState) -> str | None:
-    """How sure it is that the crashed thread ran off its stack; None: a crash as any other."""
+    """Return how certain it is that the thread overflowed its stack; None: another crash."""
     row = _CONFIDENCES[_row(crashed)]
     return row[_column(t, crashed)]
 
 
 def evidence(t: Traces, crashed: ThreadState) -> Iterator[Evidence]:
-    """What was seen of the crashed thread's stack."""
+    """Yield what is known about the stack of the crashed thread."""
     stack = stack_of(t, crashed.ident)
     repeats = _cycle(crashed)
     if repeats:
         shown = len(crashed.frames)
         yield Evidence(
             'fault log',
-            f'{repeats} of the {shown} frames shown of the crashed thread '
-            'are the same few functions over and over.',
+            f'{repeats} of the {shown} frames shown for the crashed thread '
+            'repeat the same few functions.',
         )
     if stack.stack_size:
         size = stack.stack_size >> 10
         used = stack.stack_used >> 10
-        fact = f'The stack of that thread was {size} KiB'
+        fact = f'The stack of the crashed thread had {size} KiB'
         if used:
             when = _WHEN[_column(t, crashed)]
-            fact += f'; {used} KiB of it had been used{when}'
+            fact += f'; its high-water mark was {used} KiB, measured {when}'
         yield Evidence('black box', f'{fact}.')
 
 
 def stack_of(t: Traces, ident: int) -> ThreadSlot:
-    """What the black box holds of the stack of a thread."""
+    """Return what the black box holds about the stack of a thread."""
     if not t.recording or not ident:
         return _UNKNOWN
     if ident == t.main_ident:
@@ -89,7 +91,7 @@ def stack_of(t: Traces, ident: int) -> ThreadSlot:
 
 
 def _cycle(thread: ThreadState) -> int:
-    """How many frames a runaway recursion covers; 0 if there is none."""
+    """Return how many frames a runaway recursion covers; 0 if there is none."""
     repeats = repetition(thread.frames)
     if repeats >= _DEEP:
         return repeats

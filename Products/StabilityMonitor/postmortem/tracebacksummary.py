@@ -1,16 +1,16 @@
-"""What the text of a traceback says, in one line.  Text in, text out."""
+"""Summarizes the text of a traceback in one line.  Text in, text out."""
 
 from __future__ import annotations
 
 import re
 
 _HEADING = re.compile(r'([^\W\d][\w.]*)(?:: |:?$)')
-#: Characters of an exception that are kept.
+#: At most this many characters of an exception are kept.
 _MOST = 300
 
 
 def exception_name(text: str) -> str:
-    """The class of the exception at the end of a traceback, as written there; "" without one."""
+    """Return the class of the exception at the end of a traceback, as written there, or ""."""
     found = _HEADING.match(exception_line(text))
     if not found:
         return ''
@@ -18,12 +18,12 @@ def exception_name(text: str) -> str:
 
 
 def exception_line(text: str) -> str:
-    """The exception at the end of a traceback: `Class: message`, with the notes that follow."""
+    """Return the exception at the end of a traceback: `Class: message` and the notes after it."""
     lines = text.strip('\n').splitlines()
     exception = lines[-1:]
-    before = '  '  # the first line may be a heading too
+    before = '  '  # so that the first line may be a heading too
     for number, line in enumerate(lines):
-        # A heading begins at the margin; the line before it, of the last frame, is indented.
+        # A heading is not indented; the line before it, which belongs to the last frame, is.
         if before.startswith('  ') and _HEADING.match(line):
             exception = lines[number:]
         before = line

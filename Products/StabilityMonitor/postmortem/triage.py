@@ -1,6 +1,6 @@
-"""What the next process does with the dead runs that it finds: claim, collect, judge, archive.
+"""Triage: the next process claims the dead runs that it finds, judges and archives them.
 
-A triage that fails never stops Zope.  A run that cannot be judged is archived as unreadable; one
+A triage that fails never stops Zope.  A run that cannot be judged is archived as unreadable.  A run
 that cannot be archived becomes a finding.
 """
 
@@ -35,10 +35,10 @@ def triage(
     world: World | None = None,
     on_error: Callable[[str, Exception], object] | None = None,
 ) -> list[RunRecord]:
-    """Judge and archive every dead run below `base` but `own`.
+    """Judge and archive every dead run below `base` except the run `own`.
 
-    Returns the records that this process archived, oldest first.  An error is told to `on_error`,
-    and raised where there is none.
+    Returns the records that this process archived, oldest first.  An error is passed to `on_error`
+    with the name of the run; without `on_error` it is raised.
     """
     archive = Archive(base)
     done = []
@@ -48,7 +48,7 @@ def triage(
         claimed = base.claim(name)
         if claimed is None:
             if on_error and _is_out_of_reach(base.runs / name):
-                on_error(name, PermissionError('it belongs to another user'))
+                on_error(name, PermissionError('this user may not write its directory'))
             continue
         try:
             record = examine(claimed.path, world)
@@ -65,9 +65,9 @@ def triage(
 
 
 def _is_out_of_reach(path: Path) -> bool:
-    """Whether only its permissions keep this process from judging a dead run.
+    """Whether a dead run cannot be claimed because this process may not write its directory.
 
-    It does not exist any more where another process has archived it meanwhile.
+    The directory no longer exists if another process has archived it meanwhile.
     """
     may_archive = os.access(path, os.W_OK | os.X_OK)
     if may_archive or not os.path.exists(path):
@@ -76,10 +76,11 @@ def _is_out_of_reach(path: Path) -> bool:
 
 
 def examine(path: Path, world: World | None = None) -> RunRecord:
-    """The record of the dead run in directory `path`, with the verdict "unreadable" where it cannot
-    be judged.
+    """Return the record of the dead run in directory `path`.
+
+    Its verdict is "unreadable" if it cannot be judged.
     """
-    from . import evidence  # most of this room is needed only for a dead run
+    from . import evidence  # imported here because it is needed only if a run is dead
     from . import incident
     from . import verdict
 
@@ -95,12 +96,12 @@ def examine(path: Path, world: World | None = None) -> RunRecord:
             started=started,
             ended=started,
             instance=instance_of(read_json(path / CONTEXT)),
-            summary=f'The record of this run is damaged: {type(error).__name__}: {error}.',
+            summary=f'This run could not be judged: {type(error).__name__}: {error}.',
         )
 
 
 def _facts_of_damaged(run: str) -> tuple[float, int]:
-    """(start, pid) out of the run's name; the start is 0.0 where the name holds no real day."""
+    """Return (start, pid) from the run's name; the start is 0.0 if the name holds no valid day."""
     try:
         return name_facts(run)
     except ValueError:
@@ -109,7 +110,7 @@ def _facts_of_damaged(run: str) -> tuple[float, int]:
 
 
 def at_start(life: ILivingRun) -> None:
-    """The triage of a process that has just armed: each error becomes a finding."""
+    """Run the triage of a process that has just armed.  Each error becomes a finding."""
     options = life.options
 
     def add_finding(name: str, error: Exception) -> None:
@@ -117,7 +118,9 @@ def at_start(life: ILivingRun) -> None:
             f'triage-{name}',
             f'The dead run {name} could not be archived.',
             f'{type(error).__name__}: {error}.',
-            Action('Make the directory writable for the user that Zope runs as.'),
+            Action(
+                'Check that the user of Zope may write to its directory and that the disk has room.'
+            ),
         )
 
     with life.findings.guarded(
@@ -135,7 +138,7 @@ def at_start(life: ILivingRun) -> None:
 
 
 def _say_how_it_ended(last: RunRecord | None) -> None:
-    """One line in the event log: how the last run ended."""
+    """Write one line into the event log: how the last run ended."""
     if last is None:
         return
     level = logging.WARNING if last.is_incident else logging.INFO

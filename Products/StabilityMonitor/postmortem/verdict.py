@@ -1,7 +1,7 @@
 """How a run ended: a table of rules, tried in order; the first that applies is the verdict.
 
-A rule looks at `Traces` only and returns a `Judgement` or None.  It reads no file.  The order is
-that of DESIGN section 4: a recorded crash is never erased by missing data.
+A rule looks at `Traces` only and returns a `Judgement` or None.  It reads no file.  The order makes
+sure that missing data never hides a recorded crash (docs/design.rst, "Judging").
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from .elimination import candidates
 from .elimination import ruled_out
 from .evidence import Traces
 from .faultlog import Dump
+from .hangsummary import deep_stacks
+from .hangsummary import evidence_of_hang
 from .hangsummary import how_long
-from .hangsummary import stood_still
-from .hangsummary import what_stood_still
-from .hangsummary import what_was_deep
-from .hangsummary import what_was_slow
-from .hangsummary import who_hung
+from .hangsummary import lasting_events
+from .hangsummary import slow_requests
+from .hangsummary import where_it_hung
 from .tracebacksummary import exception_line
 from .tracebacksummary import exception_name
 
 _CRASH_SIGNALS = {'SIGSEGV', 'SIGBUS', 'SIGILL', 'SIGFPE'}
 _STOP_SIGNALS = ('SIGTERM', 'SIGINT')
-#: Signals that end Zope as it does not handle them, and who sends them.
+#: Signals that end Zope because it does not handle them, and their usual causes.
 _OTHER_SIGNALS = {
     'SIGHUP': 'an old logrotate recipe, or a terminal that was closed',
     'SIGUSR1': 'an old logrotate recipe',
     'SIGUSR2': 'an old logrotate recipe',
     'SIGQUIT': 'Ctrl-\\ on its terminal, or a supervisor',
-    'SIGALRM': 'a timer of other code',
+    'SIGALRM': 'a timer that other code has set',
     'SIGXCPU': 'the limit of CPU time (ulimit -t)',
 }
-#: Seconds: a server that stood ready for this long has started, even if no request came.
+#: Seconds: a server that was ready for this long has started, even if no request came.
 READY = 10
 #: Seconds that a server may take to stop: waitress waits 5 s for its threads, gunicorn 30.
 GRACE = 60
@@ -57,12 +57,15 @@ class Judgement:
 
 
 def judge(traces: Traces) -> Judgement:
-    """The judgement of the first rule that applies, with what else was seen at the end."""
+    """Return the judgement of the first rule that applies.
+
+    Hangs, slow requests and deep stacks that lasted to the end are added to its evidence.
+    """
     answers = (rule(traces) for rule in RULES)
     found = next(answer for answer in answers if answer)  # the last rule always applies
     evidence = list(found.evidence)
-    for seen in (what_stood_still, what_was_slow, what_was_deep):
-        evidence += [fact for fact in seen(traces) if fact not in found.evidence]
+    for also_seen in (lasting_events, slow_requests, deep_stacks):
+        evidence += [fact for fact in also_seen(traces) if fact not in found.evidence]
     return replace(found, evidence=tuple(evidence))
 
 
@@ -82,7 +85,7 @@ def stack_overflow(t: Traces) -> Judgement | None:
     return Judgement(
         verdict='stack-overflow',
         confidence=confidence,
-        summary='A thread ran off the end of its stack: a recursion that did not stop.',
+        summary='A thread overflowed its stack: its recursion was endless or too deep.',
         evidence=(dumped, *stackoverflow.evidence(t, thread)),
         signal=t.fault.signal,
     )
@@ -111,7 +114,7 @@ def aborted(t: Traces) -> Judgement | None:
         return Judgement(
             verdict='aborted',
             confidence='certain',
-            summary=f'Zope was aborted: {t.fault.reason}{where}.',
+            summary=f'Zope was aborted (SIGABRT){where}.',
             evidence=(dumped,),
             signal='SIGABRT',
         )
@@ -135,13 +138,14 @@ def aborted(t: Traces) -> Judgement | None:
 def out_of_memory(t: Traces) -> Judgement | None:
     if t.kernel_line:
         return _out_of_memory(t, 'certain', Evidence('kernel log', t.kernel_line))
-    left_a_word = t.marks or t.word('finished') or t.exception
-    if left_a_word:  # which a process that the kernel killed cannot
+    # A process that the kernel kills cannot leave any of these.
+    left_a_trace = t.marks or t.word('finished') or t.exception
+    if left_a_trace:
         return None
     if t.cgroup_kills:
         fact = (
             f'The memory cgroup of this process counted {t.cgroup_kills} OOM kill(s) since '
-            'its last sample.'
+            'the last sample.'
         )
         return _out_of_memory(t, 'strong', Evidence('cgroup', fact))
     if t.host_kills and t.cgroup_kills is None and _was_near_limit(t):
@@ -155,11 +159,11 @@ def startup_failed(t: Traces) -> Judgement | None:
         return None
     if t.marks or _stop_signal(t) or t.same_boot is False:
         return None
-    if t.recording.finished or _stood_ready(t):
+    if t.recording.finished or _was_ready(t):
         return None
     when = 'before it was ready to serve'
     if t.word('serving'):
-        when = 'after it had started to serve'
+        when = 'soon after it had loaded'
     causes: tuple[str, ...] = ()
     if t.exception:
         how = f'with {_last_line(t)}'
@@ -174,11 +178,11 @@ def startup_failed(t: Traces) -> Judgement | None:
         source = 'black box'
         confidence = 'likely'
         causes = candidates(t)
-    fact = f'It ended {when} {how}; no request had been answered.'
+    fact = f'Zope ended {when}, {how}; it had answered no request.'
     return Judgement(
         verdict='startup-failed',
         confidence=confidence,
-        summary=f'Zope did not start: it ended {when} {how}.',
+        summary=f'Zope failed to start: it ended {when}, {how}.',
         evidence=(Evidence(source, fact),),
         ruled_out=ruled_out(t),
         candidates=causes,
@@ -207,15 +211,15 @@ def hung(t: Traces) -> Judgement | None:
     if signal:
         ended = f'was stopped by {signal}'
     elif t.word('finished'):
-        ended = 'came to its end'
+        ended = 'came to a normal exit'
     else:
-        ended = 'was killed'
+        ended = 'ended without a trace'
     asked = _marks(t) or _asked_for(t)
     return Judgement(
         verdict='hung',
         confidence='strong',
-        summary=f'Zope {how_long(t)} when it {ended}{who_hung(t)}.',
-        evidence=(*stood_still(t, all_overdue), *asked),
+        summary=f'Zope {how_long(t)} when it {ended}{where_it_hung(t)}.',
+        evidence=(*evidence_of_hang(t, all_overdue), *asked),
         signal=signal,
     )
 
@@ -223,12 +227,15 @@ def hung(t: Traces) -> Judgement | None:
 def signalled(t: Traces) -> Judgement | None:
     if t.word('finished'):
         return None
-    for signal, advice in _OTHER_SIGNALS.items():
+    for signal, usual_cause in _OTHER_SIGNALS.items():
         if signal in t.marks:
             return Judgement(
                 verdict='signalled',
                 confidence='strong',
-                summary=f'Zope was ended by {signal}, which it does not handle: {advice}.',
+                summary=(
+                    f'Zope was ended by {signal}, which it does not handle '
+                    f'(usual cause: {usual_cause}).'
+                ),
                 evidence=_marks(t),
                 signal=signal,
             )
@@ -244,13 +251,13 @@ def stopped(t: Traces) -> Judgement | None:
     evidence = _marks(t) or _asked_for(t)
     if finished:
         confidence = 'certain'
-        fact = f'The interpreter came to its normal end at {clocktime(finished)}.'
+        fact = f'The interpreter began its normal exit at {clocktime(finished)}.'
         evidence += (Evidence('black box', fact),)
-    how = signal or 'a normal exit'
+    how = f'was stopped by {signal}' if signal else 'came to a normal exit'
     return Judgement(
         verdict='stopped',
         confidence=confidence,
-        summary=f'Zope was stopped by {how}.',
+        summary=f'Zope {how}.',
         evidence=evidence,
         signal=signal,
     )
@@ -261,7 +268,7 @@ def host_restarted(t: Traces) -> Judgement | None:
         return None
     booted = clocktime(t.boot_time)
     last_sign = clocktime(t.last_sign)
-    fact = f'The machine has booted since, at {booted}; the last sign of life was at {last_sign}.'
+    fact = f'The machine booted at {booted}; the last sign of life of Zope was at {last_sign}.'
     gap = t.boot_time - t.last_sign
     confidence = 'likely'
     if abs(gap) < REBOOT_GAP:
@@ -280,7 +287,7 @@ def unreadable(t: Traces) -> Judgement | None:
     return Judgement(
         verdict='unreadable',
         confidence='weak',
-        summary='The record of this run is damaged; how it ended cannot be told.',
+        summary='The record of this run is damaged; how the run ended is not known.',
         evidence=(Evidence('reader', t.damage),),
         ruled_out=ruled_out(t),
         candidates=candidates(t),
@@ -290,16 +297,16 @@ def unreadable(t: Traces) -> Judgement | None:
 def vanished(t: Traces) -> Judgement:
     causes = candidates(t)
     confidence = 'weak'
-    if len(causes) <= 2:  # those that leave no trace on any system
+    if len(causes) <= 2:  # SIGKILL and os._exit, which never leave a trace
         confidence = 'likely'
     last_sign = clocktime(t.last_sign)
     return Judgement(
         verdict='vanished',
         confidence=confidence,
         summary=(
-            'Zope ended without a trace: most likely it was killed (SIGKILL) or left by os._exit.'
+            'Zope ended without a trace: most likely it was killed (SIGKILL) or called os._exit.'
         ),
-        evidence=(Evidence('black box', f'The last sign of life is from {last_sign}.'),),
+        evidence=(Evidence('black box', f'The last sign of life was at {last_sign}.'),),
         ruled_out=ruled_out(t),
         candidates=causes,
     )
@@ -321,7 +328,7 @@ RULES: tuple[Callable[[Traces], Judgement | None], ...] = (
 )
 
 
-# -- the words they use ----------------------------------------------------------------------------
+# -- what the rules use ----------------------------------------------------------------------------
 
 
 def _dumped(fault: Dump, time: float) -> Evidence:
@@ -334,7 +341,7 @@ def _dumped(fault: Dump, time: float) -> Evidence:
 
 
 def _where(t: Traces, fault: Dump) -> str:
-    """Where a crash was, in words: the function, and the request that its thread served."""
+    """Where a crash happened, in words: the function, and the request that its thread served."""
     thread = fault.crashed_thread
     if not thread:
         return ''
@@ -358,10 +365,10 @@ def _out_of_memory(
     if sample and sample.rss > 0:
         limit = ''
         if sample.cgroup_limit > 0:
-            limit = f' of {_mib(sample.cgroup_limit)} allowed'
+            limit = f'; the limit of its memory cgroup was {_mib(sample.cgroup_limit)}'
         used = _mib(sample.rss)
         when = clocktime(sample.time)
-        evidence.append(Evidence('last sample', f'It used {used}{limit} at {when}.'))
+        evidence.append(Evidence('last sample', f'Zope used {used} at {when}{limit}.'))
     return Judgement(
         verdict='out-of-memory',
         confidence=confidence,
@@ -384,21 +391,25 @@ def _is_interrupt(t: Traces) -> bool:
 
 
 def _stop_signal(t: Traces) -> str | None:
-    """The signal that asked for a stop, even if the process needed some time for it, or None."""
+    """The signal that asked for a stop, or None.
+
+    A process that needs some time to shut down outlives that signal; it counts all the same.
+    """
     for name in _STOP_SIGNALS:
         if name in t.marks:
             return name
     if _is_interrupt(t):
         return 'SIGINT'
     for name in _STOP_SIGNALS:
-        if name in t.asked and _in_good_order(t, t.asked[name]):
+        if name in t.asked and _exited_soon_after(t, t.asked[name]):
             return name
     return None
 
 
-def _in_good_order(t: Traces, asked: float) -> bool:
-    """Whether the interpreter came to its end soon after it was asked to.  When that was is the
-    time of a file, which may be a second off.
+def _exited_soon_after(t: Traces, asked: float) -> bool:
+    """Whether a normal exit began at most GRACE seconds after the stop signal at the time `asked`.
+
+    `asked` is the time of a file, which may be a second off.
     """
     finished = t.word('finished')
     if not finished:
@@ -408,24 +419,25 @@ def _in_good_order(t: Traces, asked: float) -> bool:
 
 
 def _asked_for(t: Traces) -> tuple[Evidence, ...]:
-    """A stop signal that the process outlived, because the server was still shutting down."""
+    """The evidence of a stop signal that the process outlived while its server shut down."""
     signal = _stop_signal(t)
     if signal not in t.asked:
         return ()
     asked = clocktime(t.asked[signal])
-    return (Evidence('signal mark', f'{signal} came at {asked}.'),)
+    return (Evidence('signal mark', f'{signal} arrived at {asked}.'),)
 
 
-def _stood_ready(t: Traces) -> bool:
-    """Whether it stood ready for long, or is the master of a preforking server, which answers no
-    request itself.
+def _was_ready(t: Traces) -> bool:
+    """Whether it was ready to serve for READY seconds, or is the master of a preforking server.
+
+    Such a master answers no request itself.
     """
     serving = t.word('serving')
     if not serving:
         return False
-    stood_for = t.last_sign - serving
+    was_ready_for = t.last_sign - serving
     has_forked = t.word('forked') > serving
-    return stood_for >= READY or has_forked
+    return was_ready_for >= READY or has_forked
 
 
 def _last_line(t: Traces) -> str:
@@ -434,9 +446,9 @@ def _last_line(t: Traces) -> str:
 
 
 def _all_overdue(t: Traces) -> bool:
-    """Whether all threads that serve were busy with overdue requests at the last sample."""
+    """Whether all workers were busy with overdue requests at the last sample."""
     if t.word('finished') and not t.word('hung_since'):
-        return False  # it came to a normal end, and its idle threads had ended before
+        return False  # a normal exit: the idle workers had already ended, so only busy ones count
     sample = t.last_sample
     if sample is None:
         return False
@@ -447,7 +459,7 @@ def _marks(t: Traces) -> tuple[Evidence, ...]:
     found = []
     for name, mark in t.marks.items():
         when = clocktime(mark.time)
-        fact = f'{name} came at {when}; the process did not outlive it.'
+        fact = f'{name} arrived at {when}; the process did not survive it.'
         found.append(Evidence('signal mark', fact))
     return tuple(found)
 

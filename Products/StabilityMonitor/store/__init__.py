@@ -1,1 +1,1 @@
-"""What lies on disk: run directories, black boxes, the mailbox of a run, the archive."""
+"""The files on disk: run directories, black boxes, the mailbox of a run, the archive."""

@@ -1,7 +1,8 @@
-"""The archive: each dead run once, evidence beside its `incident.json`, oldest pruned first.
+"""The archive: it holds each dead run once, with its evidence beside its `incident.json`.
 
-Records never change once they are here, so summaries are kept in memory by name.  Clean runs of
-scripts are only counted: each appends one byte to `clean-scripts`, so that no count is lost.
+An archived record never changes, so summaries are kept in memory by name.  Clean runs of scripts
+are only counted: each appends one byte to `clean-scripts`, so that no
+count is lost if several processes archive at the same time.
 """
 
 from __future__ import annotations
@@ -44,17 +45,17 @@ from .runmailbox import BELL
 from .runmailbox import FOLDER as MAILBOX
 
 _CLEAN_SCRIPTS = 'clean-scripts'
-_MARK_TAIL = 1 << 20  # bytes; no mark has more preallocated
-_STAMP = 16  # characters of the time in a run's name
+_MARK_TAIL = 1 << 20  # bytes; no mark file is preallocated larger than this
+_TIMESTAMP = 16  # characters of the time in a run's name
 _DAY = 86400  # seconds
-_BLOCK = 512  # bytes of a block that stat counts
-#: Summaries that have been read: {archive: {run: record}}.
+_BLOCK = 512  # bytes in a block, as counted by stat
+#: Cache of the summaries that were read: {archive: {run: record}}.
 _KNOWN: dict[Path, dict[str, RunRecord]] = {}
 
 
 @implementer(IArchive)
 class Archive:
-    """See IArchive.  The archived runs below `base`."""
+    """See IArchive.  It holds the archived runs below `base`."""
 
     def __init__(self, base: Base) -> None:
         self.base = base
@@ -63,7 +64,7 @@ class Archive:
     # -- reading -----------------------------------------------------------------------------------
 
     def summaries(self) -> tuple[RunRecord, ...]:
-        """All archived runs without what is large, newest first."""
+        """Return all archived runs without their large fields, newest first."""
         names = self._names()
         known = self._known
         removed = known.keys() - set(names)
@@ -98,11 +99,14 @@ class Archive:
         return found
 
     def last_server_run(self, instance: Instance) -> RunRecord | None:
-        """The newest run of a server of that instance; reads no more records than it must."""
+        """Return the newest run of a server of that instance, or None.
+
+        It reads as few records as possible.
+        """
         best = None
         for name in sorted(self._names(), reverse=True):
-            # Names tell only whole seconds: two runs of the same second are both read.
-            if best and name[:_STAMP] < best.run[:_STAMP]:
+            # Names hold only whole seconds, so all runs of the same second are read.
+            if best and name[:_TIMESTAMP] < best.run[:_TIMESTAMP]:
                 break
             found = self._summary(name)
             if found.role != 'server' or found.instance != instance:
@@ -112,7 +116,7 @@ class Archive:
         return best
 
     def record(self, run: str) -> RunRecord:
-        """Everything known about one archived run.  Raises NoSuchRun."""
+        """Return everything that is known about one archived run.  Raises NoSuchRun."""
         path = self.path / run
         if not RUN_NAME.fullmatch(run) or not path.is_dir():
             raise NoSuchRun(f'There is no archived run {run!r}.')
@@ -121,7 +125,7 @@ class Archive:
             record = _lost(run)
         if record.context.get('distributions'):  # archived by an older release
             return record
-        # What was installed then usually is in a file of its own.
+        # The versions that were installed then are usually in a separate file.
         installed = distributionsets.of_run(path)
         if not installed:
             digest = record.context.get('installed')
@@ -139,7 +143,7 @@ class Archive:
     # -- writing -----------------------------------------------------------------------------------
 
     def _on_disk(self, record: RunRecord) -> dict[str, Any]:
-        """Its JSON, without the versions if a file of distributions has them."""
+        """Return the JSON of a record, without the versions if a file of distributions has them."""
         document = record.to_json()
         context = document['context']
         kept = distributionsets.load(self.base.path, context.get('installed'))
@@ -154,7 +158,7 @@ class Archive:
     def add(self, path: Path, record: RunRecord) -> None:
         """Archive a claimed run.
 
-        It happens by one rename, so it happens once; until then all evidence is whole.
+        It is archived by one rename, so it is archived once.  Until then all evidence is complete.
         """
         if is_clean_script(record):
             self._count_script(path)
@@ -167,7 +171,7 @@ class Archive:
         write_whole(path / INCIDENT, incident, mode)
         write_whole(path / SUMMARY, summary, mode)
         archived = path.rename(self.path / path.name)
-        with contextlib.suppress(OSError):  # a full disk: the folder stays as large as it is
+        with contextlib.suppress(OSError):  # on a full disk the folder keeps its size
             _slim(archived)
 
     def _count_script(self, path: Path) -> None:
@@ -189,9 +193,10 @@ class Archive:
         keep_bytes: int,
         now: float | None = None,
     ) -> int:
-        """Remove the runs that are too old or too many, and sets that no run has any more.
+        """Remove the runs that are too old, too many or too large, and unused distribution sets.
 
-        Wanted stops go before incidents.  Returns how many runs were removed.
+        Wanted stops are removed before incidents, older runs before newer ones.  `now` is in
+        seconds since the epoch.  Returns how many runs were removed.
         """
         if now is None:
             now = time.time()
@@ -218,7 +223,7 @@ class Archive:
 
 
 def _from_file(path: Path, most: int = INCIDENT_MOST) -> RunRecord | None:
-    """The record in that file; None if there is none, or one of another run than the folder's."""
+    """Return the record in that file; None if there is none, or if it is of another run."""
     try:
         found = RunRecord.from_json(read_json(path, most))
     except (ValueError, TypeError):
@@ -229,7 +234,7 @@ def _from_file(path: Path, most: int = INCIDENT_MOST) -> RunRecord | None:
 
 
 def _lost(name: str) -> RunRecord:
-    """The record of a run whose own one is damaged: it still counts."""
+    """Return a record for a run whose own record is damaged, so that the run still counts."""
     _, pid, _ = name.split('-')
     return RunRecord(
         run=name,
@@ -239,7 +244,7 @@ def _lost(name: str) -> RunRecord:
 
 
 def is_clean_script(record: RunRecord) -> bool:
-    """Such runs are counted, and never archived or shown."""
+    """Whether this is a clean run of a script, which is only counted: never archived or shown."""
     return record.role == 'script' and record.verdict == 'stopped'
 
 
@@ -248,7 +253,10 @@ def newest_first(records: Iterable[RunRecord]) -> tuple[RunRecord, ...]:
 
 
 def _order(record: RunRecord) -> tuple[float, str]:
-    """By start.  Names tell only whole seconds, and a server may die and return within one."""
+    """Return the sort key: the start.
+
+    Names hold only whole seconds, and a server may die and start again within one second.
+    """
     started = record.started or _named_start(record.run)
     return started, record.run
 
@@ -256,13 +264,13 @@ def _order(record: RunRecord) -> tuple[float, str]:
 def _named_start(name: str) -> float:
     try:
         started, _ = name_facts(name)
-    except ValueError:  # it looks like a run's name, but there is no such day
+    except ValueError:  # it looks like a run's name, but its day does not exist
         return 0.0
     return started
 
 
 def _clear_the_way(file: Path) -> None:
-    """Rename a folder in the place of a file: it could not be replaced by one."""
+    """Rename a folder that has the name of a file, because a file cannot replace a folder."""
     if file.is_dir() and not file.is_symlink():
         suffix = os.urandom(2).hex()
         beside = file.with_name(f'{file.name}.{suffix}')
@@ -270,9 +278,9 @@ def _clear_the_way(file: Path) -> None:
 
 
 def _slim(path: Path) -> None:
-    """Let the evidence take little room.
+    """Make the evidence of a run smaller.
 
-    No empty marks, no preallocated tails, and the black box compressed.
+    Removes empty marks, cuts off preallocated tails and compresses the black box.
     """
     remove(path / MAILBOX)
     remove(path / BELL)
@@ -282,7 +290,7 @@ def _slim(path: Path) -> None:
 
 
 def _cut_off_tail(mark: Path) -> None:
-    """Cut off the NULs that were preallocated and never written; remove a file of nothing else."""
+    """Cut off the NULs that were preallocated and never written; remove a file of only NULs."""
     try:
         descriptor = open_regular(mark, os.O_RDWR)
     except NotARegularFile:
@@ -325,7 +333,7 @@ def _compress(box: Path) -> None:
 
 
 def _size(path: Path) -> int:
-    """Bytes that the files of a folder take on the disk; 0 if it is gone."""
+    """Return how many bytes the files of a folder take on the disk; 0 if it is gone."""
     size = 0
     try:
         for entry in os.scandir(path):
@@ -337,7 +345,7 @@ def _size(path: Path) -> int:
 
 
 def _remove(path: Path) -> None:
-    """Rename it first, then remove it: so another process that prunes too does no harm."""
+    """Rename a folder, then remove it, so that two processes may prune at the same time."""
     gone = path.with_name(f'.gone-{path.name}-{os.getpid()}')
     with contextlib.suppress(OSError):
         path.rename(gone)

@@ -1,18 +1,21 @@
 """The binary layout of the black box, and how it is written; `blackboxreader` reads it.
 
-One file of fixed size that a run maps into memory and writes while it lives, and that the next
-process reads as plain bytes.  No I/O here: `lay_out` and the offsets work on any buffer.
+The black box is one file of fixed size.  A run maps it into memory and writes it while it lives;
+the next process reads it as plain bytes.  There is no I/O here: `lay_out` and the offsets work on
+any buffer.
 
 * The header holds the sizes of all parts, so that a later release may append fields to any of them.
-  Magic, version and byte order are written last (`seal`): without them the file is no black box.
+  Magic, version and byte order are written last (`seal`).  Without them the file is not a black
+  box.
 * A slot belongs to one thread.
 * An entry is written by one `struct.pack_into`, which fills it with zeros and then writes field
-  after field.  Its number comes first and last: where the two differ, the entry is being written,
-  or is no longer in use.
-* A request keeps its entry when it has ended.  It is in flight until the time of its end, the last
-  word to be written, is there.
-* Rings have spare entries: those that are being written do not count among the promised ones.
-* All words that stand alone are aligned and 8 bytes wide: the CPU stores each of them at once.
+  after field.  Its number is its first and its last field.  If the two differ, the entry is being
+  written, or is no longer in use.
+* A request keeps its entry after its end.  It is in flight until the time of its end is there,
+  which is the last word that is written.
+* Rings have spare entries, so that entries that are being written do not reduce the number of
+  entries that can be read.
+* Single words are aligned and 8 bytes wide, so that the CPU stores each of them at once.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ MAGIC = b'\x89STABMON'
 VERSION = 2
 ORDER = 0x0102
 
-#: Names of the single words of the header, in their order; append only.
+#: Names of the single words of the header, in their order.  New names are only appended.
 WORDS = (
     'armed',
     'serving',
@@ -42,7 +45,8 @@ WORDS = (
     'main_stack',
     'main_stack_used',
 )
-#: Files of marks whose survived length the heartbeat notes, in their order; append only.
+#: Mark files, in the order of their words in the header.  New names are only appended.  The
+#: heartbeat writes into such a word how many bytes of the file the process has survived.
 MARKS = (
     'faults',
     'SIGTERM',
@@ -56,7 +60,8 @@ MARKS = (
     'watchdog',
     *(f'watchdog-{slot}' for slot in range(16)),
 )
-#: Ids of the drills; the word "drill" holds a place in here, from 1; append only.
+#: Ids of the drills.  The word "drill" holds a position in this list, counted from 1.  New ids are
+#: only appended.
 DRILLS = (
     'segfault',
     'abort',
@@ -68,7 +73,7 @@ DRILLS = (
     'gil',
     'lock',
 )
-#: Why a note was made; append only.
+#: Kinds of notes.  New kinds are only appended.
 NOTES = (
     'slow',
     'slow-ended',
@@ -82,7 +87,7 @@ NOTES = (
 PHASES = ('traversing', 'publishing', 'committing', 'finishing', 'aborting', 'failed', 'streaming')
 
 HEADER_SIZE = 8192
-#: Where the parts of the header lie.
+#: Offsets of the parts of the header, in bytes.
 SIZES_AT = 16
 WORDS_AT = 128
 MARKS_AT = 512
@@ -97,15 +102,15 @@ SAMPLE_FORMAT = 'Qddqdiiiii4xqqqqqQ'
 NOTE_TEXT_MAX = 4030
 NOTE_FORMAT = f'QdQQQdHBxHHH{NOTE_TEXT_MAX}sQ'
 
-#: How many entries are promised.
+#: How many entries of each part can always be read.
 SLOT_COUNT = 64
 FINISHED_COUNT = 256
 LOG_COUNT = 64
 SAMPLE_COUNT = 900
 NOTE_COUNT = 66
-#: So many of the notes are for slow requests, which therefore never push out those of a hang.
+#: This many of the notes are reserved for slow requests, so that these never overwrite a hang.
 SLOW_NOTES = 24
-#: Bytes of a text that are kept.
+#: At most this many bytes of a text are kept.
 METHOD_MAX = 16
 PATH_MAX = 320
 USER_MAX = 64
@@ -119,7 +124,7 @@ LAST_NUMBER = (1 << COUNT_SHIFT) - 1
 
 @dataclass(frozen=True)
 class Part:
-    """Where one part of the file lies: `count` pieces of `size` bytes from `start`."""
+    """One part of the file: `count` entries of `size` bytes each, from the offset `start` on."""
 
     start: int
     count: int
@@ -169,11 +174,11 @@ TALLY_IN_REQUEST = LAST_END_IN_REQUEST + 8
 STATUS_IN_REQUEST = LAST_END_IN_REQUEST + 16
 
 slot_head = struct.Struct('=' + SLOT_FORMAT)
-# With "@" words are stored whole.  Nothing is padded: all fields are aligned.
-#: A request that begins, without a user.  "16s" are the two words of its thread, see
+# With "@" each word is stored at once.  There is no padding, because all fields are aligned.
+#: The beginning of a request, without a user.  "16s" stands for the two words of its thread, see
 #: `thread_words`.
 begun_request = struct.Struct('@Qdd16sII16s320s104xQ')
-#: Its end: status and time.
+#: The end of a request: status and time.
 ended_request = struct.Struct('@qd')
 thread_words = struct.Struct('=QQ')
 log_entry = struct.Struct('@' + LOG_FORMAT)
@@ -183,17 +188,17 @@ FRAMES_MAX = NOTE_TEXT_MAX - TITLE_MAX - DETAIL_MAX
 
 
 def word_at(name: str) -> int:
-    """The index of a header word among the 8-byte words of the file."""
+    """Return the index of a header word among the 8-byte words of the file."""
     return (WORDS_AT // 8) + WORDS.index(name)
 
 
 def mark_at(name: str) -> int:
-    """The index of the word that says how much of a mark file was survived."""
+    """Return the index of the word that says how many bytes of a mark file were survived."""
     return (MARKS_AT // 8) + MARKS.index(name)
 
 
 def lay_out(buffer: bytearray | mmap) -> None:
-    """Write the sizes into a buffer of `SIZE` zero bytes, which is no black box until `seal`."""
+    """Write the sizes into a buffer of `SIZE` zero bytes; `seal` makes it a black box."""
     struct.pack_into('=' + SIZES_FORMAT, buffer, SIZES_AT, *LAYOUT)
 
 
@@ -203,18 +208,18 @@ def seal(buffer: bytearray | mmap) -> None:
 
 
 def write_text(buffer: bytearray | mmap, text: str) -> None:
-    """Note the exception that ends the main thread, of a long text its end.
+    """Write the text of the exception that ends the main thread.
 
-    The length is written last.
+    Of a long text only the end is kept.  The length is written last.
     """
     end = text.encode('utf-8', 'backslashreplace')[8 - TEXT_SIZE :]
-    encoded = end.decode('utf-8', 'ignore').encode()  # without the rest of a split character
+    encoded = end.decode('utf-8', 'ignore').encode()  # drops a partial character
     buffer[TEXT_AT + 8 : TEXT_AT + 8 + len(encoded)] = encoded
     struct.pack_into('=Q', buffer, TEXT_AT, len(encoded))
 
 
 def cut(text: str, most: int) -> tuple[bytes, int]:
-    """UTF-8 of `text` in at most `most` bytes, no character split; and 1 if it was cut, else 0."""
+    """Return at most `most` bytes of UTF-8 without a partial character, and 1 if cut, else 0."""
     encoded = text.encode('utf-8', 'backslashreplace')
     if len(encoded) <= most:
         return encoded, 0
@@ -222,7 +227,10 @@ def cut(text: str, most: int) -> tuple[bytes, int]:
 
 
 def _shared(before: str, text: str) -> int:
-    """How many characters both begin with.  Python 3.15 deprecates `os.path.commonprefix`."""
+    """Return the length of the common beginning of two texts.
+
+    It is written here because Python 3.15 deprecates `os.path.commonprefix`.
+    """
     count = 0
     for one, other in zip(before, text, strict=False):
         if one != other:
@@ -232,11 +240,11 @@ def _shared(before: str, text: str) -> int:
 
 
 def write_frames(frames: Iterable[Frame], most: int = FRAMES_MAX) -> tuple[bytes, int]:
-    """Frames, innermost first, as at most `most` bytes; 1 if the outer ones did not fit.
+    """Return the frames, innermost first, as at most `most` bytes; and 1 if some did not fit.
 
-    Each is a line of four fields with NUL between: how many characters of the file's name are those
-    of the line before, the rest of the name, line, function.  Neighbours mostly lie in one folder,
-    so this takes a third of the room.
+    Each frame is a line of four fields separated by NUL: how many characters the file's name shares
+    with that of the line before, the rest of the name, the line number, the function.  Neighbouring
+    frames are mostly in one folder, so this takes a third of the space.
     """
     before = ''
     lines: list[bytes] = []

@@ -1,7 +1,7 @@
-"""Reads a black box: bytes in, values out.  `blackbox` tells the layout.
+"""Reads a black box: bytes in, values out.  `blackbox` describes the layout.
 
-Whatever the bytes are, nothing but UnreadableRecord is raised.  `load` reads one from a file, and
-no more of it than the box itself says that it has.
+Whatever the bytes are, only UnreadableRecord is raised.  `load` reads a black box from a file, and
+only as many bytes as its header says that it has.
 """
 
 from __future__ import annotations
@@ -28,7 +28,11 @@ from .regularfiles import open_regular
 
 @dataclass(frozen=True)
 class Recording:
-    """What a black box tells."""
+    """The values in a black box.
+
+    `words` and `survived` hold the words of the header by their names in `blackbox.WORDS` and
+    `blackbox.MARKS`.  `threads` is {ident: slot}.
+    """
 
     words: dict[str, int]
     survived: dict[str, int]
@@ -45,21 +49,21 @@ class Recording:
         return self.samples[-1] if self.samples else None
 
 
-#: What is read: bytes of a file, or the memory of the living process.
+#: What can be read: the bytes of a file, or the mapped memory of the living process.
 Readable = bytes | bytearray | mmap
 
-#: No release writes a larger one (bytes).
+#: No release writes a black box larger than this (bytes).
 LARGEST = 16 << 20
-#: No release has more entries in a part, or larger ones (bytes).
+#: No release has more entries in a part than this, nor an entry with more bytes than this.
 _MOST = 1 << 16
-#: A time or a duration beyond this is damaged (seconds).
+#: A time or a duration above this is damaged (seconds).
 _MOST_SECONDS = 1e11
-#: So is a share of a CPU beyond this.
+#: A share of a CPU above this is damaged.
 _MOST_CPU = 1e12
 
 
 def load(path: Path) -> Recording:
-    """What the black box in a file tells.
+    """Read the black box in a file.
 
     Raises UnreadableRecord, FileNotFoundError, or another OSError.
     """
@@ -72,7 +76,7 @@ def load(path: Path) -> Recording:
 
 
 def read(data: Readable) -> Recording:
-    """Everything valid in a black box.  Raises UnreadableRecord if it is none, and nothing else."""
+    """Return all valid values of a black box.  Raises only UnreadableRecord, if it is not one."""
     order = _order(data)
     slots, requests, log, samples, notes = _checked_parts(data, order)
     in_flight, finished = _requests(data, order, requests)
@@ -90,9 +94,9 @@ def read(data: Readable) -> Recording:
 
 
 def read_samples(data: Readable) -> tuple[Sample, ...]:
-    """Its samples, oldest first.
+    """Return the samples of a black box, oldest first.
 
-    Nothing else of it is touched: pages of a mapped file that nobody reads cost nothing.
+    Only the pages with the samples are read: unread pages of a mapped file cost nothing.
     """
     order = _order(data)
     _, _, _, samples, _ = _checked_parts(data, order)
@@ -109,7 +113,7 @@ def _order(data: Readable) -> str:
             continue
         if version != box.VERSION or header != box.HEADER_SIZE:
             raise UnreadableRecord(
-                f'The black box has format {version}, this release reads {box.VERSION}.'
+                f'The black box has format {version}; this release reads format {box.VERSION}.'
             )
         return order
     raise UnreadableRecord('The black box has no valid byte order.')
@@ -123,7 +127,7 @@ def _checked_parts(data: Readable, order: str) -> list[box.Part]:
 
 
 def _parts(data: Readable, order: str) -> list[box.Part]:
-    """The parts as the header describes them."""
+    """Return the parts as the header describes them."""
     sizes = struct.unpack_from(order + box.SIZES_FORMAT, data, box.SIZES_AT)
     counts = sizes[::2]
     entry_sizes = sizes[1::2]
@@ -189,10 +193,10 @@ def _requests(
     order: str,
     part: box.Part,
 ) -> tuple[tuple[Request, ...], tuple[Request, ...]]:
-    """(in flight, finished).
+    """Return the requests as (in flight, finished).
 
     Only the last request that a thread began can be in flight.  An earlier one without an end is
-    over: the last one began inside it, or an exception from outside cut it off.
+    over: the last one began inside it, or an exception from outside interrupted it.
     """
     requests = []
     for offset in part.places:
@@ -219,7 +223,7 @@ def read_request(
     at: int,
     order: str = '=',
 ) -> Request | None:
-    """The request of one entry; None if there is none, or if it is being written."""
+    """Return the request of one entry; None if it is empty or being written."""
     (
         number,
         started,
@@ -356,7 +360,7 @@ def _notes(
             continue
         if not _plausible(time) or not _plausible(abs(seconds)):
             continue
-        # The three texts follow one another.
+        # The three texts are stored one after another.
         title = text[:title_length]
         rest = text[title_length:]
         detail = rest[:detail_length]
@@ -384,7 +388,7 @@ def _first(pair: tuple[int, object]) -> int:
 
 
 def read_frames(field: bytes) -> tuple[Frame, ...]:
-    """The reverse of `blackbox.write_frames`; what cannot be read is left out."""
+    """Reverse `blackbox.write_frames`.  Lines that cannot be read are left out."""
     frames: list[Frame] = []
     before = ''
     text = field.decode('utf-8', 'replace')
@@ -409,7 +413,7 @@ def _plausible(seconds: float) -> bool:
 
 
 def _whole(field: bytes) -> str:
-    """Text that may be cut off, even within a character, which is then left out."""
+    """Decode text that may be cut off inside a character, which is then left out."""
     decoder = codecs.getincrementaldecoder('utf-8')('replace')
     return decoder.decode(field)
 

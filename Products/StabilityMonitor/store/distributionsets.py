@@ -1,11 +1,11 @@
-"""What was installed when a run began: one file for each set of distributions, shared by its runs.
+"""Which distributions were installed in a run: one file for each set, shared by its runs.
 
     <base>/installed/<digest>.json    {"distributions": {name: version}, "builds": {name: build}}
     <run's directory>/installed.json  {"installed": <digest>}
 
-A crash is judged by the versions of its own run, not by today's.  The digest is that of the file's
-content, so a damaged or forged file is recognized.  Runs of older releases have their distributions
-in their own installed.json, or in the context of their record.
+A crash is judged by the versions of its own run, not by those installed now.  The digest is made
+from the file's content, so a damaged or forged file is recognized.  Runs of older releases have
+their distributions in their own installed.json, or in the context of their record.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from .rundirectory import write_whole
 FOLDER = 'installed'
 #: The first 128 bits of a SHA-256.
 _DIGEST = re.compile(r'[0-9a-f]{32}', re.ASCII)
-#: A set younger than so many seconds is kept: a run may be about to refer to it.
+#: A set younger than this many seconds is kept, because a run may be about to refer to it.
 _YOUNG = 3600.0
 
 
@@ -41,7 +41,7 @@ def keep(
     distributions: dict[str, str],
     builds: dict[str, str],
 ) -> str:
-    """Keep this set, unless it is there already, and let the run in directory `run` refer to it.
+    """Store this set if it is not there yet, and make the run in directory `run` refer to it.
 
     Returns the digest.  Raises OSError, or KeyError if the group of the data directory is unknown.
     """
@@ -52,7 +52,7 @@ def keep(
     base.make(base.path / FOLDER)
     _ensure(base, digest, text)
     write_whole(run / INSTALLED, reference, base.file_mode)
-    _ensure(base, digest, text)  # an old set may have been removed before this run referred to it
+    _ensure(base, digest, text)  # again: an old set may have been pruned meanwhile
     return digest
 
 
@@ -60,12 +60,14 @@ def _ensure(base: Base, digest: str, text: str) -> None:
     path = _path(base.path, digest)
     if not load(base.path, digest):
         write_whole(path, text, base.file_mode)
-    with contextlib.suppress(OSError):  # it belongs to another user, whose own run refers to it
+    with contextlib.suppress(
+        OSError
+    ):  # the set belongs to another user, whose own run refers to it
         os.utime(path)
 
 
 def load(base: Path, digest: object) -> dict[str, Any]:
-    """{distributions, builds, installed: the digest} of a set; {} if it is missing or damaged.
+    """Return {distributions, builds, installed: the digest} of a set; {} if missing or damaged.
 
     `digest` comes from a file and may be anything.
     """
@@ -87,17 +89,17 @@ def load(base: Path, digest: object) -> dict[str, Any]:
 
 
 def of_run(path: Path) -> dict[str, Any]:
-    """As `load`, for the run in that directory of `runs` or `archive`; {} if it is not known."""
+    """Return the set of the run in that directory, in `runs` or `archive`; {} if not known."""
     known = read_json(path / INSTALLED)
     base = path.parent.parent
     found = load(base, known.get('installed'))
     if found:
         return found
-    return _words(known)  # of an older release
+    return _words(known)  # a run of an older release
 
 
 def prune(base: Base, now: float | None = None) -> int:
-    """Remove the sets that no run refers to any more; how many that were."""
+    """Remove the sets to which no run refers any more; return how many were removed."""
     if now is None:
         now = time.time()
     unused: dict[str, Path] = {}
@@ -114,7 +116,7 @@ def prune(base: Base, now: float | None = None) -> int:
     removed = 0
     for path in unused.values():
         with contextlib.suppress(OSError):
-            if _is_old(path, now):  # it is young again if a run with this set began meanwhile
+            if _is_old(path, now):  # a run with this set may have begun meanwhile
                 path.unlink()
                 removed += 1
     return removed
@@ -132,7 +134,7 @@ def _sets(base: Base) -> list[Path]:
 
 
 def _runs(base: Base) -> Iterator[Path]:
-    """The directories of all runs, the newest first: it usually has what is looked for."""
+    """Yield the directories of all runs, newest first: a newer one usually has the set."""
     for folder in (base.runs, base.archive):
         try:
             names = os.listdir(folder)
@@ -163,7 +165,7 @@ def _digest(content: bytes) -> str:
 
 
 def _words(document: dict[str, Any]) -> dict[str, dict[str, str]]:
-    """The distributions and builds in a foreign document, without values that are no strings."""
+    """Return the distributions and builds in an untrusted document; only strings are taken."""
     found: dict[str, dict[str, str]] = {}
     for key in ('distributions', 'builds'):
         part = document.get(key)

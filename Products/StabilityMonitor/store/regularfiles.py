@@ -1,8 +1,8 @@
-"""Opens files that somebody else may have put there; no reader waits forever or runs out of memory.
+"""Opens files that another user may have replaced, without waiting forever or filling the memory.
 
-Only regular files are opened: no FIFO, which waits for a writer; no device such as /dev/zero, which
-never ends; no link in the last component of the path, which may lead to either.  No more is read
-than the caller says.
+Only regular files are opened.  A FIFO would wait for a writer; a device such as /dev/zero never
+ends; a link in the last component of the path may lead to either.  At most as many bytes are read
+as the caller allows.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import os
 import stat
 from pathlib import Path
 
-#: Without O_NONBLOCK the open itself waits at a FIFO.  A terminal must not become the controlling
-#: terminal of this process (O_NOCTTY).  Windows has none of them.
+#: O_NONBLOCK: without it, opening a FIFO waits.  O_NOCTTY: a terminal must not become the
+#: controlling terminal of this process.  Windows has none of these flags.
 _O_NOFOLLOW = getattr(os, 'O_NOFOLLOW', 0)
 _FLAGS = (
     getattr(os, 'O_CLOEXEC', 0)
@@ -21,20 +21,20 @@ _FLAGS = (
     | getattr(os, 'O_NONBLOCK', 0)
     | _O_NOFOLLOW
 )
-#: What the system says of a link (ELOOP), a directory (EISDIR), and a socket or a FIFO that nobody
-#: reads (ENXIO).
+#: What the system returns for a link (ELOOP), a directory (EISDIR), and for a socket or a FIFO
+#: without a reader (ENXIO).
 _NOT_REGULAR = (errno.ELOOP, errno.EISDIR, errno.ENXIO)
 
 
 class NotARegularFile(OSError):
-    """Something other than a file is in its place."""
+    """The path leads to something other than a regular file."""
 
     def __init__(self, path: Path | str) -> None:
         super().__init__(errno.EINVAL, 'It is not a regular file', str(path))
 
 
 class TooLarge(OSError):
-    """A file is larger than anything that this product writes there."""
+    """The file is larger than any that this product writes there."""
 
     def __init__(self, path: Path | str, most: int) -> None:
         super().__init__(errno.EFBIG, f'It is larger than {most} bytes', str(path))
@@ -46,7 +46,7 @@ def open_regular(
     mode: int = 0o600,
     follow: bool = False,
 ) -> int:
-    """A descriptor of that regular file.
+    """Open a regular file and return its descriptor.
 
     Raises NotARegularFile, also for a link unless `follow` is true, or another OSError.
     """
@@ -67,7 +67,7 @@ def open_regular(
 
 
 def read_whole(path: Path | str, most: int) -> bytes:
-    """All of a file.  Raises TooLarge if it has more than `most` bytes, and as `open_regular`."""
+    """Return a whole file.  Raises TooLarge above `most` bytes, or what `open_regular` raises."""
     with open(open_regular(path), 'rb') as file:
         status = os.fstat(file.fileno())
         if status.st_size > most:
@@ -80,13 +80,13 @@ def read_start(
     most: int,
     follow: bool = False,
 ) -> bytes:
-    """Its first `most` bytes, or what there is of them.  Raises as `open_regular`."""
+    """Return at most the first `most` bytes of a file.  Raises what `open_regular` raises."""
     with open(open_regular(path, follow=follow), 'rb') as file:
         return file.read(most)
 
 
 def read_tail(descriptor: int, most: int, start: int = 0) -> bytes:
-    """The last `most` bytes of an open file, as large as it is now, but nothing before `start`."""
+    """Return at most the last `most` bytes of an open file, and nothing before offset `start`."""
     status = os.fstat(descriptor)
     start = max(start, status.st_size - most)
     length = max(0, status.st_size - start)

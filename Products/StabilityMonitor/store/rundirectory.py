@@ -1,14 +1,14 @@
-"""One run's directory: create, lock, claim, read.
+"""The directory of a run: create, lock, claim, read.
 
-    <base>/runs/<run>/      what lives, or waits for triage
-    <base>/archive/<run>/   the rest, evidence kept beside `incident.json`
+    <base>/runs/<run>/      a run that lives or waits for triage
+    <base>/archive/<run>/   an archived run: its evidence and `incident.json`
 
-This and `blackbox` is all that the writer and the reader share.
+The writer and the reader share only this module and `blackbox`.
 
 A run is alive while its lock is held (flock), or while a process with its pid and start time
-exists.  It is flock and not lockf, because a process loses the latter when it closes any descriptor
-of the file.  A forked child must close its copy of the descriptor with os.close
-(`RunDirectory.abandon`), or it keeps the lock of a dead parent.
+exists.  The lock is made with flock, not lockf: a process loses a lockf lock as soon as it closes
+any descriptor of the file.  A forked child must close its copy of the descriptor with os.close
+(`RunDirectory.abandon`); otherwise it keeps the lock of a dead parent.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ grp: ModuleType | None
 try:
     import fcntl
     import grp
-except ImportError:  # Windows: no lock, identity alone decides
+except ImportError:  # Windows: no locks, only the identity of the process decides
     fcntl = None
     grp = None
 
@@ -52,26 +52,26 @@ INCIDENT = 'incident.json'
 SUMMARY = 'summary.json'
 #: The site's own rules of known issues, in the data directory.
 KNOWN_ISSUES = 'known-issues.toml'
-#: At most so many bytes of such files are read: this product writes no larger ones.
+#: At most this many bytes of such files are read; this product writes no larger ones.
 CONTEXT_MOST = 4 << 20
 SUMMARY_MOST = 1 << 20
 INCIDENT_MOST = 16 << 20
 RUN_NAME = re.compile(r'\d{8}T\d{6}Z-\d{1,10}-[0-9a-f]{4}', re.ASCII)
 
-#: A run of another host without a usable lock is taken for dead when it has written nothing for so
+#: A run of another host without a usable lock counts as dead when it has written nothing for this
 #: many seconds.
 SILENCE = 900
-#: A claim is tried again so often, after so many seconds.
+#: How often a claim is tried again, and the pause between two tries in seconds.
 _TRIES = 3
 _PAUSE = 0.01
-#: Seconds after which a directory that was never published is no longer in the making.
+#: Seconds after which a directory that was never published counts as abandoned.
 _ABANDONED = 60
-#: How a file is opened that must not exist yet.
+#: Flags to open a file that must not exist yet.
 _NEW_FILE = os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, 'O_CLOEXEC', 0)
-_BLOCK = 512  # bytes of a block that stat counts
+_BLOCK = 512  # bytes in a block, as counted by stat
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _GROUP_MAY_READ = 0o050  # list a directory and go into it
-#: What a volume without file locks answers.
+#: The errors of flock on a volume without file locks.
 _UNLOCKABLE = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 
 
@@ -80,9 +80,9 @@ def mark_name(mark: str) -> str:
 
 
 def mark_file(directory: Path, mark: str) -> Path:
-    """The file of a mark in a run's directory, under the name that the run's release gave it.
+    """Return the file of a mark in a run's directory, also of a run of an older release.
 
-    Before 1.0, those of the watchdog were called `deadman*.mark`.
+    Before 1.0 the marks of the watchdog were named `deadman*.mark`.
     """
     path = directory / mark_name(mark)
     if mark.startswith('watchdog') and not path.exists():
@@ -93,14 +93,14 @@ def mark_file(directory: Path, mark: str) -> Path:
 
 
 def new_name(now: float, pid: int) -> str:
-    """The name of a run: `<UTC start as 20261123T074501Z>-<pid>-<4 hex>`."""
+    """Return the name of a run: `<UTC start as 20261123T074501Z>-<pid>-<4 hex digits>`."""
     start = datetime.fromtimestamp(now, UTC)
     suffix = os.urandom(2).hex()
     return f'{start:%Y%m%dT%H%M%SZ}-{pid}-{suffix}'
 
 
 def is_run_name(name: str) -> bool:
-    """Whether `new_name` may have made it: a RUN_NAME with a day that exists."""
+    """Whether this can be the name of a run: it matches RUN_NAME and its day exists."""
     if not RUN_NAME.fullmatch(name):
         return False
     try:
@@ -111,7 +111,10 @@ def is_run_name(name: str) -> bool:
 
 
 def name_facts(name: str) -> tuple[float, int]:
-    """Start (seconds since the epoch) and pid out of a run's name; ValueError for other names."""
+    """Return (start in seconds since the epoch, pid) from a run's name.
+
+    Raises ValueError for other names.
+    """
     stamp, pid, _ = name.split('-')
     start = datetime.fromisoformat(stamp).replace(tzinfo=UTC)
     return start.timestamp(), int(pid)
@@ -121,7 +124,7 @@ def name_facts(name: str) -> tuple[float, int]:
 
 
 def write_whole(path: Path, text: str, mode: int = 0o600) -> None:
-    """Write beside, then rename: a reader sees the old file or the new one."""
+    """Write a temporary file and rename it: a reader sees the old file or the new one."""
     suffix = os.urandom(2).hex()
     beside = path.with_name(f'.{path.name}.{os.getpid()}.{suffix}')
     try:
@@ -135,7 +138,7 @@ def write_whole(path: Path, text: str, mode: int = 0o600) -> None:
 
 
 def read_json(path: Path, most: int = CONTEXT_MOST) -> dict[str, Any]:
-    """The object in a JSON file of at most `most` bytes; {} for whatever cannot be read as one."""
+    """Return the object in a JSON file of at most `most` bytes; {} if it cannot be read."""
     try:
         content = read_whole(path, most)
         document = json.loads(content.decode('utf-8', 'replace'))
@@ -147,7 +150,7 @@ def read_json(path: Path, most: int = CONTEXT_MOST) -> dict[str, Any]:
 
 
 def remove(path: Path) -> None:
-    """Remove a folder with all that is in it, or whatever else is in its place.
+    """Remove a folder with its content, or a file of any type.
 
     `shutil.rmtree` alone would wait at a FIFO.
     """
@@ -159,9 +162,10 @@ def remove(path: Path) -> None:
 
 
 def preallocate(path: Path, size: int, mode: int = 0o600) -> int:
-    """Make a file whose blocks are really allocated; returns its descriptor.
+    """Make a file of `size` bytes whose blocks are really allocated; return its descriptor.
 
-    On a full disk it raises OSError and leaves no file.
+    A disk that fills up later then cannot prevent writes into it.  On a full disk it raises OSError
+    and leaves no file.
     """
     descriptor = os.open(path, _NEW_FILE, mode)
     try:
@@ -177,7 +181,7 @@ def preallocate(path: Path, size: int, mode: int = 0o600) -> int:
 def _reserve(descriptor: int, size: int) -> None:
     try:
         os.posix_fallocate(descriptor, 0, size)
-    except AttributeError:  # a system without it
+    except AttributeError:  # this system has no posix_fallocate
         pass
     except OSError as error:
         if error.errno in _NO_ROOM:
@@ -195,9 +199,10 @@ def _reserve(descriptor: int, size: int) -> None:
 
 
 def is_alive(path: Path, proc: Path = Path('/proc')) -> bool | None:
-    """Whether the process of the run in that directory still exists; None: that cannot be told.
+    """Whether the process of the run in that directory still exists; None: not known.
 
-    So it is for a damaged context, such as one that names another process than the run's name.
+    It is not known if the context is damaged, for example if its pid differs from the pid in the
+    run's name.
     """
     context = read_json(path / CONTEXT)
     known = context.get('identity')
@@ -209,10 +214,10 @@ def is_alive(path: Path, proc: Path = Path('/proc')) -> bool | None:
 
 
 def may_live(path: Path) -> bool:
-    """Whether the run in that directory lives as far as this process, in any container, can tell.
+    """Whether the run in that directory may be alive, as far as this process knows.
 
-    Where its context does not tell, its lock does.  That is taken for a moment, so a process that
-    claims runs must not call this.
+    This process may be in another container than the run.  If the context does not decide it, the
+    lock does.  The lock is taken for a moment, so a process that claims runs must not call this.
     """
     there = is_alive(path)
     if there is not None or fcntl is None:
@@ -235,7 +240,7 @@ def may_live(path: Path) -> bool:
 
 
 class Base:
-    """The data directory that all runs of one or several instances share."""
+    """The data directory, which all runs of one or several instances share."""
 
     def __init__(self, path: Path | str, group: str = '') -> None:
         self.path = Path(path)
@@ -254,9 +259,9 @@ class Base:
             self.make(folder)
 
     def make(self, folder: Path) -> None:
-        """Make a directory with the rights of DESIGN section 4.
+        """Make a directory for its owner alone, and readable for the group if there is one.
 
-        Raises OSError, or KeyError if there is no such group.
+        Raises OSError, or KeyError if the group does not exist.
         """
         with contextlib.suppress(FileExistsError):
             folder.mkdir(mode=0o700, parents=True)
@@ -272,7 +277,7 @@ class Base:
             folder.chmod(0o2750)
 
     def waiting(self) -> list[str]:
-        """Names of all runs that live or wait for triage, oldest first."""
+        """Return the names of all runs that live or wait for triage, oldest first."""
         names = []
         try:
             with os.scandir(self.runs) as entries:
@@ -284,7 +289,10 @@ class Base:
         return sorted(names)
 
     def create(self, name: str, context: dict[str, Any]) -> RunDirectory:
-        """Make, lock and then publish a run's directory, so that no claimer can slip in."""
+        """Make and lock a run's directory, then rename it to its name.
+
+        So no other process can claim it before it is locked.
+        """
         self.prepare()
         new = self.runs / f'.new-{name}'
         run = None
@@ -305,9 +313,9 @@ class Base:
         return run
 
     def claim(self, name: str) -> RunDirectory | None:
-        """The directory of a dead run, which is ours alone now.
+        """Claim a dead run for this process, and return its directory.
 
-        None if the run lives, or if another process was first.
+        Returns None if the run lives, or if another process has claimed it.
         """
         path = self.runs / name
         there = is_alive(path)
@@ -316,7 +324,7 @@ class Base:
         try:
             descriptor = open_regular(path / LOCK, os.O_RDWR | os.O_CREAT, self.file_mode)
             claimed = RunDirectory(path, descriptor, _flock(descriptor))
-        except NotARegularFile:  # damaged: treat it as on a volume without locks
+        except NotARegularFile:  # damaged: the run is treated as on a volume without locks
             claimed = RunDirectory(path, -1)
         except OSError:
             return None
@@ -324,7 +332,7 @@ class Base:
             for _ in range(_TRIES):
                 if claimed.locked is not False:
                     break
-                time.sleep(_PAUSE)  # `may_live` of another process holds it for a moment
+                time.sleep(_PAUSE)  # `may_live` in another process may hold the lock for a moment
                 claimed.locked = _flock(claimed.descriptor)
         if _is_ours(claimed, read_json(path / CONTEXT)):
             return claimed
@@ -332,7 +340,10 @@ class Base:
         return None
 
     def sweep(self) -> None:
-        """Remove directories of runs that died before they were published; they hold nothing."""
+        """Remove directories of runs that died before they were published.
+
+        They hold no evidence.
+        """
         for folder in self.runs.glob('.new-*'):
             context = read_json(folder / CONTEXT)
             with contextlib.suppress(OSError):
@@ -345,7 +356,7 @@ class Base:
 class RunDirectory:
     """One run's directory with its lock.
 
-    `descriptor` is that of the lock file; -1 if there is none.  `locked` tells whether the lock is
+    `descriptor` is that of the lock file; -1 if there is none.  `locked` says whether the lock is
     held (see `_flock`).
     """
 
@@ -360,14 +371,14 @@ class RunDirectory:
         self.locked = locked
 
     def abandon(self) -> None:
-        """Let go of the lock without releasing what a parent process holds."""
+        """Close the descriptor of the lock; a lock that a parent process holds stays locked."""
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
 
 
 def _flock(descriptor: int) -> bool | None:
-    """True: held by us.  False: held by another.  None: this volume has no flock."""
+    """Lock a file.  True: held by us.  False: held by another.  None: this volume has no flock."""
     if fcntl is None:
         return None
     try:
@@ -380,7 +391,7 @@ def _flock(descriptor: int) -> bool | None:
 
 
 def _is_ours(claimed: RunDirectory, context: dict[str, Any]) -> bool:
-    """Whether a claim holds: of the right file, with a lock or without one to go by."""
+    """Whether a claim is valid: of the right file, and with a lock or a proof of death."""
     if claimed.descriptor >= 0:
         try:
             held = os.fstat(claimed.descriptor)
@@ -403,7 +414,10 @@ def _is_ours(claimed: RunDirectory, context: dict[str, Any]) -> bool:
 
 
 def _is_silent(path: Path) -> bool:
-    """Without a lock to go by: whether the process is gone for sure, or silent for long."""
+    """Whether a run without a usable lock is dead.
+
+    Its process is gone, or, if that is not known, it has written nothing for SILENCE seconds.
+    """
     there = is_alive(path)
     if there is not None:
         return not there
@@ -419,7 +433,10 @@ def _is_silent(path: Path) -> bool:
 
 
 def _claim_by_file(path: Path) -> bool:
-    """Claim where there is no flock: the first to make the file has it, for `SILENCE` seconds."""
+    """Claim a run on a volume without flock.
+
+    The process that creates the file first has the claim, for SILENCE seconds.
+    """
     claim = path / CLAIM
     with contextlib.suppress(OSError):
         status = claim.stat()

@@ -1,11 +1,14 @@
-"""The mailbox of a living run: requests are left in its directory, and its heartbeat answers them,
-even while no worker is free.
+"""The mailbox of a living run, through which other processes ask it for its state.
+
+Requests are files in the run's directory.  The heartbeat answers them, even while no worker is
+free.
 
     <run>/questions/<16 hex>-<subject>.ask       empty, because Zope could not read a file of root
     <run>/questions/<16 hex>-<subject>.answer    JSON; the asker reads and removes it
     <run>/bell                                   changed by the asker; the run has it mapped
 
-Only root and the owner of the run can write there.  What nobody fetches is removed after a minute.
+Only root and the owner of the run can write there.  Files that are not fetched are removed after a
+minute.
 """
 
 from __future__ import annotations
@@ -28,18 +31,18 @@ from .rundirectory import preallocate
 from .rundirectory import read_json
 from .rundirectory import write_whole
 
-#: The folder of the mailbox.  Processes of older releases know it by this name.
+#: The folder of the mailbox.  The name stays, because processes of older releases use it.
 FOLDER = 'questions'
 BELL = 'bell'
 _BELL_SIZE = 8  # bytes
-#: Bytes of an answer that are read at most.
+#: At most this many bytes of an answer are read.
 ANSWER_MOST = 16 << 20
 _REQUEST = re.compile(r'([0-9a-f]{16}-([a-z]{1,20}))\.ask')
-#: At most so many are answered in a beat.
+#: At most this many requests are answered in a beat.
 _MOST_AT_ONCE = 20
-#: Nanoseconds after a change in which a later one may bear the same time.
+#: Nanoseconds after a change of a folder in which a later change may have the same time.
 _SAME_TIME = 2_000_000_000
-#: Files older than so many seconds are removed.
+#: Files older than this many seconds are removed.
 _STALE = 60.0
 
 
@@ -49,9 +52,10 @@ def ask(
     patience: float = 5.0,
     pause: float = 0.05,
 ) -> dict[str, Any]:
-    """The answer of the run in that directory.
+    """Ask the run in that directory and return its answer.
 
-    Raises NoAnswer after `patience` seconds, and OSError without rights.
+    Looks for the answer every `pause` seconds.  Raises NoAnswer after `patience` seconds, and
+    OSError if this process may not write there.
     """
     number = os.urandom(8).hex()
     name = f'{number}-{subject}'
@@ -75,7 +79,7 @@ def ask(
 
 
 def _ring(bell: Path) -> None:
-    """Change the bell.  A run of an older release has none, and looks at the folder each beat."""
+    """Change the bell.  A run of an older release has none, and looks into the folder each beat."""
     try:
         descriptor = open_regular(bell, os.O_RDWR)
     except (FileNotFoundError, NotARegularFile):
@@ -85,10 +89,10 @@ def _ring(bell: Path) -> None:
 
 
 class Inbox:
-    """The answering side.
+    """The side of the mailbox that answers.
 
-    `answers` is {subject: function without arguments that returns what JSON can hold}.  `worker`
-    calls the function that it is given, and returns what that returns.
+    `answers` is {subject: function without arguments whose result can be written as JSON}.
+    `worker` calls the function that is passed to it, and returns its result.
     """
 
     def __init__(
@@ -106,9 +110,10 @@ class Inbox:
         self._bell = _mapped(run / BELL)
 
     def listen(self) -> None:
-        """Call this at each beat.  It costs no system call while nobody rings.
+        """Answer new requests.  This is called at each beat.
 
-        Where files cannot be mapped there is no bell, and it looks at the folder each time.
+        It costs no system call while the bell is unchanged.  If files cannot be mapped, there is no
+        bell, and it looks into the folder each time.
         """
         rung = self._bell[:]
         if rung != self._rung or not rung:
@@ -116,14 +121,15 @@ class Inbox:
             self.look()
 
     def look(self) -> None:
-        """Call this now and then.  It costs one system call while nobody asks."""
+        """Answer new requests without the bell.  It costs one system call if there are none."""
         changed = os.stat(self.folder).st_mtime_ns
         if changed == self._seen:
             return
         found = sorted(os.listdir(self.folder))
         self._take(found)
-        # A later change within the same tick does not alter the time, and what lies there becomes
-        # stale: so remember the time only of an empty folder that has not changed for a while.
+        # A later change within the same clock tick does not alter the time, and files in the folder
+        # become stale.  So the time is remembered only for an empty folder that has not changed for
+        # a while.
         unchanged_for = time.time_ns() - changed
         if not found and unchanged_for > _SAME_TIME:
             self._seen = changed
@@ -151,8 +157,9 @@ class Inbox:
         subject: str,
         given: dict[str, str],
     ) -> None:
-        """Answer one request.  `given` is {subject: answer} of this beat: ten who ask the same get
-        one answer.
+        """Answer one request.
+
+        `given` is {subject: answer} of this beat, so that ten equal requests cost one answer.
         """
         request = self.folder / f'{name}.ask'
         answer = self.folder / f'{name}.answer'
@@ -163,18 +170,20 @@ class Inbox:
             write_whole(answer, given[subject])
 
     def _text(self, subject: str) -> str:
-        """The answer as JSON, or the reason why there is none."""
+        """Return the answer as JSON, or the reason why there is none."""
         reason = 'this process does not know that request'
         if subject in self.answers:
             answer = self.answers[subject]
             try:
                 return json.dumps(answer())
-            except Exception as error:  # of the site's state; the next request may do better
+            except (
+                Exception
+            ) as error:  # it may depend on the site's state; the next request may work
                 reason = f'{type(error).__name__}: {error}'
         return json.dumps({'error': f'There is no answer to {subject!r}: {reason}.'})
 
     def detach(self) -> None:
-        """In a forked child: let go of the parent's file."""
+        """Close the parent's bell in a forked child."""
         bell = self._bell
         self._bell = b''
         if not isinstance(bell, bytes):
