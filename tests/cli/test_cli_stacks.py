@@ -267,7 +267,7 @@ def test_a_stopped_process_is_shown_as_stopped_without_a_holder():
 def test_marks_and_notes_are_shown_with_their_time():
     stuck = mark(text=b'Stack (most recent call first):\n  File "/site/c.py", line 5 in hold\n')
     notes = (
-        Note(1, 1_790_000_050.0, 'hang', 0, title='All 4 threads that serve have been busy'),
+        Note(1, 1_790_000_050.0, 'hang', 0, title='All 4 workers have been busy'),
         Note(
             2,
             1_790_000_050.0,
@@ -296,7 +296,7 @@ def test_marks_and_notes_are_shown_with_their_time():
         'The stack of the heartbeat, as of 2026-09-21 14:14:20 UTC',
         'The stack of thread 0x7f0000000010 (GET /page), as of',
         'File "/site/c.py", line 5, in hold',
-        'All 4 threads that serve',
+        'All 4 workers',
         'GET /page: sleeps',
         'File "/site/nap.py", line 3, in nap',
         'GET /page for 49.8 s (publishing)',
@@ -388,9 +388,7 @@ def test_stacks_of_a_real_site_that_works_then_hangs_then_does_not_answer(zope):
     output = wait_for(
         lambda: (told := stacks(zope)[1]) and 'HANG since' in told and told, what='the hang'
     )
-    assert (
-        'All 2 threads that serve' in output and output.count('serves GET /wait_for_ever for') == 2
-    )
+    assert 'All 2 workers' in output and output.count('serves GET /wait_for_ever for') == 2
     assert ', in wait_for_ever\n' in output and 'Slow requests:' in output
     assert stacks(zope)[0] == 1
 

@@ -22,7 +22,7 @@ from Products.StabilityMonitor.system.processidentity import identity
 
 NOW = 1_790_000_000.0
 MAIN = 0x7F0000000020
-ALL_BUSY = 'All 4 threads that serve have been busy with requests for longer than 2 s: they wait.'
+ALL_BUSY = 'All 4 workers have been busy with requests for longer than 2 s: they wait.'
 STACK = b'Stack (most recent call first):\n  File "/site/gil.py", line 3 in keep_gil\n'
 
 

@@ -245,7 +245,7 @@ def do_wait_in_thread():
     threading.Event().wait()
 
 
-# -- threads that serve, and their watchdogs -------------------------------------------------------
+# -- workers and their watchdogs -------------------------------------------------------------------
 
 
 def standing(gate):
@@ -280,7 +280,7 @@ def hold_gil(how):
 
 
 def serve_guarded(count):
-    """Start this many threads that serve, each with a timer."""
+    """Start this many workers, each with a timer."""
     for number in range(count):
         stand_in_request(number)
     until_guarded(count)

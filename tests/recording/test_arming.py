@@ -2,7 +2,7 @@
 they die.
 
 Two processes run each way (see programs/armed.py) at the same time: an armed one, and a control
-process that is not armed.  The expected marks are those of FACTS.md, section 2.
+process that is not armed.  The expected marks are those in docs/facts.rst.
 """
 
 import os

@@ -193,7 +193,7 @@ def document(**values):
                 'kind': 'hang',
                 'started': NOW - 500,
                 'ended': NOW - 400,
-                'summary': 'All 4 threads that serve have been '
+                'summary': 'All 4 workers have been '
                 'busy with requests for longer than 60 s: 4 of them: sleeps: at shop/views.py:70 '
                 'in wait.',
                 'threads': [],

@@ -200,7 +200,7 @@ def test_the_heartbeat_renews_old_results(life):
     first = here.checks.results
     renew()
     assert here.checks.wait(20) and here.checks.results is first
-    here._asked -= allfindings.RENEWED + 1
+    here._last_start -= allfindings.RENEWED + 1
     renew()
     assert here.checks.wait(20) and here.checks.results is not first
     second = here.checks.results

@@ -16,6 +16,7 @@ from ..model.action import Action
 from ..model.interfaces import ILivingRun
 from ..model.records import duration
 from ..model.records import instance_of
+from ..model.records import isotime
 from ..model.runrecord import RunRecord
 from ..store.archive import Archive
 from ..store.rundirectory import CONTEXT
@@ -146,7 +147,7 @@ def _say_how_it_ended(last: RunRecord | None) -> None:
         level,
         'The last run (pid %s, started %s, up %s) ended: %s [%s, %s] %s',
         last.pid,
-        last.started,
+        isotime(last.started),
         duration(last.uptime_seconds),
         last.summary,
         last.verdict,

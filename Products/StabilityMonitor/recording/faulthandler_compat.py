@@ -2,7 +2,7 @@
 write into the files of this run on every Python version, and repairs this when other code
 interferes.
 
-It rests on these measured facts (FACTS.md):
+It rests on these measured facts (docs/facts.rst):
 
 * faulthandler writes at the file offset of its descriptor, so a preallocated file works.
 * faulthandler keeps a reference to the file object.  So we give it an object that nothing else

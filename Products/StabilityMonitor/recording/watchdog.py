@@ -4,7 +4,7 @@ holds the GIL.
 A POSIX timer sends a real-time signal to one thread.  The handler of that signal (C code,
 registered with faulthandler) writes the stack of this thread into a file: `watchdog.mark` for the
 heartbeat, `watchdog-<slot>.mark` for a worker.  A thread never reads the frames of another thread:
-that has killed healthy servers (FACTS.md, finding 4).
+that has killed healthy servers (docs/facts.rst, "faulthandler").
 
 * The signal must not reach a thread that is running Python code.  In a test, four busy threads
   wrote their own stacks after the process had been suspended.  The process died in 42 of 1,600

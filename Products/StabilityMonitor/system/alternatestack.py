@@ -1,9 +1,9 @@
 """An alternate signal stack for every worker, so that faulthandler can dump its stack overflow.
 
 faulthandler allocates one only for the thread that enables it.  Without one, a stack overflow in a
-worker kills the process without a dump (FACTS.md, finding 1).  The memory belongs to the slot, not
-to the thread: the next thread of that slot uses it again, and it is never freed while a thread may
-be running on it.
+worker kills the process without a dump (docs/facts.rst, "faulthandler").  The memory belongs to
+the slot, not to the thread: the next thread of that slot uses it again, and it is never freed while
+a thread may be running on it.
 """
 
 from __future__ import annotations
