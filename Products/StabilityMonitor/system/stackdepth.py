@@ -236,7 +236,12 @@ class StackGauge:
     # -- the high-water mark -----------------------------------------------------------------------
 
     def used(self, stack: Stack) -> int:
-        """Return the high-water mark in bytes; this reads the state of all pages of the stack."""
+        """Return the high-water mark in bytes; this reads the state of all pages of the stack.
+
+        0 if the lowest page is in memory: something has read the whole stack.  The kernel maps a
+        page that is only read, and pystack reads all of a stack when it takes native stacks.  A
+        thread that uses its last page dies with the next one, so it is hardly ever seen there.
+        """
         top = stack.top
         lowest = self._scan(stack.address, top)
         if lowest is None:  # the main thread's stack is mapped only as far as it has grown
@@ -247,6 +252,8 @@ class StackGauge:
         if lowest is None:
             return 0
         lowest = self._swapped(stack.address, lowest)
+        if lowest == stack.address and self.granule == _PAGE:
+            return 0
         return top - lowest
 
     def rise(self, stack: Stack, known: int) -> int:
