@@ -2,6 +2,11 @@
 
 One instance serves all rows: the process that reports the death of one row is the process that dies
 in the next row.
+
+Rows of CRASHES, SILENT and STOPS without `before` are run a second time without the product, with
+the setting OFF.  So a row with its own `setting` belongs into another tuple.  A page that dies is a
+function in `products/ways_to_die.py`; a package that changes something before the product arms has
+a name before "StabilityMonitor" and is published in `deaths.Site.create`.
 """
 
 import dataclasses

@@ -1,5 +1,9 @@
 """The table of severities: how serious a finding is, and the words for it.
 
+Critical: the site will stop, freeze or lose data.  Warning: something does harm as soon as a
+certain condition holds; the command `checks` exits with 1.  Information: good to know, nothing has
+to be done now.
+
 Code compares the rows; documents contain their codes.
 """
 
