@@ -1,8 +1,8 @@
 """The table of verdicts: how a run can end, and the words and colours for each.
 
 A new verdict needs a row here and a rule in `postmortem.verdict` (CONTRIBUTING.rst has all steps).
-`running` is never judged.  `killed` and `exited` have no rule yet.  The legend of the charts has the
-order of this table: wanted ends first, unreadable records last.
+`running` is never judged.  `killed` and `exited` have no rule yet.  The legend of the charts has
+the order of this table: wanted ends first, unreadable records last.
 """
 
 from __future__ import annotations
