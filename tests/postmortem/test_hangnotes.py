@@ -145,6 +145,12 @@ class TestLasting:
         begun = hangnotes.lasting(notes)
         assert [one.title for one in hangnotes.threads(notes, begun)] == ['GET /a', 'GET /b']
 
+    def test_of_two_hangs_with_one_title_the_older_one_has_ended(self):
+        notes = numbered(
+            note('hang', 1, title='x'), note('hang', 2, title='x'), note('hang-ended', 3, title='x')
+        )
+        assert hangnotes.all_lasting(notes) == [notes[1]] and hangnotes.lasting(notes) == notes[1]
+
 
 @settings(max_examples=150, deadline=None)
 @given(
@@ -171,12 +177,6 @@ def test_any_notes_are_read_without_an_error(notes):
         if begun:
             assert all(one.of_thread for one in hangnotes.threads(notes, begun))
     assert all(to_json(one)['time'] for one in notes)
-
-    def test_of_two_with_one_name_the_older_one_has_ended(self):
-        notes = numbered(
-            note('hang', 1, title='x'), note('hang', 2, title='x'), note('hang-ended', 3, title='x')
-        )
-        assert hangnotes.all_lasting(notes) == [notes[1]] and hangnotes.lasting(notes) == notes[1]
 
 
 LOOP = numbered(
