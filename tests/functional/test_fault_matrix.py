@@ -524,7 +524,7 @@ def rows(table, *marks):
         *rows(AS_PID_1, pytest.mark.root),
     ],
 )
-def test_the_next_start_says_how_it_ended(site, row):
+def test_the_next_start_says_how_the_last_run_ended(site, row):
     site.run_as(row.setting)
     run, known = site.run_directory.name, site.archived()
     if row.before:
