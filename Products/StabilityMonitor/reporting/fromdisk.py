@@ -214,8 +214,8 @@ def checks(
             findings.append(finding)
     muted = MuteList(archive.base.path, instance.label)
     look = allfindings.sorted_out(findings, muted)
-    told = last.told(when) | {'running': False, 'error': error}
-    return look.to_json(), told
+    source = last.told(when) | {'running': False, 'error': error}
+    return look.to_json(), source
 
 
 def inventory(last: RecordedRun) -> Document:

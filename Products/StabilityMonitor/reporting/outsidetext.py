@@ -150,11 +150,11 @@ def _thread(seen: Seen) -> str:
 
 
 def _requests(view: View) -> Iterator[str]:
-    flying = sorted(_flying(view), key=lambda request: request.started)
-    if flying:
+    requests = sorted(_flying(view), key=lambda request: request.started)
+    if requests:
         yield ''
         yield 'Requests in flight, from its black box:'
-    for request in flying:
+    for request in requests:
         so_far = age(max(0.0, view.time - request.started))
         yield (
             f'  {request.method} {request.path} for {so_far} ({request.phase}) '

@@ -98,7 +98,7 @@ def build(
 def _of_life(life: ILivingRun, clock: Clock) -> Document:
     """The parts of a report about this process, as of now."""
     state, look = checks_state(life)
-    told = {'source': fromdisk.PROCESS, 'run': life.name, 'as_of': isotime(clock())}
+    source = {'source': fromdisk.PROCESS, 'run': life.name, 'as_of': isotime(clock())}
     return {
         'process': process(life, clock),
         'last_process': None,
@@ -106,10 +106,10 @@ def _of_life(life: ILivingRun, clock: Clock) -> Document:
         'inventory': inventory(compiled_modules()),
         'in_flight': list(map(to_json, in_flight(life, clock))),
         'sources': {
-            'process': told,
-            'checks': told | state,
-            'inventory': told,
-            'in_flight': told,
+            'process': source,
+            'checks': source | state,
+            'inventory': source,
+            'in_flight': source,
         },
     }
 
@@ -132,8 +132,8 @@ def _of_disk(
                 'in_flight': fromdisk.UNKNOWN,
             },
         }
-    checks, of_checks = fromdisk.checks(left, archive, instance)
-    flying, of_flying = fromdisk.in_flight(left, clock)
+    checks, source_of_checks = fromdisk.checks(left, archive, instance)
+    requests, source_of_requests = fromdisk.in_flight(left, clock)
     facts = fromdisk.process(left, archive, clock)
     at_its_start = left.told(left.started)
     return {
@@ -141,26 +141,26 @@ def _of_disk(
         'last_process': None if left.alive else facts,
         'checks': checks,
         'inventory': fromdisk.inventory(left),
-        'in_flight': list(map(to_json, _flying(flying, clock()))),
+        'in_flight': list(map(to_json, _flying(requests, clock()))),
         'sources': {
             'process': at_its_start,
-            'checks': of_checks,
+            'checks': source_of_checks,
             'inventory': at_its_start,
-            'in_flight': of_flying,
+            'in_flight': source_of_requests,
         },
     }
 
 
 def checks_state(life: ILivingRun) -> tuple[Document, Look]:
     """Return ({as_of, running, error} of the checks, findings); no results: `as_of` is None."""
-    here = standing_of(life)
+    state_of_checks = standing_of(life)
     # Read before the results: checks that end between the two lines count as running.
-    running = here.checks.running
-    look = here.look()
+    running = state_of_checks.checks.running
+    look = state_of_checks.look()
     state = {
         'as_of': isotime(look.when),
         'running': running,
-        'error': here.checks.error,
+        'error': state_of_checks.checks.error,
     }
     return state, look
 
@@ -220,11 +220,11 @@ def standing(life: ILivingRun | None) -> Document:
     JSON with times in seconds since the epoch.
     """
     stacks = life.stacks() if life else Stacks()
-    told = to_json(stacks, plain=True)
+    document = to_json(stacks, plain=True)
     return {
-        'threads': told['threads'],
-        'slow_requests': told['slow'],
-        'hangs': told['hangs'],
+        'threads': document['threads'],
+        'slow_requests': document['slow'],
+        'hangs': document['hangs'],
     }
 
 

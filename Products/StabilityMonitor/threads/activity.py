@@ -224,10 +224,10 @@ def words(state: ThreadState) -> str:
 
 def activity_words(code: str, detail: str) -> str:
     """Return the words for a code of ACTIVITIES, with the detail."""
-    said = ACTIVITIES.get(code, code)
+    phrase = ACTIVITIES.get(code, code)
     if detail:
-        return f'{said}: {detail}'
-    return said
+        return f'{phrase}: {detail}'
+    return phrase
 
 
 def listens(frames: Iterable[Frame]) -> bool:
