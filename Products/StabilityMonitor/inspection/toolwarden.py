@@ -26,7 +26,7 @@ def main(
     parent = os.getppid()
     if not os.read(0, 3):
         return
-    stood = _is_stopped(pid)
+    was_stopped = _is_stopped(pid)
     try:
         tool = subprocess.Popen(
             command,
@@ -45,7 +45,7 @@ def main(
     code = tool.wait()
     # A tool that failed or was killed may leave the process stopped.
     has_failed = ended != 'itself' or code
-    if not stood and (has_failed or _is_stopped(pid)):
+    if not was_stopped and (has_failed or _is_stopped(pid)):
         with contextlib.suppress(OSError):
             os.kill(pid, signal.SIGCONT)
     _send({'ended': ended, 'code': code}, said)

@@ -64,12 +64,12 @@ def build(
     else:
         left = fromdisk.newest(archive, ours, instance)
         now = _of_disk(left, archive, instance, clock)
-    incident = _whole(archive, run, life, left) if run else None
+    incident = _extended_record(archive, run, life, left) if run else None
     previous = None
     if last and last.run == run:
         previous = incident
     elif last:
-        previous = _whole(archive, last.run, life, left)
+        previous = _extended_record(archive, last.run, life, left)
     options = life.options if life else None
     support = {key: getattr(options, key, '') for key in _SUPPORT}
     report: Document = {
@@ -135,13 +135,13 @@ def _of_disk(
     checks, source_of_checks = fromdisk.checks(left, archive, instance)
     requests, source_of_requests = fromdisk.in_flight(left, clock)
     facts = fromdisk.process(left, archive, clock)
-    at_its_start = left.told(left.started)
+    at_its_start = left.source(left.started)
     return {
         'process': facts if left.alive else None,
         'last_process': None if left.alive else facts,
         'checks': checks,
         'inventory': fromdisk.inventory(left),
-        'in_flight': list(map(to_json, _flying(requests, clock()))),
+        'in_flight': list(map(to_json, _with_seconds(requests, clock()))),
         'sources': {
             'process': at_its_start,
             'checks': source_of_checks,
@@ -165,7 +165,7 @@ def checks_state(life: ILivingRun) -> tuple[Document, Look]:
     return state, look
 
 
-def _whole(
+def _extended_record(
     archive: Archive, run: str, life: ILivingRun | None, left: RecordedRun | None
 ) -> Document:
     """Everything about one archived run.
@@ -233,10 +233,10 @@ def in_flight(life: ILivingRun, clock: Clock = time.time) -> list[Request]:
     if life.recorder is None:
         return []
     recording = read(bytes(life.recorder.buffer))
-    return _flying(recording.in_flight, clock())
+    return _with_seconds(recording.in_flight, clock())
 
 
-def _flying(requests: Iterable[Request], now: float) -> list[Request]:
+def _with_seconds(requests: Iterable[Request], now: float) -> list[Request]:
     """Return the requests, oldest first, with the seconds that they have taken so far."""
     found = []
     oldest_first = sorted(requests, key=lambda request: request.started)

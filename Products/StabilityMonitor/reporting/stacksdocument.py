@@ -44,7 +44,7 @@ def ordered(
     active: list[ThreadState] = []
     idle: list[ThreadState] = []
     for thread in threads:
-        if _is_quiet(thread, own):
+        if _counts_as_idle(thread, own):
             idle.append(thread)
         else:
             active.append(thread)
@@ -53,7 +53,7 @@ def ordered(
     return active, idle
 
 
-def _is_quiet(thread: ThreadState, own: int) -> bool:
+def _counts_as_idle(thread: ThreadState, own: int) -> bool:
     if thread.kind == 'monitor':
         return True
     if own and thread.ident == own:

@@ -125,7 +125,7 @@ def _parse(code: CodeType) -> _Known:
         return _NOTHING
     if node is None or not _is_source(node, code):
         return _NOTHING
-    own = list(_own(node))
+    own = list(_own_nodes(node))
     found: list[Region] = []
     items: dict[_Span, tuple[Point, ...]] = {}
     for inner in own:
@@ -222,12 +222,12 @@ def _is_source(node: ast.AST, code: CodeType) -> bool:
     return True
 
 
-def _own(node: ast.AST) -> Iterator[ast.AST]:
+def _own_nodes(node: ast.AST) -> Iterator[ast.AST]:
     """Yield all nodes of a function except those of functions and classes inside it."""
     for child in ast.iter_child_nodes(node):
         if not isinstance(child, _DEFINITIONS):
             yield child
-            yield from _own(child)
+            yield from _own_nodes(child)
 
 
 def _start(node: ast.expr | ast.stmt) -> Point:
