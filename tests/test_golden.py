@@ -28,7 +28,7 @@ from Products.StabilityMonitor.store import blackboxreader
 from Products.StabilityMonitor.store.archive import Archive
 from Products.StabilityMonitor.store.rundirectory import Base
 
-#: Keys and sections of a report that depend on the process and time of its making.
+#: Keys and sections of a report that depend on the process that makes it, and on the time.
 OF_THE_READER = ('generated', 'inventory')
 SECTIONS_OF_THE_READER = ('Products', 'Versions', 'System')
 

@@ -39,7 +39,7 @@ WORKER = 0x7F0000000010
 
 
 class Living:
-    """A run of this process, whose mailbox answers with `told`."""
+    """A living run of this process; its mailbox answers with `told`, or it has none for None."""
 
     def __init__(self, base, told, **context):
         self.directory = base.create(

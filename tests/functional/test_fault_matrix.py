@@ -656,8 +656,8 @@ def test_a_signal_during_the_start_is_recognised(site, name, code, verdict, phas
 
 _NOT_PLAIN = (
     'reboot',
-    'SystemExit in the main thread',
-)  # SystemExit waits five seconds for the threads of waitress
+    'SystemExit in the main thread',  # waits five seconds for the threads of waitress
+)
 PLAIN = [row for row in CRASHES + SILENT + STOPS if row.before is None and row.id not in _NOT_PLAIN]
 
 

@@ -451,7 +451,7 @@ def test_the_background_probe_shows_its_progress(stub, tmp_path):
     go.touch()
     assert finished(probe).survives and probe.result.smallest == 1 << 20
     assert probe.progress is None and probe.error == ''
-    assert probe.start()  # and again
+    assert probe.start(), 'it can be started again'
     assert finished(probe).survives
 
 

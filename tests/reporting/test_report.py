@@ -80,7 +80,7 @@ CHECK = {'id', 'severity', 'title', 'detail', 'action', 'source'}
 INVENTORY = {'distributions', 'products', 'compiled_modules', 'system'}
 REQUEST = {'thread', 'method', 'path', 'started', 'seconds', 'phase', 'crashed'}
 THREAD = {'ident', 'name', 'crashed', 'frames'}
-#: What a list leaves out.
+#: Fields of a record that the list of runs leaves out.
 LARGE = {'threads', 'native', 'samples', 'log', 'recent'}
 
 
