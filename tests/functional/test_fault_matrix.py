@@ -529,7 +529,7 @@ def rows(table, *marks):
         *rows(AS_PID_1, pytest.mark.root),
     ],
 )
-def test_the_next_start_says_how_it_ended(site, row):
+def test_the_next_start_says_how_the_last_run_ended(site, row):
     site.run_as(row.setting)
     run, known = site.run_directory.name, site.archived()
     if row.before:
@@ -661,8 +661,8 @@ def test_a_signal_during_the_start_is_recognised(site, name, code, verdict, phas
 
 _NOT_PLAIN = (
     'reboot',
-    'SystemExit in the main thread',
-)  # SystemExit waits five seconds for the threads of waitress
+    'SystemExit in the main thread',  # waits five seconds for the threads of waitress
+)
 PLAIN = [row for row in CRASHES + SILENT + STOPS if row.before is None and row.id not in _NOT_PLAIN]
 
 

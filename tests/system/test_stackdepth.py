@@ -48,7 +48,7 @@ class Region:
         self.stack = Stack(ctypes.addressof(holder), pages * PAGE)
 
     def touch(self, page):
-        """Touch a page; 1 is the uppermost one."""
+        """Touch the page with this number, counted from the top of the stack: 1 is the first."""
         self.memory[self.stack.size - page * PAGE] = 1
 
 

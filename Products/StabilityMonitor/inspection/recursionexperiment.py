@@ -211,7 +211,7 @@ class _Children:
             raise _CannotTell(
                 'The time was over: the machine is too busy, or the recursion limit too high.'
             )
-        lines, status = self._live(size, seconds, names)
+        lines, status = self._run_child(size, seconds, names)
         first = lines[0]
         last = lines[-1]
         word, _, self.python = first.partition(' ')
@@ -233,7 +233,7 @@ class _Children:
             f'child was {last!r}, its exit status {status}.'
         )
 
-    def _live(
+    def _run_child(
         self,
         size: int,
         seconds: int,

@@ -214,7 +214,7 @@ def hung(t: Traces) -> Judgement | None:
         ended = 'came to a normal exit'
     else:
         ended = 'ended without a trace'
-    asked = _marks(t) or _asked_for(t)
+    asked = _marks(t) or _outlived_stop_signal(t)
     return Judgement(
         verdict='hung',
         confidence='strong',
@@ -248,7 +248,7 @@ def stopped(t: Traces) -> Judgement | None:
     if not signal and not finished:
         return None
     confidence = 'strong'
-    evidence = _marks(t) or _asked_for(t)
+    evidence = _marks(t) or _outlived_stop_signal(t)
     if finished:
         confidence = 'certain'
         fact = f'The interpreter began its normal exit at {clocktime(finished)}.'
@@ -418,7 +418,7 @@ def _exited_soon_after(t: Traces, asked: float) -> bool:
     return -1 <= took <= GRACE
 
 
-def _asked_for(t: Traces) -> tuple[Evidence, ...]:
+def _outlived_stop_signal(t: Traces) -> tuple[Evidence, ...]:
     """The evidence of a stop signal that the process outlived while its server shut down."""
     signal = _stop_signal(t)
     if signal not in t.asked:

@@ -119,7 +119,7 @@ class Hangs:
         serving = _serving(seen)
         summary = (
             f'All {count} workers have been busy with requests for longer than '
-            f'{self.stall:g} s: {_mostly(serving)}.'
+            f'{self.stall:g} s: {_summary_of(serving)}.'
         )
         hang = Event(
             'hang',
@@ -434,7 +434,7 @@ def _note(kind: str, state: ThreadState) -> Note:
     )
 
 
-def _mostly(states: list[ThreadState]) -> str:
+def _summary_of(states: list[ThreadState]) -> str:
     """Return what most of these threads do, in words, and what the threads do whose locks the
     others wait for.
     """

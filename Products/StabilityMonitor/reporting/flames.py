@@ -124,9 +124,9 @@ def _box(chain: Sequence[_Call], x: float, row: int, width: float, share: float)
             label = f'{call.function} · {place.short}'
         colour = _COLD.get(place.kind) or _warm(call)
     calls = [f'{call.function} ({call.file})' for call in chain]
-    told = '\n'.join(calls)
+    tooltip = '\n'.join(calls)
     y = row * _ROW
-    content = svg.title(f'{share:.0%}  {told}')
+    content = svg.title(f'{share:.0%}  {tooltip}')
     content += svg.element(
         'rect',
         x=x,

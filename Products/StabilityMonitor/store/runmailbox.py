@@ -126,7 +126,7 @@ class Inbox:
         if changed == self._seen:
             return
         found = sorted(os.listdir(self.folder))
-        self._take(found)
+        self._answer_all(found)
         # A later change within the same clock tick does not alter the time, and files in the folder
         # become stale.  So the time is remembered only for an empty folder that has not changed for
         # a while.
@@ -134,7 +134,7 @@ class Inbox:
         if not found and unchanged_for > _SAME_TIME:
             self._seen = changed
 
-    def _take(self, found: Sequence[str]) -> None:
+    def _answer_all(self, found: Sequence[str]) -> None:
         requests: list[tuple[str, str]] = []
         for file in found:
             match = _REQUEST.fullmatch(file)

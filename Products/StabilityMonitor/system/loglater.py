@@ -49,7 +49,7 @@ class Messenger:
         if not is_our_turn:
             return  # the thread that logs will find the line
         thread = threading.Thread(
-            target=self._speak,
+            target=self._log_lines,
             name='StabilityMonitor log',
             daemon=True,
         )
@@ -58,7 +58,7 @@ class Messenger:
         except RuntimeError:  # no more threads, or the interpreter ends; the next call tries again
             self._turn.release()
 
-    def _speak(self) -> None:
+    def _log_lines(self) -> None:
         signalmask.be_like_main_thread()
         is_our_turn = True
         while is_our_turn:

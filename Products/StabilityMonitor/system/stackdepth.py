@@ -353,18 +353,18 @@ def _mincore(libc: Library) -> Callable[[int, int, ctypes.Array[ctypes.c_char]],
 def _main(mappings: Iterable[_Mapping]) -> Stack | None:
     """Return the main thread's stack.  It may grow to the limit that is in force now."""
     floor = 0  # the end of the mapping below
-    for here in mappings:
-        if not here.is_main_stack:
-            floor = here.end
+    for mapping in mappings:
+        if not mapping.is_main_stack:
+            floor = mapping.end
             continue
         import resource
 
         address = floor
         limit, _ = resource.getrlimit(resource.RLIMIT_STACK)
         if limit != resource.RLIM_INFINITY:
-            lowest = max(floor, here.end - limit)
+            lowest = max(floor, mapping.end - limit)
             address = _page_of(lowest + _PAGE - 1)
-        return Stack(address, here.end - address)
+        return Stack(address, mapping.end - address)
     return None
 
 
