@@ -226,7 +226,8 @@ class NativeStacks(BackgroundJob[str, str]):
         for name, started in self.tools.items():
             outcome, said = self._ask(name, _command(started, name, self.pid))
             error = self._error(name, outcome, said)
-            # Try the next tool if this one failed by itself; if it was ended, the time is over.
+            # Try the next tool only if this one failed by itself: if the warden ended it, no time
+            # is left for another.
             if not error or outcome['ended'] != 'itself':
                 break
         return said, error

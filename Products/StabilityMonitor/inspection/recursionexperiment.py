@@ -26,8 +26,9 @@ from .recursionresult import ProbeResult
 PROGRAM = Path(__file__).with_name('recursionprogram.py')
 #: The sizes that are tried are multiples of this, in bytes, up to LARGEST.
 STEP = 64 << 10
-#: Seconds that a child may take, and then seconds in which it must end by itself.
+#: Seconds that a child may take.
 _CHILD_SECONDS = 15
+#: A child that has closed its output gets this many seconds to end, then it is killed.
 _ENDING = 5.0
 #: How a child dies when its stack overflows, or when Python aborts: {exit status: signal}.
 _DEATHS = {

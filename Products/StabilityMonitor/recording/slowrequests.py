@@ -29,7 +29,7 @@ from .slots import Slot
 
 #: At most this many requests that have ended are kept.
 _KEPT = 50
-#: At most this many innermost frames of each are kept and shown.
+#: At most this many innermost frames of each request are kept and shown.
 _INNERMOST = 10
 #: "Where the time went" names at most this many functions, each with at least this share.
 _SHOWN = 4

@@ -152,7 +152,7 @@ class _Post:
     def rearm(self, *turns: float) -> None:
         """Restart the timers: the thread writes after each of these numbers of seconds."""
         settime = _settime()
-        # While this is disarmed, there are no timers, and nothing happens.
+        # A disarmed post has no timers, so nothing happens.
         timers = tuple(self._timers)
         for timer, seconds in zip(timers, turns, strict=False):
             has_failed = settime(timer, 0, _setting(seconds), None)

@@ -98,7 +98,7 @@ def build(
 def _of_life(life: ILivingRun, clock: Clock) -> Document:
     """The parts of a report about this process, as of now."""
     state, look = checks_state(life)
-    told = {'source': fromdisk.PROCESS, 'run': life.name, 'as_of': isotime(clock())}
+    source = {'source': fromdisk.PROCESS, 'run': life.name, 'as_of': isotime(clock())}
     return {
         'process': process(life, clock),
         'last_process': None,
@@ -106,10 +106,10 @@ def _of_life(life: ILivingRun, clock: Clock) -> Document:
         'inventory': inventory(compiled_modules()),
         'in_flight': list(map(to_json, in_flight(life, clock))),
         'sources': {
-            'process': told,
-            'checks': told | state,
-            'inventory': told,
-            'in_flight': told,
+            'process': source,
+            'checks': source | state,
+            'inventory': source,
+            'in_flight': source,
         },
     }
 
@@ -220,11 +220,11 @@ def standing(life: ILivingRun | None) -> Document:
     JSON with times in seconds since the epoch.
     """
     stacks = life.stacks() if life else Stacks()
-    told = to_json(stacks, plain=True)
+    document = to_json(stacks, plain=True)
     return {
-        'threads': told['threads'],
-        'slow_requests': told['slow'],
-        'hangs': told['hangs'],
+        'threads': document['threads'],
+        'slow_requests': document['slow'],
+        'hangs': document['hangs'],
     }
 
 

@@ -24,13 +24,13 @@ def tidy(document: dict[str, Any]) -> Stacks:
 # -- judging ---------------------------------------------------------------------------------------
 
 
-def is_well(told: Stacks) -> bool:
+def is_well(stacks: Stacks) -> bool:
     """Whether no hang, deadlock, critical spin or slow request lasts."""
-    for hang in told.hangs:
+    for hang in stacks.hangs:
         is_harmless = hang.kind == 'spinning' and hang.severity != CRITICAL
         if hang.lasts and not is_harmless:
             return False
-    return not any(request.lasts for request in told.slow)
+    return not any(request.lasts for request in stacks.slow)
 
 
 def ordered(

@@ -22,20 +22,20 @@ _SHARES = 6
 _LEAST_SHARE = 0.01
 
 
-def text(told: Stacks, subject: str = 'this process', own: int = 0) -> str:
+def text(stacks: Stacks, subject: str = 'this process', own: int = 0) -> str:
     """Return the text, safe for a terminal.
 
     `own` is the ident of the thread that makes the text, see `stacksdocument.ordered`.
     """
-    safe = map(clean, lines(told, subject, own))
+    safe = map(clean, lines(stacks, subject, own))
     return ''.join(f'{line}\n' for line in safe)
 
 
-def lines(told: Stacks, subject: str, own: int = 0) -> Iterator[str]:
-    yield f'Threads of {subject} at {clocktime(told.time)}'
-    for hang in told.hangs:
+def lines(stacks: Stacks, subject: str, own: int = 0) -> Iterator[str]:
+    yield f'Threads of {subject} at {clocktime(stacks.time)}'
+    for hang in stacks.hangs:
         yield from ('', hang_line(hang))
-    loud, quiet = ordered(told.threads, own)
+    loud, quiet = ordered(stacks.threads, own)
     for thread in loud:
         yield ''
         yield from thread_lines(thread)
@@ -47,7 +47,7 @@ def lines(told: Stacks, subject: str, own: int = 0) -> Iterator[str]:
         yield 'No thread could be read.'
     lasting = []
     ended = []
-    for profile in told.slow:
+    for profile in stacks.slow:
         if profile.lasts:
             lasting.append(profile)
         else:
