@@ -245,7 +245,7 @@ class NativeStacks(BackgroundJob[str, str]):
         self.tell(f'{name} reads process {self.pid}')
         interpreter = sys.executable or ''
         if 'python' not in os.path.basename(interpreter):
-            # A server embeds Python, and `sys.executable` is the server.
+            # This server embeds Python, so `sys.executable` is the server.
             interpreter = os.path.join(sys.exec_prefix, 'bin', 'python3')
         guarded = python_command(
             interpreter,

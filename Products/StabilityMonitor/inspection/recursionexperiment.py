@@ -139,12 +139,12 @@ def _least(
     survives: bool,
     on_progress: _OnProgress,
 ) -> tuple[int, _Death | None]:
-    """Return (the smallest size that survives, or 0; the death with one step less, or None).
+    """Return (smallest size that survives, or 0; how a size one step smaller dies, or None).
 
     The size is doubled until a child survives; then the interval is halved until it is one step.
     """
-    # In steps: the largest size that is known to die, and the smallest size that is known to
-    # survive; 0 if there is none yet.
+    # The largest size that is known to die, and the smallest size that is known to survive, as
+    # multiples of STEP; 0 if there is none yet.
     died = 0
     survived = 0
     if survives:

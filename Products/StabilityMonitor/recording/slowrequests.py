@@ -158,8 +158,8 @@ class SlowRequests:
         if not old and not self.watched:
             return
         taken = stacks({slot.ident for slot, *_ in old})
-        # A thread may have begun another request meanwhile.  What was read of the slot belongs to
-        # this stack only if the same request is still in flight.
+        # A thread may have begun another request while the stacks were read.  So a stack is counted
+        # only if the request that was read from the slot before is still in flight.
         still = dict(self.recorder.in_flight())
         flying = set()
         for slot, began, number, key in old:

@@ -336,7 +336,7 @@ def _settime() -> Callable[..., int]:
 
 @functools.lru_cache(1024)
 def _setting(seconds: float) -> Any:
-    """Return a reference to a `struct itimerspec`: once, after that number of seconds."""
+    """Return a reference to a `struct itimerspec`: the timer expires once, after `seconds`."""
     never = _Moment(0, 0)
     nanoseconds = int(seconds % 1 * 1e9)
     then = _Moment(int(seconds), nanoseconds)

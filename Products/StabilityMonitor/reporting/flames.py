@@ -91,10 +91,10 @@ class _Drawing:
 
 
 def _chain(call: _Call) -> list[_Call]:
-    """Return this call and the framework calls below it, each of which is the only callee.
+    """Return this call and the framework calls below it that are drawn in the same box.
 
-    They are drawn as one box.  The innermost call is never part of it, because it shows where the
-    time went.
+    Each of them is the only callee of the call before.  The innermost call is never part of the
+    box, because it shows where the time went.
     """
     chain = [call]
     while _carries(chain[-1]) and len(chain[-1].callees) == 1:
