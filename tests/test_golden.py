@@ -203,7 +203,7 @@ DELIBERATE: tuple[Change, ...] = (
             ('loop', 'stack-overflow'),
         )
     ),
-    Change('section/quiet-report/', NEWEST, about('the present state: no incident')),
+    Change('section/quiet-report/', NEWEST, about('the current state: no incident')),
     Change(
         'section/*/Requests in flight now',
         'While Zope is down its requests are not known: "None." was a guess.',

@@ -19,7 +19,7 @@ _MEMORY = {'tmpfs', 'ramfs', 'devtmpfs'}
 _LAYERS = {'overlay', 'aufs'}
 #: The folder to suggest where the files of the site are not on a local disk.
 _ELSEWHERE = Path('/var/lib/stability')
-#: (severity, share of the disk, bytes): space is short if less than both is free.
+#: (severity, share of the disk, bytes): space is short if the free space is below both values.
 _ROOM = ((CRITICAL, 0.01, 64 << 20), (WARNING, 0.05, 1 << 30))
 
 

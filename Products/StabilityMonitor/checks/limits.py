@@ -71,7 +71,7 @@ class Descriptors(Check):
 
 
 def to_raise(name: str, option: str, wanted: int, unit: str = '') -> Action:
-    """Return what to write for a higher limit; `wanted` is in KiB where the unit is "K".
+    """Return what to write for a higher limit; if `unit` is "K", `wanted` is in KiB.
 
     A shell can raise a limit only up to the hard limit.
     """

@@ -321,7 +321,10 @@ def _file_trouble(handler: logging.FileHandler) -> str:
 
 
 def _stream_trouble(handler: logging.Handler, site: Site) -> str:
-    """Return why the output of this handler, which may not write to a file, is lost; '' if not."""
+    """Return why the output of this handler is lost; '' if it is not.
+
+    The handler may write to something other than a file.
+    """
     stream: Any = getattr(handler, 'stream', None)
     try:
         descriptor = stream.fileno()

@@ -1,5 +1,7 @@
-"""Check of the logrotate recipes: does one kill this site with a signal that was harmless with
-ZServer, or rename a log that Zope keeps open?
+"""Check of the logrotate recipes, which can harm this site in two ways.
+
+A recipe may send a signal that was harmless with ZServer and now kills Zope.  Or it may rename a
+log file that Zope keeps open.
 """
 
 from __future__ import annotations

@@ -145,7 +145,7 @@ def _within(version: str, specifiers: str) -> bool:
 
 
 def _metadata(folder: str, name: str) -> list[Action]:
-    """Return the folders with the metadata of a distribution, as code."""
+    """Return the paths of the folders with the metadata of a distribution, marked as code."""
     return [
         Action('"{path}"', path=path)
         for path in sorted(Path(folder).glob('*-info'))

@@ -226,7 +226,8 @@ class NativeStacks(BackgroundJob[str, str]):
         for name, started in self.tools.items():
             outcome, output = self._ask(name, _command(started, name, self.pid))
             error = self._error(name, outcome, output)
-            # Try the next tool if this one failed by itself; if it was ended, the time is over.
+            # Try the next tool only if this one failed by itself: if the warden ended it, no time
+            # is left for another.
             if not error or outcome['ended'] != 'itself':
                 break
         return output, error
@@ -244,7 +245,7 @@ class NativeStacks(BackgroundJob[str, str]):
         self.tell(f'{name} reads process {self.pid}')
         interpreter = sys.executable or ''
         if 'python' not in os.path.basename(interpreter):
-            # A server embeds Python, and `sys.executable` is the server.
+            # This server embeds Python, so `sys.executable` is the server.
             interpreter = os.path.join(sys.exec_prefix, 'bin', 'python3')
         guarded = python_command(
             interpreter,

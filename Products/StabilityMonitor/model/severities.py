@@ -22,8 +22,9 @@ from .jsonform import Form
 class Severity:
     """One severity, and how pages and texts show it.
 
-    `one` and `many` follow the number of findings; `heading` is the heading of a group of findings.
-    `alert` is the class of the Bootstrap alert, `icon` the Font Awesome icon.
+    `one` and `many` are the words after a number, as in "1 warning" and "2 warnings"; `heading` is
+    the heading of a group of findings.  `alert` is the class of the Bootstrap alert, `icon` the
+    Font Awesome icon.
     """
 
     code: str

@@ -393,7 +393,7 @@ def _is_interrupt(t: Traces) -> bool:
 def _stop_signal(t: Traces) -> str | None:
     """The signal that asked for a stop, or None.
 
-    A process that needs some time to shut down outlives that signal; it counts all the same.
+    It counts even if the process ran on for a while after it, because a shutdown takes time.
     """
     for name in _STOP_SIGNALS:
         if name in t.marks:
@@ -428,9 +428,9 @@ def _outlived_stop_signal(t: Traces) -> tuple[Evidence, ...]:
 
 
 def _was_ready(t: Traces) -> bool:
-    """Whether it was ready to serve for READY seconds, or is the master of a preforking server.
+    """Whether the run was ready to serve for READY seconds, or is a master that has forked.
 
-    Such a master answers no request itself.
+    The master of a preforking server answers no request itself.
     """
     serving = t.word('serving')
     if not serving:

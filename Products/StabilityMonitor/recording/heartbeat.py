@@ -73,8 +73,8 @@ class Heartbeat(threading.Thread):
     def run(self) -> None:
         """Beat until the end.
 
-        Between beats this thread sleeps.  Waiting for a lock takes a third more CPU time, and an
-        Event is a lock and more.
+        Between beats this thread sleeps.  Waiting for a lock would take a third more CPU time than
+        a sleep; waiting for an Event would take even more.
         """
         if self._lives_after(self.in_thread):
             while self._lives_after(self.beat):

@@ -69,8 +69,8 @@ class ServerLoop:
         has_run = was_suspended or used != self._used
         before = self.place
         saw_before = self._saw
-        # The stack is read only if the CPU time is not enough: MainThread was in the loop at the
-        # last look and has run since, so it is not blocked elsewhere.
+        # The CPU time is enough if MainThread was in the loop at the last look and has run since:
+        # then it is not blocked elsewhere.  Otherwise the stack is read.
         is_clock_enough = has_run and used is not None
         was_in_loop = self._caller is not None and not before
         self._saw = not (is_clock_enough and was_in_loop)

@@ -29,7 +29,7 @@ from .slots import Slot
 
 #: At most this many requests that have ended are kept.
 _KEPT = 50
-#: At most this many innermost frames of each are kept and shown.
+#: At most this many innermost frames of each request are kept and shown.
 _INNERMOST = 10
 #: "Where the time went" names at most this many functions, each with at least this share.
 _SHOWN = 4
@@ -158,8 +158,8 @@ class SlowRequests:
         if not old and not self.watched:
             return
         taken = stacks({slot.ident for slot, *_ in old})
-        # A thread may have begun another request meanwhile.  What was read of the slot belongs to
-        # this stack only if the same request is still in flight.
+        # A thread may have begun another request while the stacks were read.  So a stack is counted
+        # only if the request that was read from the slot before is still in flight.
         still = dict(self.recorder.in_flight())
         in_flight = set()
         for slot, began, number, key in old:

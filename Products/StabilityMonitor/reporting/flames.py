@@ -91,9 +91,10 @@ class _Drawing:
 
 
 def _chain(call: _Call) -> list[_Call]:
-    """This call and the framework calls below it that only call on; they are drawn as one box.
+    """Return this call and the framework calls below it that are drawn in the same box.
 
-    The innermost call is never part of it, because it shows where the time went.
+    Each of them is the only callee of the call before.  The innermost call is never part of the
+    box, because it shows where the time went.
     """
     chain = [call]
     while _carries(chain[-1]) and len(chain[-1].callees) == 1:

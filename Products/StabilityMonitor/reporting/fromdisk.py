@@ -283,7 +283,7 @@ def compared(
     """Compare the versions of that run with those of now; returns {known, with, changed}.
 
     `known`: whether the run recorded its versions.
-    `with`: the source of the present versions: "process" (the living process of that instance, or
+    `with`: the source of the current versions: "process" (the living process of that instance, or
     this process if it has the same Python), "command", or "nobody".
     `changed`: [{name, then, now}]; None if one of the two sides is not known.
     """

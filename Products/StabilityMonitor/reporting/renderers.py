@@ -244,7 +244,7 @@ def at_the_end(code: str) -> str:
     return 'at the time of the end'
 
 
-#: {source of the present versions: words}, see `fromdisk.compared`.
+#: {source of the current versions: words}, see `fromdisk.compared`.
 _COMPARED_WITH = {'process': 'the living process', 'command': 'the environment of this command'}
 
 

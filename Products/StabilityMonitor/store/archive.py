@@ -158,7 +158,8 @@ class Archive:
     def add(self, path: Path, record: RunRecord) -> None:
         """Archive a claimed run.
 
-        It is archived by one rename, so it is archived once.  Until then all evidence is complete.
+        One rename archives the run, so no run is archived twice.  The evidence is made smaller only
+        after it: a process that dies before the rename leaves all evidence.
         """
         if is_clean_script(record):
             self._count_script(path)

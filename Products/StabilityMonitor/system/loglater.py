@@ -83,9 +83,10 @@ def start_anew() -> None:
 
 
 def log(level: int, text: str, *args: object, exc_info: ExcInfo = None) -> None:
-    """Log at once; in a thread of this product or a hurried one, through the messenger.
+    """Log at once.  A thread that must not wait logs through the messenger instead.
 
-    `exc_info` is the triple of `sys.exc_info`, or an exception.
+    These are the threads of this product and those in HURRIED.  `exc_info` is the triple of
+    `sys.exc_info`, or an exception.
     """
     thread = threading.current_thread()
     must_not_wait = thread.ident in HURRIED or signalmask.is_ours(thread)

@@ -37,7 +37,7 @@ _PAGE = mmap.PAGESIZE
 _CHUNK = 2048
 #: Pages that `rise` reads just below the mark.
 _WINDOW = 16
-#: The same in bytes.
+#: Sizes of a chunk and of the window in bytes.
 _CHUNK_SIZE = _CHUNK * _PAGE
 _WINDOW_SIZE = _WINDOW * _PAGE
 _VECTORS = {pages: ctypes.c_char * pages for pages in (_CHUNK, _WINDOW)}

@@ -332,9 +332,9 @@ def _attribute(name: str, cls: type | None, file: str, class_name: str) -> Lock:
 
 
 def _home(cls: type, name: str) -> type | None:
-    """Return the topmost base class that mentions the attribute; None if none does.
+    """Return the topmost base class whose methods use the attribute; None if there is none.
 
-    For its methods and those of its subclasses the attribute is the same lock.
+    In the methods of this class and of its subclasses, the attribute is the same lock.
     """
     attribute, _, _ = name.partition('.')
     for base in reversed(_bases(cls)):
