@@ -75,20 +75,20 @@ class TestEachOptionThatIsNotJustText:
         ):
             values, (problem,) = load({option.name: text}, {})
             assert vars(values)[option.key] == option.convert(option.default)
-            assert (
-                option.name in problem and repr(text) in problem and repr(option.default) in problem
-            )
-            assert option.convert.__doc__ in problem
+            sentence = problem.sentence
+            assert option.name == problem.name and option.name in sentence
+            assert repr(text) in sentence and repr(option.default) in sentence
+            assert option.convert.__doc__ in sentence
 
     def test_the_problem_names_a_wrong_variable(self, option):
         _, (problem,) = load({}, {option.variable: 'nonsense'})
-        assert problem.startswith(f'The variable {option.variable} is')
+        assert problem.sentence.startswith(f'The variable {option.variable} is')
 
 
 @pytest.mark.parametrize('option', [o for o in OPTIONS if o.least], ids=lambda option: option.name)
 def test_a_value_below_the_least_is_a_problem(option):
     values, (problem,) = load({option.name: '0'}, {})
-    assert f'of at least {option.least:g}' in problem
+    assert f'at least {option.least:g};' in problem.sentence
     assert vars(values)[option.key] == option.convert(option.default)
 
 
@@ -109,11 +109,13 @@ def test_an_unknown_option_or_variable_is_reported_and_ignored():
         {'STABILITYMONITOR_STAL': '1', 'STABILITYMONITOR_': '2', 'HOME': '/', 'ENABLED': 'off'},
     )
     assert values.enabled and values.stall == 5.0
-    assert sorted(problems) == [
-        "There is no option 'enable'; it was ignored.",
+    assert sorted(problem.sentence for problem in problems) == [
+        "There is no option 'enable'; it was ignored. Do you mean enabled?",
         'There is no variable STABILITYMONITOR_; it was ignored.',
-        'There is no variable STABILITYMONITOR_STAL; it was ignored.',
+        'There is no variable STABILITYMONITOR_STAL; it was ignored. '
+        'Do you mean STABILITYMONITOR_STALL?',
     ]
+    assert {problem.name for problem in problems} >= {'enable', 'STABILITYMONITOR_STAL'}
 
 
 def test_one_wrong_option_does_not_change_the_others():

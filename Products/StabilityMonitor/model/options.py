@@ -8,6 +8,7 @@ library.
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -44,7 +45,7 @@ def level(text: str) -> int:
 
 
 def count(text: str) -> int:
-    """a whole number, not negative"""
+    """a whole number"""
     number = int(text)
     if number < 0:
         raise ValueError(text)
@@ -52,12 +53,12 @@ def count(text: str) -> int:
 
 
 def seconds(text: str) -> float:
-    """a duration such as 500ms, 30s, 5m or 1h"""
+    """a duration such as 500ms, 30s, 5m or 1h (seconds without a unit)"""
     return _measured(text, _TIMES)
 
 
 def bytecount(text: str) -> int:
-    """a size such as 512KB, 200MB or 1GB"""
+    """a size such as 512KB, 200MB or 1GB (bytes without a unit)"""
     return int(_measured(text, _SIZES))
 
 
@@ -73,6 +74,14 @@ def _measured(text: str, units: Mapping[str, float]) -> float:
     if not 0 <= number < 1e15:  # also true for NaN
         raise ValueError(text)
     return number
+
+
+@dataclass(frozen=True)
+class OptionProblem:
+    """What is wrong with an option or a variable of this name."""
+
+    name: str
+    sentence: str
 
 
 @dataclass(frozen=True)
@@ -181,13 +190,13 @@ OPTIONS = (
 
 def load(
     configured: Mapping[str, str], environ: Mapping[str, str]
-) -> tuple[SimpleNamespace, list[str]]:
-    """Return the options in force, and one sentence for each option that is wrong.
+) -> tuple[SimpleNamespace, list[OptionProblem]]:
+    """Return the options in force, and a problem for each option that is wrong.
 
     `configured` is the product-config section of zope.conf; `environ` wins over it.
     """
     values: dict[str, Value] = {}
-    problems: list[str] = []
+    problems: list[OptionProblem] = []
     for option in OPTIONS:
         values[option.key] = _value(option, configured, environ, problems)
     problems += _unknown(configured, environ)
@@ -198,7 +207,7 @@ def _value(
     option: Option,
     configured: Mapping[str, str],
     environ: Mapping[str, str],
-    problems: list[str],
+    problems: list[OptionProblem],
 ) -> Value:
     """Return the value in force; if the value that is set is wrong, add a problem to the list."""
     where = f'The variable {option.variable}'
@@ -215,29 +224,42 @@ def _value(
         return value
     except (KeyError, ValueError, OverflowError):
         wanted = 'text' if option.convert is str else option.convert.__doc__
-        least = f' of at least {option.least:g}' if option.least else ''
-        problems.append(
+        least = f', at least {option.least:g}' if option.least else ''
+        sentence = (
             f'{where} is {text!r}, but must be {wanted}{least}; '
             f'the default {option.default or "(empty)"!r} is used.'
         )
+        problems.append(OptionProblem(option.name, sentence))
         return option.convert(option.default)
 
 
-def _unknown(configured: Mapping[str, str], environ: Mapping[str, str]) -> list[str]:
-    """Return a sentence for each option and each variable that does not exist."""
+def _unknown(configured: Mapping[str, str], environ: Mapping[str, str]) -> Iterator[OptionProblem]:
+    """Yield a problem for each option and each variable that does not exist."""
     names = set()
     variables = set()
     for option in OPTIONS:
         names |= {option.name, option.key}
         variables.add(option.variable)
-    problems = []
     for name in configured:
         if name not in names:
-            problems.append(f'There is no option {name!r}; it was ignored.')
+            hint = _hint(name, '', [option.name for option in OPTIONS])
+            yield OptionProblem(name, f'There is no option {name!r}; it was ignored.{hint}')
     for name in sorted(environ):
         if name.startswith(PREFIX) and name not in variables:
-            problems.append(f'There is no variable {name}; it was ignored.')
-    return problems
+            hint = _hint(name, PREFIX, sorted(variables))
+            yield OptionProblem(name, f'There is no variable {name}; it was ignored.{hint}')
+
+
+def _hint(name: str, prefix: str, known: list[str]) -> str:
+    """Return a question that names the known word most like this one; '' if none is like it.
+
+    All of them begin with the prefix, which therefore does not count.
+    """
+    import difflib  # only where an option is wrong
+
+    words = [word.removeprefix(prefix) for word in known]
+    similar = difflib.get_close_matches(name.removeprefix(prefix), words, n=1)
+    return f' Do you mean {prefix}{similar[0]}?' if similar else ''
 
 
 # -- what a run leaves for the command -------------------------------------------------------------

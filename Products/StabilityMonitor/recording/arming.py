@@ -57,11 +57,11 @@ def arm(
     options, problems = load(configured, environ)
     life = LivingRun(options, instance, role, software)
     life.configured = configured
-    for number, problem in enumerate(problems):
+    for problem in problems:
         life.findings.add(
-            f'option-{number}',
-            'An option is wrong.',
-            problem,
+            f'option-{problem.name}',
+            f'The option {problem.name} is wrong.',
+            problem.sentence,
             Action('Correct it in zope.conf or in the environment, and restart Zope.'),
         )
     if options.enabled:
