@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from collections.abc import Iterator
 
+from ..model.counts import counted
 from ..model.eventkinds import event_kind
 from ..model.plaintext import clean
 from ..model.records import Frame
@@ -53,7 +54,7 @@ def lines(told: Stacks, subject: str, own: int = 0) -> Iterator[str]:
         else:
             ended.append(profile)
     yield from _profiles('Slow requests', lasting)
-    yield from _profiles('Slow requests that have ended', ended)
+    yield from _profiles('Finished slow requests', ended)
 
 
 def hang_line(hang: Event) -> str:
@@ -98,7 +99,7 @@ def frame_lines(frames: Collection[Frame], indent: str = '') -> Iterator[str]:
     for frame in frames:
         yield f'{indent}{frame_line(frame)}'
     if not frames:
-        yield f'{indent}no Python frame'
+        yield f'{indent}no Python frames'
 
 
 def _name(thread: ThreadState) -> str:
@@ -115,11 +116,12 @@ def _profiles(title: str, profiles: Collection[SlowRequest]) -> Iterator[str]:
         yield from ('', f'{title}:')
     for profile in profiles:
         took = age(profile.seconds)
-        so_far = 'so far' if profile.lasts else 'in all'
+        so_far = 'so far' if profile.lasts else 'in total'
         started = clocktime(profile.started)
+        samples = counted(profile.samples, 'sample')
         yield (
             f'  {profile.method} {profile.path}: {took} {so_far}, since {started}, '
-            f'in thread 0x{profile.ident:x}; {profile.samples} samples'
+            f'in thread 0x{profile.ident:x}; {samples}'
         )
         for share in profile.shares[:_SHARES]:
             if share.own >= _LEAST_SHARE:
