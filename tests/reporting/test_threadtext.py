@@ -146,7 +146,7 @@ def test_the_text_contains_all_parts_of_the_document():
         'DEADLOCK since 2026-11-23 ',
         'HANG since ',
         ', ended ',
-        'waitress-0 (native id 1000, 0x7f0000000000): waits for a lock; LOCK_B at shop/views.py:31',
+        'waitress-0 (native id 1000, 0x7f0000000000): waits for a lock: LOCK_B at shop/views.py:31',
         '  serves POST /shop/checkout for 34.2 s (publishing)',
         '  CPU 99% of the last 10.0 s, stack 7.0 MiB',
         '    File "/srv/zope/src/shop/views.py", line 31, in checkout',

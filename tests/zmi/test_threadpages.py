@@ -537,7 +537,9 @@ def test_the_flame_graph_of_a_slow_request_can_be_fetched(zope):
     lasting = wait_for(picture, what='a picture while it lasts')
     zope.get('/let_go')
     wait_for(
-        lambda: '/change_often' in zope.get(TAB + 'stacks').text.partition('have ended:')[2],
+        lambda: (
+            '/change_often' in zope.get(TAB + 'stacks').text.partition('Finished slow requests:')[2]
+        ),
         what='its end',
     )
     ended = picture()

@@ -372,6 +372,8 @@ def _facts(facts: Document) -> list[str]:
     for key, value in facts.items():
         if key == 'thread_stack':
             value = _stack_size(value)
+        if isinstance(value, bool):
+            value = 'on' if value else 'off'
         if value not in (None, ''):
             name = key.replace('_', ' ')
             lines.append(f'{name:18} {value}')

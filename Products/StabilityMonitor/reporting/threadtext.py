@@ -14,10 +14,10 @@ from ..model.threadstates import Event
 from ..model.threadstates import SlowRequest
 from ..model.threadstates import Stacks
 from ..model.threadstates import ThreadState
+from ..threads.activity import activity_words
 from .stacksdocument import age
 from .stacksdocument import ordered
 from .stacksdocument import stack_words
-from .stacksdocument import word
 
 _SHARES = 6
 _LEAST_SHARE = 0.01
@@ -67,10 +67,7 @@ def hang_line(hang: Event) -> str:
 
 def thread_lines(thread: ThreadState) -> Iterator[str]:
     """Yield the lines of one thread with its stack, innermost frame first."""
-    activity = word(thread)
-    if thread.detail:
-        activity += f'; {thread.detail}'
-    yield f'{_name(thread)}: {activity}'
+    yield f'{_name(thread)}: {activity_words(thread.activity or "unknown", thread.detail)}'
     request = thread.request
     if request:
         so_far = age(request.seconds or 0.0)

@@ -225,6 +225,8 @@ def words(state: ThreadState) -> str:
 def activity_words(code: str, detail: str) -> str:
     """Return the words for a code of ACTIVITIES, with the detail."""
     said = ACTIVITIES.get(code, code)
+    if detail.startswith(('at ', 'in ')):
+        return f'{said} {detail}'
     if detail:
         return f'{said}: {detail}'
     return said
