@@ -163,18 +163,18 @@ class TestAHang:
         [
             (
                 [dict(detail='25% of one CPU, at /site/view.py:7 in render')] * 2,
-                '25% of one CPU, at /site',
+                ': 25% of one CPU, at /site',
             ),
             (
                 [
                     dict(detail=f'{n}% of one CPU', frames=(Frame('/site/view.py', n, 'render'),))
                     for n in (24, 26)
                 ],
-                'in render (/site/view.py).',
+                ' in render (/site/view.py).',
             ),
             (
                 [dict(frames=(Frame('/site/view.py', 7, 'other'),)), dict(activity='sleep')],
-                '25% of one CPU, at /site',
+                ': 25% of one CPU, at /site',
             ),
         ],
         ids=['the very same', 'the same at other lines', 'other places'],
@@ -189,7 +189,7 @@ class TestAHang:
         world.look([100, 90, 80], 3)
         places = {(s.activity, s.frames[0].function) for s in world.threads}
         subject = 'one of them' if len(places) > 1 else 'each of 3'
-        assert f'60 s: {subject} runs on a CPU: {words}' in world.notes[0].title
+        assert f'60 s: {subject} runs on a CPU{words}' in world.notes[0].title
 
     def test_a_hang_that_lasts_is_noted_once(self, hanging):
         for _ in range(50):

@@ -396,7 +396,7 @@ def _slow(note: Note) -> dict[str, Any]:
     thread = ThreadState(frames=note.frames, cut=note.cut)
     return _thread(thread) | {
         'name': note.title,
-        'note': f'{age} in total' if has_ended else f'after {age}',
+        'note': f'ended after {age}' if has_ended else f'after {age}',
         'detail': note.detail,
     }
 
