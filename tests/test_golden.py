@@ -103,7 +103,7 @@ def waiting_line():
 
 def with_titles(old):
     titles = (
-        'started                   verdict              signal   was up                role   run'
+        'started                   verdict              signal   uptime                role   run'
     )
     return f'{titles}\n{old}'
 
@@ -208,6 +208,7 @@ DELIBERATE: tuple[Change, ...] = (
         'section/*/Requests in flight now',
         'While Zope is down its requests are not known: "None." was a guess.',
         lambda old: old.replace('None.\n', IN_FLIGHT),
+        'Requests in progress',
     ),
     *(
         change

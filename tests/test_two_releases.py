@@ -313,8 +313,11 @@ def test_each_release_reads_the_records_of_the_other(writer, reader, judged):
 
 def test_each_release_traces_the_runs_that_the_other_judged(writer, reader, judged):
     questions = json.dumps([['trace', run] for run in judged])
-    told = reader.use('commands', questions)
-    assert told == writer.use('commands', questions) and '/the/request' in str(told)
+    told = str(reader.use('commands', questions))
+    expected = str(writer.use('commands', questions))
+    # The older release has other words for a request without an end.
+    was, now = ' is in flight for ', ' has been in progress for '
+    assert told.replace(was, now) == expected.replace(was, now) and '/the/request' in told
 
 
 def test_each_release_shows_the_last_run(writer, reader, judged):

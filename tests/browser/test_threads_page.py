@@ -199,7 +199,7 @@ def test_a_flame_graph_is_loaded_when_its_request_is_unfolded(browser, site):
     wait_for(lambda: shares_of_prices(stacks()) >= {'<genexpr>', '_dearest'}, what='both calls')
     assert 'flames?' in zope.get(PAGE).text
     zope.get('/let_go')
-    wait_for(lambda: '/prices' in stacks().partition('have ended:')[2], what='its end')
+    wait_for(lambda: '/prices' in stacks().partition('Finished slow requests:')[2], what='its end')
     log_in(browser, zope, PAGE)
     asked = (
         'return performance.getEntriesByType("resource").filter(e => '

@@ -108,7 +108,7 @@ def test_a_hang_is_one_line_and_exit_status_1(
     hangs(kind, STARTED, 'It is stuck.', *count)
     monkeypatch.setattr(cli.clistatus.time, 'time', lambda: STARTED + 61)
     status, output, _ = command('status')
-    since = '2026-09-21 14:13:20 UTC, for 1 min 1 sec'
+    since = '2026-09-21 14:13:20 UTC, for 1 min 1 s'
     assert status == 1 and output.splitlines()[1] == line.format(os.getpid(), since)
 
 
@@ -173,7 +173,7 @@ def test_a_clean_script_is_only_counted(base, living, command):
     assert status == 0 and 'clean runs of scripts, not yet counted: 1' in output
     assert 'last run' not in output and script.name not in output
     assert 'wait' not in command('checks')[1]
-    assert command('history')[1] == 'and 1 clean runs of scripts\n'
+    assert command('history')[1] == 'and 1 clean run of a script\n'
     assert command('show')[0] == 2
 
 

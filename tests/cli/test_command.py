@@ -83,7 +83,8 @@ def test_status_after_a_wanted_stop_gives_exit_status_0(base, command):
     status, output, _ = command('status')
     assert (
         status == 0
-        and f'last run of {HERE.label}: It ended: stopped. [stopped, certain] up 1 min' in output
+        and f'last run of {HERE.label}: It ended: stopped. [stopped, certain] uptime 1 min'
+        in output
     )
 
 
@@ -128,10 +129,10 @@ def test_history_lists_the_runs_newest_first(base, command):
     status, output, _ = command('history')
     lines = output.splitlines()
     titles, *rows = lines
-    assert titles.split() == ['started', 'verdict', 'signal', 'was', 'up', 'role', 'run']
+    assert titles.split() == ['started', 'verdict', 'signal', 'uptime', 'role', 'run']
     assert status == 0 and [line.split()[1] for line in rows[:2]] == ['stopped', 'crashed']
-    assert 'SIGSEGV' in rows[1] and rows[2] == 'and 1 clean runs of scripts'
-    for title in ('started', 'verdict', 'was up', 'role', 'run'):
+    assert 'SIGSEGV' in rows[1] and rows[2] == 'and 1 clean run of a script'
+    for title in ('started', 'verdict', 'uptime', 'role', 'run'):
         at = titles.index(title)
         assert rows[1][at - 1] == ' ' and rows[1][at] != ' ' if at else True, title
 

@@ -144,7 +144,7 @@ def test_a_number_above_the_count_of_incidents_is_an_error(base, command, words)
     archived(base, record(0, 'crashed'), record(1, 'hung'), record(2))
     status, output, errors = command(*words)
     assert (status, output) == (2, '') and errors == (
-        'stabilitymonitor: There are only 2 incidents here, so there is no -3. '
+        'stabilitymonitor: Only 2 incidents have been recorded here, so there is no -3. '
         'List the runs with the command "history".\n'
     )
 

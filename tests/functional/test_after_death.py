@@ -52,7 +52,7 @@ def test_page_and_command_show_the_same_last_requests(crashed):
     assert [line for line in lines if not GRAMMAR.fullmatch(line)] == []
     paths = [line.split()[4] for line in lines if line.startswith('B')]
     assert paths[-3:] == ['/clock', '/nowhere', '/dive_and_crash']
-    assert re.search(r' is\S* in flight for \S+ s, \w+, the crash was in it$', lines[-2])
+    assert re.search(r' has been in progress for \S+ s, \w+, the crash was in it$', lines[-2])
     assert lines[-1].endswith(' the process ended: crashed, certain')
 
 

@@ -372,9 +372,9 @@ _LOCK, _GIL = deaths.all_wait_for_a_lock, deaths.c_code_holds_the_gil
 _WAITING, _HOLDING = ('/wait',) * 4, ('/hold_gil',)
 #: The report of a hang names the threads, the place, the beginning and the duration.
 _TOLD = (
-    'All 4 workers have been busy with requests for longer than 1 s: 4 of them: ',
+    'All 4 workers have been busy with requests for longer than 1 s: each of 4 ',
     ' in wait; it lasted from 2',
-    ' UTC until the end, for ',
+    ' UTC until the run ended, for ',
 )
 HANGS = (
     Row(

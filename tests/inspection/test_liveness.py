@@ -186,7 +186,7 @@ def test_the_frame_that_the_watchdog_dumped_is_named(run):
     living.recorder.begin('GET', '/keep_gil')
     (living.path / 'watchdog-0.mark').write_bytes(STACK.ljust(1024, b'\0'))
     assert living.look().hang.summary == (
-        'The heartbeat has been silent for 30 sec, for example because C code holds the '
+        'The heartbeat has been silent for 30 s, for example because C code holds the '
         'interpreter lock (GIL); GET /keep_gil is in keep_gil (/site/gil.py:3).'
     )
 

@@ -258,11 +258,11 @@ class TestWords:
         )
         facts = [evidence.fact for evidence in hangsummary.lasting_events(self.hung(*notes))]
         assert facts == [
-            'All hang; it lasted from 2026-09-21 14:15:00 UTC until the end, for 5 min.',
-            'Deadlock: A and B; it lasted from 2026-09-21 14:15:02 UTC until the end, '
-            'for 4 min 58 sec.',
-            'MainThread spins; it lasted from 2026-09-21 14:15:03 UTC until the end, '
-            'for 4 min 57 sec.',
+            'All hang; it lasted from 2026-09-21 14:15:00 UTC until the run ended, for 5 min.',
+            'Deadlock: A and B; it lasted from 2026-09-21 14:15:02 UTC until the run ended, '
+            'for 4 min 58 s.',
+            'MainThread spins; it lasted from 2026-09-21 14:15:03 UTC until the run ended, '
+            'for 4 min 57 s.',
         ]
 
     @pytest.mark.parametrize('notes', [(), OVER])
@@ -273,7 +273,7 @@ class TestWords:
     def test_a_note_is_a_sign_of_life_and_no_duration_is_negative(self):
         found = self.hung(*numbered(note('hang', 900, title='All hang.'), note('hang', 960, 16)))
         (evidence,) = hangsummary.lasting_events(found)
-        assert evidence.fact.endswith('until the end, for 1 min.')
+        assert evidence.fact.endswith('until the run ended, for 1 min.')
         found = self.hung(*numbered(note('hang', 900, title='All hang.'), note('hang', 500, 16)))
         (evidence,) = hangsummary.lasting_events(found)
-        assert evidence.fact.endswith('until the end, for 0 sec.')
+        assert evidence.fact.endswith('until the run ended, for 0 s.')

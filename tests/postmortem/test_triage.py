@@ -210,7 +210,7 @@ def test_how_the_last_run_ended_is_one_line_in_the_log(base, start):
     lines, findings = start(life(base, keep_days='9999'))
     assert findings == [] and len(lines) == 1 and lines[0][0] == 'WARNING'
     assert run.name in lines[0][1] and 'Segmentation fault (SIGSEGV) in crash' in lines[0][1]
-    assert f'started {isotime(run.started)}, up ' in lines[0][1]
+    assert f'started {isotime(run.started)}, uptime ' in lines[0][1]
 
 
 def test_a_wanted_stop_is_not_a_warning(base, start):

@@ -547,7 +547,8 @@ TABLE = [
         'hung',
         'strong',
         None,
-        'All 4 threads hang; it lasted from 2026-09-21 14:14:20 UTC until the end, for 5 min.',
+        'All 4 threads hang; it lasted from 2026-09-21 14:14:20 UTC until the run ended, '
+        'for 5 min.',
     ),
     (
         'a hang that was over',

@@ -147,7 +147,7 @@ class TestAHang:
         event, thread, *_, main = hanging.notes
         assert event.title == (
             'All 4 workers have been busy with requests for longer than 60 s: '
-            '4 of them: waits for a lock.'
+            'each of 4 waits for a lock.'
         )
         assert (thread.title, thread.request, thread.seconds, thread.native_id) == (
             'GET /1',
@@ -163,18 +163,18 @@ class TestAHang:
         [
             (
                 [dict(detail='25% of one CPU, at /site/view.py:7 in render')] * 2,
-                '25% of one CPU, at /site',
+                ': 25% of one CPU, at /site',
             ),
             (
                 [
                     dict(detail=f'{n}% of one CPU', frames=(Frame('/site/view.py', n, 'render'),))
                     for n in (24, 26)
                 ],
-                'in render (/site/view.py).',
+                ' in render (/site/view.py).',
             ),
             (
                 [dict(frames=(Frame('/site/view.py', 7, 'other'),)), dict(activity='sleep')],
-                '25% of one CPU, at /site',
+                ': 25% of one CPU, at /site',
             ),
         ],
         ids=['the very same', 'the same at other lines', 'other places'],
@@ -187,8 +187,9 @@ class TestAHang:
             )
         )
         world.look([100, 90, 80], 3)
-        count = 1 if len({(s.activity, s.frames[0].function) for s in world.threads}) > 1 else 3
-        assert f'60 s: {count} of them: runs on a CPU: {words}' in world.notes[0].title
+        places = {(s.activity, s.frames[0].function) for s in world.threads}
+        subject = 'one of them' if len(places) > 1 else 'each of 3'
+        assert f'60 s: {subject} runs on a CPU{words}' in world.notes[0].title
 
     def test_a_hang_that_lasts_is_noted_once(self, hanging):
         for _ in range(50):
@@ -232,7 +233,7 @@ class TestAHang:
 
     def test_a_hang_is_noted_even_if_nothing_is_known_of_the_threads(self, world):
         world.look([61], 1)
-        assert world.notes[0].title.endswith('60 s: what they do is not known.')
+        assert world.notes[0].title.endswith('60 s: their activity is not known.')
 
     def test_at_most_fifty_ended_events_are_kept(self, world):
         for _ in range(120):
@@ -263,7 +264,8 @@ class TestTheServersLoop:
         assert standing.kinds == [('hang', 0), ('hang', MAIN), ('hang', 1)]
         begun, main, _ = standing.notes
         assert begun.title == (
-            "The server's loop (MainThread) is stuck: blocked on a standard stream or the terminal."
+            "The server's loop (MainThread) is stuck: "
+            'it is blocked on a standard stream or the terminal.'
         )
         assert main.frames == FRAMES and main.title == 'MainThread'
         assert time.time() - begun.time == pytest.approx(STALL + 1, abs=30)
@@ -297,7 +299,10 @@ class TestTheServersLoop:
         standing.look([61], 1)
         assert standing.recording.words['hung_since'] == since, 'the start of the first hang'
         first, second = hangnotes.all_lasting(standing.notes)
-        assert "The server's loop" in first.title and 'All 1 workers' in second.title
+        assert (
+            "The server's loop" in first.title
+            and 'The only worker has been busy with a request' in second.title
+        )
         standing.hangs.look_at_loop((), 0.0)
         assert standing.recording.words['hung_since'] > since
         assert hangnotes.all_lasting(standing.notes) == [second]
@@ -307,7 +312,7 @@ class TestTheServersLoop:
     def test_a_blocked_loop_is_noted_even_if_nothing_is_known_of_the_threads(self, world):
         world.hangs.look_at_loop(self.HERE, STALL + 1)
         assert world.notes[0].title == (
-            "The server's loop (MainThread) is stuck: what it does is not known."
+            "The server's loop (MainThread) is stuck: its activity is not known."
         )
 
 

@@ -83,7 +83,7 @@ def test_the_tooltip_has_verdict_start_and_uptime():
     told = svg.find(f'.//{SVG}rect/{SVG}title').text
     assert (
         'crashed' in told
-        and 'up 2 hours' in told
+        and 'uptime 2 hours' in told
         and 'started 2026-11-23' in told
         and 'Zope crashed.' in told
     )
@@ -162,7 +162,7 @@ def words(svg):
 def test_the_memory_curve_has_units_and_a_time():
     found = words(charts.memory_curve(samples()))
     assert '150 MiB' in found or '100 MiB' in found
-    assert '59 sec before' in found and any(word.endswith('UTC') for word in found)
+    assert '59 s before' in found and any(word.endswith('UTC') for word in found)
 
 
 def test_the_limit_of_the_cgroup_is_a_line():

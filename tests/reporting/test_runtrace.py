@@ -81,7 +81,7 @@ def test_the_trace_log_of_a_living_run_ends_with_requests_in_flight(base, living
         and made[0].startswith('U - ')
         and made[0].endswith(f' {living.name}')
     )
-    assert ' is in flight for ' in made[-1]
+    assert ' has been in progress for ' in made[-1]
 
 
 def test_a_living_run_without_a_black_box_on_disk_is_an_error(base, living):
@@ -117,7 +117,7 @@ def test_the_archive_loses_nothing_of_a_request(base, living, tmp_path):
     assert sorted(line for line in archived if line[0] in 'BAE') == sorted(
         line for line in made if line[0] in 'BAE'
     )
-    assert archived[-2].rpartition(' is in flight ')[0].endswith(made[-1].split()[3])
+    assert archived[-2].rpartition(' has been in progress ')[0].endswith(made[-1].split()[3])
 
 
 def test_the_request_that_crashed_is_named(base):

@@ -146,17 +146,17 @@ def test_the_text_contains_all_parts_of_the_document():
         'DEADLOCK since 2026-11-23 ',
         'HANG since ',
         ', ended ',
-        'waitress-0 (native id 1000, 0x7f0000000000): waits for a lock; LOCK_B at shop/views.py:31',
+        'waitress-0 (native id 1000, 0x7f0000000000): waits for a lock: LOCK_B at shop/views.py:31',
         '  serves POST /shop/checkout for 34.2 s (publishing)',
         '  CPU 99% of the last 10.0 s, stack 7.0 MiB',
         '    File "/srv/zope/src/shop/views.py", line 31, in checkout',
         'grpc_poller (native id 1010): waits in C code',
-        'no Python frame',
+        'no Python frames',
         'Idle threads, and threads of the stability monitor: waitress-2 (native id 1002',
         'Slow requests:\n  GET /shop/prices?sort=cheapest: 12.5 s so far, since',
         '30 samples',
         ' 70% in cheapest (/srv/zope/src/shop/views.py)',
-        'Slow requests that have ended:\n  GET /shop/report: 1 min 35 sec in all',
+        'Finished slow requests:\n  GET /shop/report: 1 min 35 s in total',
     ):
         assert words in shown, words
     assert shown.index('DEADLOCK') < shown.index('waitress-0 (') < shown.index('Slow requests')
@@ -184,7 +184,7 @@ def test_control_characters_in_a_document_never_reach_the_terminal():
 
 
 @pytest.mark.parametrize(
-    'seconds, said', [(0, '0.0 s'), (59.94, '59.9 s'), (60, '1 min'), (95, '1 min 35 sec')]
+    'seconds, said', [(0, '0.0 s'), (59.94, '59.9 s'), (60, '1 min'), (95, '1 min 35 s')]
 )
 def test_age_is_in_seconds_below_a_minute(seconds, said):
     assert age(seconds) == said

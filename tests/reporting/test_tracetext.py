@@ -63,7 +63,7 @@ class TestLines:
     def test_a_request_in_flight_has_a_note(self):
         begin, note = lines([], [request(1, started=STARTED + 90)])
         assert begin.startswith('B 1@') and note.startswith(f'N - {isotime(STARTED + 100)} 1@0x')
-        assert note.endswith('is in flight for 10.000 s, publishing')
+        assert note.endswith('has been in progress for 10.000 s, publishing')
 
     def test_the_request_that_crashed_is_noted(self):
         assert lines([], [request(1, crashed=True)])[-1].endswith(', the crash was in it')

@@ -194,7 +194,7 @@ def document(**values):
                 'started': NOW - 500,
                 'ended': NOW - 400,
                 'summary': 'All 4 workers have been '
-                'busy with requests for longer than 60 s: 4 of them: sleeps: at shop/views.py:70 '
+                'busy with requests for longer than 60 s: each of 4 sleeps at shop/views.py:70 '
                 'in wait.',
                 'threads': [],
                 'severity': 'critical',

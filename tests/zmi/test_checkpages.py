@@ -769,8 +769,8 @@ class TestPage:
         assert 'zope.interface &gt;= 7.1.1' in text
         text = site.get(f'{TAB}report?format=text&run={found.run}').text
         assert (
-            '[strong] zope.interface 7.0' in text
-            and 'what to do: Install zope.interface >= 7.1.1.' in text
+            '[versions and traces match] zope.interface 7.0' in text
+            and '-> Install zope.interface >= 7.1.1.' in text
         )
 
 

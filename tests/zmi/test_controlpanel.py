@@ -440,7 +440,7 @@ def test_the_trace_log_of_an_incident_can_be_downloaded(zope):
 def test_the_trace_log_of_this_process_is_found_by_its_run(zope):
     text = page(zope, 'trace', run=zope.report()['process']['run']).text
     assert re.search(r'^B \S+ \S+ GET /Control_Panel/StabilityMonitor/trace$', text, re.MULTILINE)
-    assert ' is in flight for ' in text and 'the process ended' not in text
+    assert ' has been in progress for ' in text and 'the process ended' not in text
 
 
 def test_hostile_requests_do_not_break_the_format_of_a_trace_log(zope):

@@ -38,7 +38,7 @@ def test_the_table_can_be_sorted_by_confidence(tmp_path, direction):
 
 @pytest.mark.parametrize(
     'ended, lasted',
-    [(None, '30 sec, until the end'), (1795419931.0, '30 sec, then it ended')],
+    [(None, '30 s, until the run ended'), (1795419931.0, '30 s, then it ended')],
 )
 def test_a_hang_shows_whether_it_lasted_until_the_end(ended, lasted):
     words = 'Two threads wait for each other.'

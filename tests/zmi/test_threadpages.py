@@ -205,7 +205,7 @@ def test_the_page_groups_hangs_requests_others_and_idle_threads(threadpages):
     assert summary.startswith('POST /shop/checkout (waitress-0) waits for a lock: lock LOCK_B at')
     assert summary.endswith('in checkout (inferred from the code).'), 'the title says "Deadlock"'
     assert [(hang['title'], hang['lasted']) for hang in page['past_hangs']] == [
-        ('The site does not answer', '1 min 40 sec')
+        ('The site does not answer', '1 min 40 s')
     ]
     assert [row['name'] for row in page['requests']] == ['waitress-0', 'waitress-1', 'waitress-3']
     assert [row['name'] for row in page['others']] == ['MainThread', 'grpc_poller']
@@ -244,7 +244,7 @@ def test_a_stack_below_a_quarter_of_headroom_is_red(threadpages):
 def test_unknown_values_are_shown_as_unknown(threadpages):
     row = threadpages.page(tidy(document()))['others'][1]
     assert row['stack']['text'] == row['cpu']['text'] == 'unknown' and row['key'] == 'native-1010'
-    assert row['depth'] == 0 and row['top'] is None
+    assert row['depth'] == '' and row['top'] is None
 
 
 def test_the_thread_that_serves_the_page_is_marked(threadpages):
@@ -306,7 +306,7 @@ def test_slow_requests_show_where_the_time_was_spent(threadpages):
     assert (
         slow['lasts'] and slow['took'] == '12.5 s' and slow['thread'] == page['requests'][2]['key']
     )
-    assert not ended['lasts'] and ended['took'] == '1 min 35 sec'
+    assert not ended['lasts'] and ended['took'] == '1 min 35 s'
     assert ended['picture'] == 'request=3&samples=30'
 
 
@@ -537,7 +537,9 @@ def test_the_flame_graph_of_a_slow_request_can_be_fetched(zope):
     lasting = wait_for(picture, what='a picture while it lasts')
     zope.get('/let_go')
     wait_for(
-        lambda: '/change_often' in zope.get(TAB + 'stacks').text.partition('have ended:')[2],
+        lambda: (
+            '/change_often' in zope.get(TAB + 'stacks').text.partition('Finished slow requests:')[2]
+        ),
         what='its end',
     )
     ended = picture()

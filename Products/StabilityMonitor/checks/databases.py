@@ -9,6 +9,7 @@ from typing import Any
 from typing import TypeGuard
 
 from ..model.action import Action
+from ..model.counts import counted
 from ..model.finding import Finding
 from ..model.severities import CRITICAL
 from ..model.severities import INFO
@@ -182,14 +183,14 @@ class ConnectionPools(Check):
             facts = '; '.join(f'{d.name}: {d.pool_size}' for d in databases)
             return self.ok(
                 'The connection pools are large enough for all workers.',
-                f'{threads} threads; pools: {facts}',
+                f'{counted(threads, "worker")}; pools: {facts}',
             )
         return [
             self.found(
                 WARNING,
-                f'The pool of the database {database.name} is smaller than the number of threads.',
-                f'{database.pool_size} connections for {threads} threads: each further connection '
-                'is created, logged and thrown away, with its cache.',
+                f'The pool of the database {database.name} is smaller than the number of workers.',
+                f'{counted(database.pool_size, "connection")} for {threads} workers: each further '
+                'connection is created, logged and thrown away, with its cache.',
                 Action(
                     'Write "pool-size {size}" into `<zodb_db {name}>` of zope.conf and restart.',
                     size=threads + 3,

@@ -11,6 +11,7 @@ import faulthandler
 import signal
 
 from ..model.action import Action
+from ..model.counts import plural
 from ..model.finding import Finding
 from ..model.severities import INFO
 from ..model.severities import WARNING
@@ -84,8 +85,9 @@ class KillingSignals(Check):
             return self.ok('SIGHUP, SIGUSR1 and SIGUSR2 do not end Zope.')
         return self.found(
             INFO,
-            f'These signals end Zope: {", ".join(deadly)}.',
-            'Zope has no handler for them: they do not reopen logs, as they did with ZServer.',
+            plural(len(deadly), 'This signal ends', 'These signals end')
+            + f' Zope: {", ".join(deadly)}.',
+            'Zope does not handle such signals: they do not reopen logs, as they did with ZServer.',
             Action(
                 'To reopen logs, write "class = handlers.WatchedFileHandler" into '
                 '`[handler_eventlog]` of zope.ini; to stop Zope, send SIGINT or SIGTERM.'

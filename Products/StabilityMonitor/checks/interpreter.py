@@ -10,6 +10,7 @@ from datetime import datetime
 from types import ModuleType
 
 from ..model.action import Action
+from ..model.counts import counted
 from ..model.finding import Finding
 from ..model.severities import INFO
 from ..model.severities import WARNING
@@ -117,9 +118,10 @@ class EndOfLife(Check):
                 self._action(site),
             )
         if left < _WARN_DAYS:
+            days = counted(left, 'more day')
             return self.found(
                 INFO,
-                f'{site.python.name} gets security fixes for only {left} more days.',
+                f'{site.python.name} gets security fixes for only {days}.',
                 f'Support ends on {end}.',
                 self._action(site),
             )

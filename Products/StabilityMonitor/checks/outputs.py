@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from ..model.action import Action
+from ..model.counts import counted
 from ..model.finding import Finding
 from ..model.severities import CRITICAL
 from ..model.severities import INFO
@@ -139,10 +140,11 @@ class StandardOutputs(Check):
         self, name: str, descriptor: int, goes: dict[str, Any], action: Action, about: str
     ) -> Finding | None:
         if goes['path'].endswith(' (deleted)'):
+            size = counted(goes['size'], 'byte')
             return self.found(
                 WARNING,
                 f'{name.capitalize()} goes into a file that was deleted.',
-                f'{goes["path"]}: its {goes["size"]:,} bytes still take disk space, and the file '
+                f'{goes["path"]}: the file still takes disk space ({size}) and '
                 'can no longer be opened.',
                 Action(
                     'Restart Zope, and write "copytruncate" into the logrotate recipe of that file.'
@@ -174,8 +176,8 @@ class StandardOutputs(Check):
         return self.found(
             CRITICAL,
             f'{name.capitalize()} is a full {goes["kind"]} that nothing reads.',
-            f'{waiting:,} bytes wait{place}, and none was read for {_PATIENCE:g} s; the next '
-            'thread that prints or logs there waits until they are read: the site freezes.',
+            f'{waiting:,} bytes wait{place}, and nothing was read for {_PATIENCE:g} s; the next '
+            'thread that prints or logs there waits until something is read: the site freezes.',
             action,
             about,
         )

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..model.action import Action
+from ..model.counts import counted
+from ..model.counts import plural
 from ..model.finding import Finding
 from ..model.severities import CRITICAL
 from ..model.severities import INFO
@@ -96,7 +98,8 @@ class Family(Check):
                 )
             )
         return findings or self.ok(
-            'The installed versions fit together.', f'{len(found)} distributions were read.'
+            'The installed versions fit together.',
+            counted(len(found), 'distribution was read.', 'distributions were read.'),
         )
 
     def _incompatible(self, known: dict[str, Distribution]) -> Iterator[Finding]:
@@ -239,13 +242,15 @@ class CompiledModules(Check):
                 foreign.setdefault(where, []).append(name)
         if not foreign:
             return self.ok(
-                f'{len(files)} compiled modules are loaded, all from this environment.',
-                several(sorted({name.partition('.')[0] for name in files}), 30),
+                'All compiled modules come from this environment.',
+                f'{counted(len(files), "module")} of '
+                + several(sorted({name.partition('.')[0] for name in files}), 30),
             )
         return [
             self.found(
                 INFO,
-                f'{len(names)} compiled modules come from {_ORIGINS[where]}.',
+                counted(len(names), 'compiled module comes', 'compiled modules come')
+                + f' from {_ORIGINS[where]}.',
                 several(sorted(names), 20),
                 Action(
                     'Install their distributions into the environment of this site: a module that '
@@ -299,7 +304,9 @@ class ReplacedLibraries(Check):
             return self.ok('The loaded libraries are the same as those on disk.')
         return self.found(
             WARNING,
-            f'{len(gone)} libraries were replaced or deleted since this process loaded them.',
+            counted(len(gone), 'library was', 'libraries were')
+            + ' replaced or deleted after this process had loaded '
+            + plural(len(gone), 'it.', 'them.'),
             several(gone),
             Action('Restart Zope: what it imports now may not fit what it has already loaded.'),
         )

@@ -29,6 +29,7 @@ from ..inspection import recursionresult
 from ..inspection.recursionexperiment import probe
 from ..knowledge.rules import has_packaging
 from ..model.action import Action
+from ..model.counts import counted
 from ..model.errors import NoAnswer
 from ..model.finding import Finding
 from ..model.finding import finding_from
@@ -137,7 +138,7 @@ def _of_directory(base: Base, servers: _Servers, waiting: Sequence[RunRecord]) -
     if waiting:
         # A wanted stop needs no action: the next start archives it.
         has_incident = any(record.is_incident for record in waiting)
-        count = '1 dead run waits' if len(waiting) == 1 else f'{len(waiting)} dead runs wait'
+        count = counted(len(waiting), 'dead run waits', 'dead runs wait')
         yield Finding(
             'waiting',
             WARNING if has_incident else INFO,
@@ -465,8 +466,7 @@ def _count(look: Look) -> str:
     for severity in WORST_FIRST:
         count = shown.count(severity)
         if count:
-            word = severity.one if count == 1 else severity.many
-            words.append(f'{count} {word}')
+            words.append(counted(count, severity.one, severity.many))
     if look.muted:
         words.append(f'{len(look.muted)} muted')
     return '= ' + (', '.join(words) or 'no results')

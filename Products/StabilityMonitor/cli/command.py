@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..knowledge.rulesinforce import of_incident
+from ..model.counts import counted
 from ..model.errors import NoSuchRun
 from ..model.errors import StabilityError
 from ..model.plaintext import clean
@@ -55,7 +56,9 @@ def history(runs: AllRuns, options: Namespace) -> int:
     for line in titled_history_lines(rows, waiting):
         print(line)
     if runs.clean_scripts:
-        print(f'and {runs.clean_scripts} clean runs of scripts')
+        print(
+            'and ' + counted(runs.clean_scripts, 'clean run of a script', 'clean runs of scripts')
+        )
     return WELL
 
 
@@ -190,6 +193,8 @@ _RUN_HELP = (
     'the beginning of the name of a run, or -1 for the newest incident, -2 for the one before it'
 )
 
+_LIVING_RUN_HELP = 'the beginning of the name of a living run (default: all living runs)'
+
 
 def _parser() -> ArgumentParser:
     common = ArgumentParser(add_help=False)
@@ -208,9 +213,12 @@ def _parser() -> ArgumentParser:
     parser = ArgumentParser('stabilitymonitor', description=__doc__, parents=[common])
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
     for name, function in _COMMANDS.items():
-        command = commands.add_parser(name, help=function.__doc__, parents=[common])
+        command = commands.add_parser(
+            name, help=function.__doc__, description=function.__doc__, parents=[common]
+        )
         if name in ('show', 'report', 'stacks', 'trace'):
-            command.add_argument('run', metavar='RUN', nargs='?', help=_RUN_HELP)
+            help = _LIVING_RUN_HELP if name == 'stacks' else _RUN_HELP
+            command.add_argument('run', metavar='RUN', nargs='?', help=help)
         if name in ('report', 'status'):
             command.add_argument(
                 '--format',

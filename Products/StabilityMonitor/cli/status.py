@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..inspection import liveness
+from ..model.counts import counted
+from ..model.counts import plural
 from ..model.eventkinds import EVENT_KINDS
 from ..model.jsonform import from_json
 from ..model.jsonform import to_json
@@ -188,7 +190,7 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
             yield (
                 f'last run of {_label(known)}: {last["summary"]} '
                 f'[{last["verdict"]}, {last["confidence"]}] '
-                f'up {duration(last["uptime_seconds"])}, ended {last["ended"]}'
+                f'uptime {duration(last["uptime_seconds"])}, ended {last["ended"]}'
             )
 
 
@@ -218,13 +220,10 @@ def _stuck_threads(hang: dict[str, Any]) -> str:
     """For example "3 of 4 workers are stuck."; '' if there are no workers."""
     if hang['serving'] <= 0:
         return ''
-    threads = f'{hang["stuck"]} of {hang["serving"]} workers'
-    is_one = hang['stuck'] == 1
+    threads = f'{hang["stuck"]} of {counted(hang["serving"], "worker")}'
     if hang['kind'] in ('silent', 'stopped'):
-        verb = 'was' if is_one else 'were'
-        return f'{threads} {verb} busy at the last sample.'
-    verb = 'is' if is_one else 'are'
-    return f'{threads} {verb} stuck.'
+        return f'{threads} {plural(hang["stuck"], "was", "were")} busy at the last sample.'
+    return f'{threads} {plural(hang["stuck"], "is", "are")} stuck.'
 
 
 def _label(document: dict[str, Any]) -> str:

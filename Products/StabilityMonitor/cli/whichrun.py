@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 
+from ..model.counts import counted
 from ..model.errors import AmbiguousRun
 from ..model.errors import NoDirectory
 from ..model.errors import NoSuchRun
@@ -133,6 +134,6 @@ def _numbered(runs: AllRuns, word: str) -> str:
     if not count:
         raise NoSuchRun('No incident has been recorded here.')
     if number > count:
-        there = f'are only {count} incidents' if count > 1 else 'is one incident'
-        raise NoSuchRun(f'There {there} here, so there is no {word}.')
+        there = counted(count, 'incident has', 'incidents have')
+        raise NoSuchRun(f'Only {there} been recorded here, so there is no {word}.')
     return incidents[number - 1].run

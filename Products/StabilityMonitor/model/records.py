@@ -12,6 +12,7 @@ from typing import Annotated
 from typing import Any
 from typing import ClassVar
 
+from .counts import counted
 from .jsonform import Form
 from .jsonform import from_json
 
@@ -46,7 +47,7 @@ def from_isotime(text: str | None) -> float | None:
 
 
 def duration(seconds: float | None) -> str:
-    """Return seconds in words: "2 days 3 hours", "5 min 2 sec"; "an unknown time" for None."""
+    """Return seconds in words: "2 days 3 hours", "5 min 2 s"; "an unknown time" for None."""
     if seconds is None:
         return 'an unknown time'
     rest = int(seconds)
@@ -55,12 +56,11 @@ def duration(seconds: float | None) -> str:
         (86400, 'day', 'days'),
         (3600, 'hour', 'hours'),
         (60, 'min', 'min'),
-        (1, 'sec', 'sec'),
+        (1, 's', 's'),
     ):
         number, rest = divmod(rest, size)
         if number or (size == 1 and not words):
-            unit = one if number == 1 else many
-            words.append(f'{number} {unit}')
+            words.append(counted(number, one, many))
     return ' '.join(words[:2])
 
 

@@ -41,7 +41,9 @@ _GREY = '#999999'
 _ROWS = (
     Verdict('running', 'is still running', 'running', '#56b4e9'),
     Verdict('stopped', 'was stopped as asked', 'stopped as asked', '#009e73'),
-    Verdict('host-restarted', 'ended when the machine went down', 'machine restarted', '#8fb8a8'),
+    Verdict(
+        'host-restarted', 'ended when the machine was restarted', 'machine restarted', '#8fb8a8'
+    ),
     Verdict('crashed', 'crashed', 'crashed', _ORANGE, 'C', is_crash=True),
     Verdict(
         'stack-overflow',

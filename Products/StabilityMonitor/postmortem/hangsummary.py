@@ -27,7 +27,7 @@ def lasting_events(t: Traces) -> Iterator[Evidence]:
             what = begun.title.rstrip('.')
             since = clocktime(begun.time)
             lasted = max(0.0, t.last_sign - begun.time)
-            fact = f'{what}; it lasted from {since} until the end, for {duration(lasted)}.'
+            fact = f'{what}; it lasted from {since} until the run ended, for {duration(lasted)}.'
             yield Evidence('black box', fact)
 
 

@@ -145,7 +145,7 @@ def _say_how_it_ended(last: RunRecord | None) -> None:
     level = logging.WARNING if last.is_incident else logging.INFO
     LOGGER.log(
         level,
-        'The last run (pid %s, started %s, up %s) ended: %s [%s, %s] %s',
+        'The last run (pid %s, started %s, uptime %s) ended: %s [%s, %s] %s',
         last.pid,
         isotime(last.started),
         duration(last.uptime_seconds),

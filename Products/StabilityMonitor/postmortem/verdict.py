@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from dataclasses import replace
 
+from ..model.counts import counted
 from ..model.records import Evidence
 from ..model.records import clocktime
 from . import stackoverflow
@@ -143,13 +144,12 @@ def out_of_memory(t: Traces) -> Judgement | None:
     if left_a_trace:
         return None
     if t.cgroup_kills:
-        fact = (
-            f'The memory cgroup of this process counted {t.cgroup_kills} OOM kill(s) since '
-            'the last sample.'
-        )
+        kills = counted(t.cgroup_kills, 'OOM kill')
+        fact = f'The memory cgroup of this process counted {kills} since the last sample.'
         return _out_of_memory(t, 'strong', Evidence('cgroup', fact))
     if t.host_kills and t.cgroup_kills is None and _was_near_limit(t):
-        fact = f'The kernel counted {t.host_kills} OOM kill(s) on this host since the last sample.'
+        kills = counted(t.host_kills, 'OOM kill')
+        fact = f'The kernel counted {kills} on this host since the last sample.'
         return _out_of_memory(t, 'likely', Evidence('/proc/vmstat', fact))
     return None
 

@@ -117,10 +117,11 @@ class Hangs:
         started = time.time() - since
         seen = self.observe()
         serving = _serving(seen)
-        summary = (
-            f'All {count} workers have been busy with requests for longer than '
-            f'{self.stall:g} s: {_summary_of(serving)}.'
-        )
+        if count == 1:
+            busy = 'The only worker has been busy with a request'
+        else:
+            busy = f'All {count} workers have been busy with requests'
+        summary = f'{busy} for longer than {self.stall:g} s: {_summary_of(serving)}.'
         hang = Event(
             'hang',
             started,
@@ -181,9 +182,9 @@ class Hangs:
         started = time.time() - stood
         seen = self.observe()
         main = _main(seen)
-        doing = 'what it does is not known'
+        doing = 'its activity is not known'
         if main:
-            doing = words(main[0])
+            doing = f'it {words(main[0])}'
         hang = Event(
             'hang',
             started,
@@ -210,7 +211,7 @@ class Hangs:
         for key in list(self.lasting):
             is_deadlock = key[0] == 'deadlock'
             if is_deadlock and key not in found:
-                self._end(key, 'It is over.')
+                self._end(key, 'The deadlock has ended.')
         for key, deadlock in found.items():
             is_sure = deadlock.known or key in self.suspected
             if is_sure and key not in self.lasting:
@@ -268,7 +269,7 @@ class Hangs:
                     serves_now = tid in seen and tid not in idle
                     is_calm = loads.get(tid, 0.0) < _CALM
                     if serves_now or is_calm:
-                        self._end(key, 'It has stopped.')
+                        self._end(key, 'The thread no longer spins.')
 
     def _begin_spinning(self, state: ThreadState, load: float) -> None:
         name = state.name or 'A thread'
@@ -441,12 +442,18 @@ def _summary_of(states: list[ThreadState]) -> str:
     """
     most = _largest_group(states)
     if not most:
-        return 'what they do is not known'
+        return 'their activity is not known'
     first = most[0]
     if any(words(state) != words(first) for state in most):
         # The words of `first` may contain its CPU share or its line, which differ between threads.
         first = replace(first, detail=_where(first))
-    summary = f'{len(most)} of them: {words(first)}'
+    if len(states) == 1:
+        subject = 'it'
+    elif len(most) == 1:
+        subject = 'one of them'
+    else:
+        subject = f'each of {len(most)}'
+    summary = f'{subject} {words(first)}'
     holders: set[int] = set()
     for state in states:
         holders.update(state.holders)

@@ -213,7 +213,7 @@ class LivingRun:
             with self.findings.guarded(
                 'black-box-file',
                 'The black box is kept in memory only: a later run will not '
-                'know which requests were in flight.',
+                'know which requests were in progress.',
                 _DIRECTORY_ACTION,
             ):
                 file = self.directory.path / BLACKBOX

@@ -26,6 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from ..model.action import Action
+from ..model.counts import counted
+from ..model.counts import plural
 from .partguard import Findings
 from .recorder import Recorder
 from .slots import Slot
@@ -377,7 +379,9 @@ class TraceLog:
         lines[:0] = self._first
         self._first = []
         if self.unwritten:
-            loss = f'{self.unwritten} lines before this one are lost: {self._why}'
+            lost = counted(self.unwritten, 'line')
+            are = plural(self.unwritten, 'is', 'are')
+            loss = f'{lost} before this one {are} lost: {self._why}'
             lines.append(said_line('N', self.clock(), loss))
         while lines:
             self._write_fitting(lines, room)

@@ -15,6 +15,7 @@ from datetime import UTC
 from datetime import datetime
 
 from ..model import verdicts
+from ..model.counts import counted
 from ..model.records import Sample
 from ..model.records import duration
 from ..model.runrecord import RunRecord
@@ -80,7 +81,7 @@ def timeline(runs: Iterable[RunRecord], now: float, link: _Link = lambda run: ''
     for group in _groups(bars, scale):
         parts.append(_marker(group, scale, link))
     incidents = sum(bar.run.is_incident for bar in bars)
-    title = f'{len(bars)} runs, {incidents} of them incidents'
+    title = f'{counted(len(bars), "run")}, {counted(incidents, "incident")} among them'
     return _picture(
         'timeline',
         _WIDTH,
@@ -211,7 +212,7 @@ def _tooltip(run: RunRecord) -> str:
     label = verdicts.verdict(run.verdict).label
     up = 'uptime not known'
     if run.uptime_seconds is not None:
-        up = f'up {duration(run.uptime_seconds)}'
+        up = f'uptime {duration(run.uptime_seconds)}'
     started = axes.moment(run.started)
     return f'{label}, {up}\nstarted {started}\n{run.summary}'.strip()
 

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Sequence
 from typing import Any
 
+from ..model.counts import counted
 from ..threads import codeorigin
 from . import svg
 
@@ -117,7 +118,7 @@ def _box(chain: Sequence[_Call], x: float, row: int, width: float, share: float)
     place = codeorigin.place(call.file)
     if len(chain) > 1:
         packages = codeorigin.named(call.file for call in chain)
-        label = f'{len(chain)} calls of {packages}'
+        label = f'{counted(len(chain), "call")} of {packages}'
         colour = _FOLDED
     else:
         label = call.function

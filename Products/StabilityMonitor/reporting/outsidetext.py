@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from ..inspection.outside import Seen
 from ..inspection.outside import View
+from ..model.counts import counted
 from ..model.eventkinds import EVENT_KINDS
 from ..model.records import Request
 from ..model.records import clocktime
@@ -91,6 +92,7 @@ def _holder(view: View) -> Iterator[str]:
     """Say which thread probably holds the interpreter lock."""
     found = view.holders()
     waiting = len(view.waiting)
+    waiters = counted(waiting, 'thread waits', 'threads wait')
     if not waiting:
         yield (
             'No thread waits for the interpreter lock (GIL): perhaps only the heartbeat is stuck, '
@@ -98,18 +100,12 @@ def _holder(view: View) -> Iterator[str]:
         )
     elif len(found) == 1:
         holder = found[0]
-        waiters = f'{waiting} thread waits'
-        if waiting > 1:
-            waiters = f'{waiting} threads wait'
         yield (
             f'The interpreter lock (GIL) is probably held by {_thread_label(holder)}: '
             f'it {_doing(holder)}. {waiters} for it.'
         )
     else:
-        yield (
-            f'{waiting} threads wait for the interpreter lock (GIL); one of these probably '
-            'holds it:'
-        )
+        yield (f'{waiters} for the interpreter lock (GIL); one of these probably holds it:')
         for seen in found:
             yield f'  {_thread_label(seen)}: it {_doing(seen)}'
 
@@ -153,7 +149,7 @@ def _requests(view: View) -> Iterator[str]:
     requests = sorted(_in_flight(view), key=lambda request: request.started)
     if requests:
         yield ''
-        yield 'Requests in flight, from its black box:'
+        yield 'Requests in progress, from its black box:'
     for request in requests:
         so_far = age(max(0.0, view.time - request.started))
         yield (

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from zope.interface import provider
 
 from ..model.errors import UnknownFormat
+from ..model.eventkinds import event_kind
 from ..model.interfaces import IRenderer
 from ..model.jsonform import from_json
 from ..model.plaintext import clean
@@ -105,7 +106,7 @@ def lines(report: Document) -> Iterator[str]:
     else:
         nothing = 'No earlier run of this instance is archived.'
         yield from _section('How the last run ended', [nothing])
-    yield from _section('Requests in flight now', _in_flight(report))
+    yield from _section('Requests in progress', _in_flight(report))
     yield from _section('Findings', _findings(report))
     past_runs = list(history_lines(report['history']))
     yield from _section('Past runs', past_runs or ['None.'])
@@ -294,7 +295,7 @@ def run_lines(record: RunRecord) -> Iterator[str]:
         'role': record.role,
         'started': isotime(record.started),
         'ended': isotime(record.ended),
-        'was up': duration(record.uptime_seconds),
+        'uptime': duration(record.uptime_seconds),
         'signature': record.signature,
     }
     yield from _facts(facts)
@@ -302,10 +303,10 @@ def run_lines(record: RunRecord) -> Iterator[str]:
     modules = ', '.join(record.compiled_modules)
     yield from _block('Evidence', evidence)
     yield from _block('Hangs and deadlocks', map(_hang, record.hangs))
-    yield from _block('Ruled out', record.ruled_out)
+    yield from _block('Causes ruled out', record.ruled_out)
     yield from _block('Possible causes', record.candidates)
     yield from _block('Known issues', _known_issues(record.known_issues))
-    yield from _block('Requests in flight at the end', map(_request, record.requests))
+    yield from _block('Requests in progress at the end', map(_request, record.requests))
     yield from _block('Last finished requests', map(_request, record.recent[:20]))
     for thread in record.threads:
         yield from _block(_thread(thread), frame_lines(thread.frames))
@@ -320,7 +321,7 @@ def run_lines(record: RunRecord) -> Iterator[str]:
         when = _time(line.time)
         log.append(f'{when} {line.level} {line.logger} {line.message}')
     yield from _block('Last log records', log)
-    yield from _block('Last samples', map(_sample, record.samples[-5:]))
+    yield from _block('Memory and CPU before the end', map(_sample, record.samples[-5:]))
     if modules:
         yield from _block('Compiled modules', [modules])
 
@@ -345,7 +346,7 @@ def titled_history_lines(
     """Like `history_lines`, with column titles; runs in `waiting` are marked as not archived."""
     history = list(history)
     if history:
-        yield f'{"started":24}  {"verdict":20} {"signal":8} {"was up":21} {"role":6} run'
+        yield f'{"started":24}  {"verdict":20} {"signal":8} {"uptime":21} {"role":6} run'
     for run, line in zip(history, history_lines(history), strict=True):
         if run['run'] in waiting:
             yield f'{line}  (not yet archived)'
@@ -369,10 +370,22 @@ def _facts(facts: Document) -> list[str]:
     """Return a line for each fact that is known."""
     lines = []
     for key, value in facts.items():
+        if key == 'thread_stack':
+            value = _stack_size(value)
+        if isinstance(value, bool):
+            value = 'on' if value else 'off'
         if value not in (None, ''):
             name = key.replace('_', ' ')
             lines.append(f'{name:18} {value}')
     return lines
+
+
+def _stack_size(value: object) -> object:
+    """Return words for the fact `thread_stack`, which is [size, guard] in bytes."""
+    match value:
+        case [int(size), int(guard)]:
+            return f'{size >> 10} KiB, guard {guard >> 10} KiB'
+    return value
 
 
 def finding_lines(check: Document) -> Iterator[str]:
@@ -396,15 +409,29 @@ def finding_lines(check: Document) -> Iterator[str]:
         yield f'    -> {action}'
 
 
+#: How well a known issue matches a run.
+_STRENGTH_WORDS = {
+    'strong': 'Versions and traces match',
+    'likely': 'Versions match, and a trace in another thread',
+    'possible': 'Versions match, no trace was found',
+    'weak': 'A trace matches, the versions do not',
+}
+
+
+def strength_words(strength: str) -> str:
+    return _STRENGTH_WORDS.get(strength, strength)
+
+
 def _known_issues(issues: Iterable[KnownIssue]) -> Iterator[str]:
     for issue in issues:
-        yield f'[{issue.strength}] {issue.title or issue.id}'
+        strength = strength_words(issue.strength)
+        yield f'[{strength[:1].lower()}{strength[1:]}] {issue.title or issue.id}'
         for line in issue.matched:
             yield f'  {line}'
         for line in issue.against:
-            yield f'  against it: {line}'
+            yield f'  against: {line}'
         if issue.action:
-            yield f'  what to do: {issue.action}'
+            yield f'  -> {issue.action}'
         if issue.source:
             yield f'  source: {issue.source}'
 
@@ -432,10 +459,13 @@ def _time(moment: float) -> str | None:
 def _hang(hang: Event) -> str:
     began = _time(hang.started)
     lasted = duration(hang.seconds)
-    end = 'then it ended'
-    if hang.lasts:
-        end = 'until the run ended'
-    return f'{hang.kind} since {began}, for {lasted}, {end}: {hang.summary}'
+    kind = event_kind(hang.kind).title
+    return f'{kind} since {began}, for {lasted}, {end_of_hang(hang)}: {hang.summary}'
+
+
+def end_of_hang(hang: Event) -> str:
+    """Return words for the end of a hang, deadlock or spinning thread of a dead run."""
+    return 'until the run ended' if hang.lasts else 'then it ended'
 
 
 def _slow(note: Note) -> str:
@@ -467,5 +497,6 @@ def _sample(sample: Sample) -> str:
     return (
         f'{when} memory {megabytes} MiB, '
         f'CPU {sample.cpu:.1f} s, threads {sample.threads}, '
-        f'descriptors {sample.descriptors}, in flight {sample.in_flight}'
+        f'descriptors {sample.descriptors}, '
+        f'requests in progress {sample.in_flight}'
     )

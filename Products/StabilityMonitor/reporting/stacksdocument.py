@@ -83,7 +83,7 @@ def _rank(thread: ThreadState) -> tuple[bool, float, int, str, int]:
 
 def word(thread: ThreadState) -> str:
     """Return what a thread is doing, in words."""
-    return ACTIVITIES.get(thread.activity, thread.activity) or 'not known'
+    return ACTIVITIES.get(thread.activity, thread.activity) or ACTIVITIES['unknown']
 
 
 def stack_words(thread: ThreadState) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from collections.abc import Iterator
 
+from ..model.counts import counted
 from ..model.eventkinds import event_kind
 from ..model.plaintext import clean
 from ..model.records import Frame
@@ -13,10 +14,10 @@ from ..model.threadstates import Event
 from ..model.threadstates import SlowRequest
 from ..model.threadstates import Stacks
 from ..model.threadstates import ThreadState
+from ..threads.activity import activity_words
 from .stacksdocument import age
 from .stacksdocument import ordered
 from .stacksdocument import stack_words
-from .stacksdocument import word
 
 _SHARES = 6
 _LEAST_SHARE = 0.01
@@ -53,7 +54,7 @@ def lines(stacks: Stacks, subject: str, own: int = 0) -> Iterator[str]:
         else:
             ended.append(profile)
     yield from _profiles('Slow requests', lasting)
-    yield from _profiles('Slow requests that have ended', ended)
+    yield from _profiles('Finished slow requests', ended)
 
 
 def hang_line(hang: Event) -> str:
@@ -66,10 +67,7 @@ def hang_line(hang: Event) -> str:
 
 def thread_lines(thread: ThreadState) -> Iterator[str]:
     """Yield the lines of one thread with its stack, innermost frame first."""
-    activity = word(thread)
-    if thread.detail:
-        activity += f'; {thread.detail}'
-    yield f'{_name(thread)}: {activity}'
+    yield f'{_name(thread)}: {activity_words(thread.activity or "unknown", thread.detail)}'
     request = thread.request
     if request:
         so_far = age(request.seconds or 0.0)
@@ -98,7 +96,7 @@ def frame_lines(frames: Collection[Frame], indent: str = '') -> Iterator[str]:
     for frame in frames:
         yield f'{indent}{frame_line(frame)}'
     if not frames:
-        yield f'{indent}no Python frame'
+        yield f'{indent}no Python frames'
 
 
 def _name(thread: ThreadState) -> str:
@@ -115,11 +113,12 @@ def _profiles(title: str, profiles: Collection[SlowRequest]) -> Iterator[str]:
         yield from ('', f'{title}:')
     for profile in profiles:
         took = age(profile.seconds)
-        so_far = 'so far' if profile.lasts else 'in all'
+        so_far = 'so far' if profile.lasts else 'in total'
         started = clocktime(profile.started)
+        samples = counted(profile.samples, 'sample')
         yield (
             f'  {profile.method} {profile.path}: {took} {so_far}, since {started}, '
-            f'in thread 0x{profile.ident:x}; {profile.samples} samples'
+            f'in thread 0x{profile.ident:x}; {samples}'
         )
         for share in profile.shares[:_SHARES]:
             if share.own >= _LEAST_SHARE:

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
 
+from ..model.counts import counted
+from ..model.counts import plural
 from ..model.records import Request
 from ..model.records import isotime
 from ..recording.tracelog import begin_line
@@ -64,7 +66,7 @@ def trace_lines(
     for request in in_flight:
         id = request_id(request.number, request.ident)
         seconds = max(0.0, now - request.started)
-        text = f'{id} is in flight for {seconds:.3f} s, {request.phase}'
+        text = f'{id} has been in progress for {seconds:.3f} s, {request.phase}'
         if request.crashed:
             text += ', the crash was in it'
         yield said_line('N', now, text)
@@ -129,6 +131,9 @@ def _lost(
     ended = sum(request.count for request in finished)
     lost = newest - ended - len(in_flight)
     if lost > 0:
-        yield f'{lost} of {newest} requests are missing: the ring holds only the last ones'
+        are = plural(lost, 'is', 'are')
+        requests = counted(newest, 'request')
+        yield f'{lost} of {requests} {are} missing: the ring holds only the last ones'
     if overflow:
-        yield f'{overflow} requests were not recorded: all slots were taken'
+        were = counted(overflow, 'request was', 'requests were')
+        yield f'{were} not recorded: all slots were taken'

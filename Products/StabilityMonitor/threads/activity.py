@@ -25,13 +25,13 @@ Answer = tuple[str, str]
 
 #: {code: the words that an administrator reads}
 ACTIVITIES = {
-    'idle': 'idle: waits for a request',
+    'idle': 'is idle: waits for a request',
     'listening': 'waits for connections',
     'waiting': 'waits for work or for another thread',
     'running': 'runs on a CPU',
     'lock': 'waits for a lock',
     'gil': 'waits for the GIL, which other threads hold',
-    'terminal': 'blocked on a standard stream or the terminal',
+    'terminal': 'is blocked on a standard stream or the terminal',
     'database': 'waits for the database',
     'subprocess': 'waits for a subprocess',
     'socket': 'waits for a socket',
@@ -39,7 +39,7 @@ ACTIVITIES = {
     'file': 'waits for a file or disk',
     'sleep': 'sleeps',
     'native': 'waits in C code',
-    'unknown': 'not known on this system',
+    'unknown': 'is in an unknown state',
 }
 
 #: Where threads without work wait: (end of the file name, function, code, phrase).  The first two
@@ -225,6 +225,8 @@ def words(state: ThreadState) -> str:
 def activity_words(code: str, detail: str) -> str:
     """Return the words for a code of ACTIVITIES, with the detail."""
     phrase = ACTIVITIES.get(code, code)
+    if detail.startswith(('at ', 'in ')):
+        return f'{phrase} {detail}'
     if detail:
         return f'{phrase}: {detail}'
     return phrase

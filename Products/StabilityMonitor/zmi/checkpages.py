@@ -28,6 +28,8 @@ from ..checks.runner import Progress
 from ..checks.runner import Results
 from ..inspection import recursionresult
 from ..model.action import Action
+from ..model.counts import counted
+from ..model.counts import plural
 from ..model.errors import StabilityError
 from ..model.finding import Finding
 from ..model.interfaces import ILivingRun
@@ -98,7 +100,7 @@ def _progress(
         last = {
             'when': clocktime(results.when),
             'ago': duration(max(0.0, time.time() - results.when)),
-            'number': len(results.seconds),
+            'checks': counted(len(results.seconds), 'check'),
             'took': f'{results.took:.2f} s',
         }
     return {
@@ -115,7 +117,7 @@ def _counts(look: allfindings.Look) -> list[dict[str, Any]]:
     counts: list[dict[str, Any]] = []
     for severity in WORST_FIRST:
         count = found[severity]
-        words = severity.one if count == 1 else severity.many
+        words = plural(count, severity.one, severity.many)
         counts.append({'severity': severity.code, 'count': count, 'words': words})
     counts.append({'severity': 'muted', 'count': len(look.muted), 'words': 'muted'})
     return counts

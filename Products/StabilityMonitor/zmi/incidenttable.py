@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
+from ..model.counts import counted
 from ..model.interfaces import ILivingRun
 from ..model.runrecord import RunRecord
 from ..postmortem.runhistory import of_instance
@@ -99,7 +100,7 @@ def table(life: ILivingRun, archive: Archive, form: dict[str, Any]) -> dict[str,
     shows = {name: each.label for name, each in SHOWS.items()}
     return {
         'rows': [ending(run, 'It') for run in on_page],
-        'count': len(runs),
+        'count': counted(len(runs), 'run'),
         'known': len(known),
         'empty': SHOWS[wanted.show].empty,
         'page': page,

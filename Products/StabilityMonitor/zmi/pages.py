@@ -42,6 +42,8 @@ from ..reporting.renderers import at_the_end
 from ..reporting.renderers import change_line
 from ..reporting.renderers import change_lines
 from ..reporting.renderers import checks_note
+from ..reporting.renderers import end_of_hang
+from ..reporting.renderers import strength_words
 from ..reporting.report import checks_state
 from ..reporting.report import in_flight
 from ..reporting.report import process
@@ -56,13 +58,6 @@ _CONFIDENCE_SENTENCES = {
     'strong': 'The evidence is strong.',
     'likely': 'This is likely.',
     'weak': 'The evidence is weak.',
-}
-#: How well a known issue matches a run.
-_STRENGTH_WORDS = {
-    'strong': 'Versions and traces match',
-    'likely': 'Versions match, and the stack of another thread',
-    'possible': 'Versions match, no traces found',
-    'weak': 'A trace matches, the versions do not',
 }
 _FORMAT_NAMES = {'text': 'text', 'json': 'JSON', 'html': 'HTML', 'zip': 'ZIP'}
 #: At most this many past runs are in the timeline.
@@ -366,7 +361,7 @@ def known_issue(issue: KnownIssue) -> dict[str, Any]:
     """Return the values of a known issue that may have affected a run."""
     return {
         'title': issue.title or issue.id,
-        'strength_words': _STRENGTH_WORDS.get(issue.strength, issue.strength),
+        'strength_words': strength_words(issue.strength),
         'matched': list(issue.matched),
         'against': list(issue.against),
         'action': issue.action,
@@ -376,13 +371,12 @@ def known_issue(issue: KnownIssue) -> dict[str, Any]:
 
 def hang_row(hang: Event) -> dict[str, Any]:
     """Return the values of a hang, deadlock or spinning thread of a dead run."""
-    lasted = duration(hang.seconds)
     return {
         'kind': event_kind(hang.kind).title,
         'summary': hang.summary,
         'started': moment(hang.started or None),
         'lasts': hang.lasts,
-        'lasted': f'{lasted}, until the end' if hang.lasts else f'{lasted}, then it ended',
+        'lasted': f'{duration(hang.seconds)}, {end_of_hang(hang)}',
     }
 
 
@@ -402,7 +396,7 @@ def _slow(note: Note) -> dict[str, Any]:
     thread = ThreadState(frames=note.frames, cut=note.cut)
     return _thread(thread) | {
         'name': note.title,
-        'note': f'{age} in total' if has_ended else f'after {age}',
+        'note': f'ended after {age}' if has_ended else f'after {age}',
         'detail': note.detail,
     }
 

@@ -15,6 +15,7 @@ from typing import Any
 from typing import TypeVar
 
 from ..inspection import nativestacks
+from ..model.counts import counted
 from ..model.eventkinds import event_kind
 from ..model.interfaces import ILivingRun
 from ..model.records import Frame
@@ -162,7 +163,7 @@ def _thread(
         'cpu': _cpu(thread),
         'top': _top(thread.frames),
         'frames': _groups(thread.frames),
-        'depth': len(thread.frames),
+        'depth': counted(len(thread.frames), 'frame') if thread.frames else '',
     }
 
 
@@ -218,7 +219,7 @@ def _groups(frames: Sequence[Frame]) -> list[dict[str, Any]]:
         folded = ''
         if is_folded:
             packages = codeorigin.named(frame.file for frame in group)
-            folded = f'{len(group)} frames of {packages}'
+            folded = f'{counted(len(group), "frame")} of {packages}'
         shown = [_frame(frame) for frame in group]
         rows.append({'folded': folded, 'key': f'f{number}', 'frames': shown})
     return rows
@@ -268,7 +269,7 @@ def _profile(profile: SlowRequest) -> dict[str, Any]:
         'path': profile.path,
         'took': age(profile.seconds),
         'started': clocktime(profile.started),
-        'samples': profile.samples,
+        'samples': counted(profile.samples, 'time'),
         'thread': _key(profile.ident),
         'lasts': profile.lasts,
         'shares': [_share(share) for share in shares],
