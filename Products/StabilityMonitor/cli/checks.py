@@ -7,6 +7,7 @@ is not muted.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -49,6 +50,7 @@ from ..reporting.renderers import finding_lines
 from ..store import runmailbox
 from ..store.rundirectory import BLACKBOX
 from ..store.rundirectory import CONTEXT
+from ..store.rundirectory import RUN_NAME
 from ..store.rundirectory import Base
 from ..store.rundirectory import is_alive
 from ..store.rundirectory import name_facts
@@ -68,6 +70,8 @@ _RUN = 60.0
 _OLD = 3 * allfindings.RENEWED
 #: Seconds.  A start that takes longer is worth a warning.
 _LONG_START = 600
+#: At most this many names of entries that are no runs are shown.
+_MOST_STRANGERS = 5
 
 
 def show(runs: AllRuns, options: Namespace) -> int:
@@ -144,6 +148,16 @@ def _of_directory(base: Base, servers: _Servers, waiting: Sequence[RunRecord]) -
             f'{count} to be archived.',
             action=Action('Run "stabilitymonitor triage", or start Zope.'),
         )
+    strangers = _strangers(base)
+    if strangers:
+        shown = ', '.join(strangers[:_MOST_STRANGERS])
+        yield Finding(
+            'strangers',
+            WARNING,
+            f'{base.runs} holds {len(strangers)} with the name of a run that are no folders: '
+            f'{shown}.',
+            action=Action('Remove them: this product makes only folders there.'),
+        )
     for name, _ in servers:
         if not (base.runs / name / BLACKBOX).exists():
             yield Finding(
@@ -152,6 +166,16 @@ def _of_directory(base: Base, servers: _Servers, waiting: Sequence[RunRecord]) -
                 f'The run {name} has no black box.',
                 action=Action('See the findings in the tab "Stability" of that process.'),
             )
+
+
+def _strangers(base: Base) -> list[str]:
+    """Return what has the name of a run, but is a file, a link, or anything else than a folder."""
+    found = []
+    with contextlib.suppress(OSError), os.scandir(base.runs) as entries:
+        for entry in entries:
+            if RUN_NAME.fullmatch(entry.name) and not entry.is_dir(follow_symlinks=False):
+                found.append(entry.name)
+    return sorted(found)
 
 
 def _of_process(base: Base, name: str, context: dict[str, Any]) -> _Part:

@@ -74,13 +74,13 @@ def report(runs: AllRuns, options: Namespace) -> int:
     run = options.run
     if run is not None or runs.incidents:
         run = whichrun.incident(runs, run)
-    if run:
+    if run is not None:
         instance = _site_of(runs, runs.record(run))
     else:
         instance = _current_instance(runs)
     document = build(None, runs, run, instance)
     if options.run is None:
-        if run:
+        if run is not None:
             document['about'] = 'newest incident'
             words = f'the newest incident, {run}'
         else:
@@ -150,7 +150,7 @@ def judge(runs: AllRuns, options: Namespace) -> int:
 def stacks(runs: AllRuns, options: Namespace) -> int:
     """Show what every thread of a living process does; works while all workers are busy."""
     wanted = options.run
-    if wanted:
+    if wanted is not None:
         living = [name for name, _ in runs.living]
         wanted = whichrun.by_beginning(living, wanted)
     return clistacks.show(runs.base, runs.living, wanted, options.native)
@@ -165,7 +165,7 @@ def trace(runs: AllRuns, options: Namespace) -> int:
     """Print the last requests of a run as a trace log; without RUN, of the living server, or of the
     last server.
     """
-    if options.run:
+    if options.run is not None:
         run = whichrun.any_run(runs, options.run)
     else:
         run = runtrace.newest(runs.base)

@@ -64,7 +64,7 @@ def show(
             worst = max(worst, _show_native(path))
     if has_shown:
         return worst
-    if wanted:
+    if wanted is not None:
         raise NotLiving(f'The run {wanted!r} is not alive.')
     raise NotLiving('No living process uses this data directory.')
 

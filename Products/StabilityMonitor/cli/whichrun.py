@@ -13,6 +13,7 @@ from ..model.errors import AmbiguousRun
 from ..model.errors import NoDirectory
 from ..model.errors import NoSuchRun
 from ..postmortem.allruns import AllRuns
+from ..store.rundirectory import LONGEST_NAME
 from ..store.rundirectory import Base
 from .terminal import notice
 
@@ -107,10 +108,12 @@ def any_run(runs: AllRuns, word: str) -> str:
 def by_beginning(names: Sequence[str], word: str) -> str:
     """Return the only name that begins with the word, or the word itself if no name does.
 
-    Raises AmbiguousRun.
+    Raises AmbiguousRun, and NoSuchRun if no name can be as long as the word.
     """
     if not word:
         return word
+    if len(word) > LONGEST_NAME:
+        raise NoSuchRun(f'No run has so long a name: {word[:LONGEST_NAME]!r}...')
     found = {name for name in names if name.startswith(word)}
     if word in found or not found:
         return word
