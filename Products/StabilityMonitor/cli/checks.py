@@ -56,6 +56,7 @@ from ..store.rundirectory import is_alive
 from ..store.rundirectory import name_facts
 from ..store.rundirectory import read_json
 from ..system import stacksizes
+from . import dataowner
 from .exitstatus import WELL
 from .exitstatus import WRONG
 from .terminal import print_lines
@@ -129,7 +130,14 @@ class _Part:
 
 def _of_directory(base: Base, servers: _Servers, waiting: Sequence[RunRecord]) -> Iterator[Finding]:
     """Yield what is wrong with the data directory."""
-    if not os.access(base.path, os.W_OK):
+    if not dataowner.may_change(base.path) and os.access(base.path, os.W_OK):
+        yield Finding(
+            'directory',
+            INFO,
+            f'{base.path} belongs to another user, so this command only reads it.',
+            action=Action('To ask the living process, run this as the user that Zope runs as.'),
+        )
+    elif not os.access(base.path, os.W_OK):
         severity = INFO
         action = Action('To ask the living process, run this as the user that Zope runs as.')
         if base.path.stat().st_uid == os.geteuid():
@@ -186,12 +194,14 @@ def _of_process(base: Base, name: str, context: dict[str, Any]) -> _Part:
     problems: list[Finding] = []
     now = False
     try:
+        if not dataowner.may_change(base.path):
+            raise PermissionError
         answer = _new_results(path)
         now = True
         if answer.get('starting') is True:
             answer = {}
             problems = [_starting(pid, started)]
-    except PermissionError:  # a member of the option `group` may read, but not ask
+    except PermissionError:  # another user, for example a member of `group`, only reads
         told_last = from_isotime(answer.get('when')) or started
         problems = [_age_of_results(pid, told_last)]
     except (NoAnswer, OSError) as error:

@@ -33,6 +33,7 @@ from ..reporting.renderers import titled_history_lines
 from ..reporting.report import build
 from ..reporting.tracetext import as_text
 from . import checks as clichecks
+from . import dataowner
 from . import stacks as clistacks
 from . import status as clistatus
 from . import whichrun
@@ -124,6 +125,7 @@ def _current_instance(runs: AllRuns) -> Instance:
 
 def judge(runs: AllRuns, options: Namespace) -> int:
     """Judge and archive the dead runs, as the next start of Zope does."""
+    dataowner.refuse_others(runs.base.path, 'archive its runs')
     failed: list[str] = []
 
     def note_failure(name: str, error: Exception) -> None:
@@ -239,7 +241,8 @@ def _parser() -> ArgumentParser:
         if name == 'stacks':
             command.add_argument(
                 '--native',
-                action='store_true',
+                action='store_const',
+                const=clistacks.print_native,
                 help='show also C frames, read by pystack or py-spy',
             )
     return parser
@@ -250,7 +253,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     run_command = _COMMANDS[options.command]
     try:
-        runs = AllRuns(whichrun.data_directory(options))
+        base = whichrun.data_directory(options)
+        options.native = dataowner.become_owner(
+            base.path,
+            getattr(options, 'native', None),
+            starts_programs=getattr(options, 'probe', False),
+        )
+        whichrun.check_readable(base.path)
+        runs = AllRuns(base)
         return run_command(runs, options)
     except StabilityError as error:
         notice(str(error))

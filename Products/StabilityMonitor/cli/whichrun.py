@@ -64,10 +64,15 @@ def _guesses(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
             yield f'found with the variable {variable}', os.path.join(home, below)
 
 
-def _checked(path: str) -> str:
+def check_readable(path: str | os.PathLike[str]) -> None:
+    """Raise NoDirectory if this user cannot read the directory."""
     can_be_read = os.path.isdir(path) and os.access(path, os.R_OK | os.X_OK)
     if not can_be_read:
         raise NoDirectory(f'{path} is not a readable directory.')
+
+
+def _checked(path: str) -> str:
+    check_readable(path)
     if not _has_runs(path):
         raise NoDirectory(f'{path} is not a data directory: it has neither "runs" nor "archive".')
     return path
