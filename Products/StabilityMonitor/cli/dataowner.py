@@ -52,9 +52,13 @@ _ROOMS = (
     'reporting',
     'cli',
 )
-#: Modules of others that are imported in functions.
+#: Modules of others that are imported in functions, or when an encoding is first used.
 _ALSO = (
     'ctypes',
+    'encodings.ascii',
+    'encodings.latin_1',
+    'encodings.unicode_escape',
+    'encodings.utf_8_sig',
     'packaging.requirements',
     'packaging.specifiers',
     'packaging.version',
@@ -186,8 +190,12 @@ def _drop_to(owner: Owner, path: os.PathLike[str] | str) -> None:
             f'{path} belongs to {owner.label}, and root cannot become that user here: '
             f'{getattr(error, "strerror", None) or error}.'
         ) from None
-    # No exception is raised if a security module or a strange system changes only a part.
-    if os.getuid() != owner.uid or os.geteuid() != owner.uid or os.getegid() != owner.gid:
+    # Without CAP_SETUID, a process with the effective user root may get its real user back, and
+    # keep root as its saved user.
+    users = {os.getuid(), os.geteuid()}
+    if hasattr(os, 'getresuid'):
+        users = set(os.getresuid())
+    if users != {owner.uid} or os.getegid() != owner.gid:
         raise CannotBecomeOwner(
             f'{path} belongs to {owner.label}, and root cannot become that user here.'
         )
@@ -236,7 +244,10 @@ class RootReader:
         with contextlib.suppress(OSError):
             os.write(self._ask, f'{pid} {ticks}\n'.encode())
         answer = os.read(self._told, 1)
-        return answer[0] if answer else UNUSABLE
+        if not answer:
+            notice('Native stacks were not read: the process that reads them has ended. Try again.')
+            return UNUSABLE
+        return answer[0]
 
     def _serve(self, asked: int, tell: int) -> None:
         with open(asked, encoding='ascii') as lines:
