@@ -8,6 +8,7 @@ from support.commandline import archived
 from support.syntheticruns import DeadRun
 from support.syntheticruns import record
 
+from Products.StabilityMonitor.cli import command as cli
 from Products.StabilityMonitor.store.archive import Archive
 
 IMPOSSIBLE = (
@@ -121,6 +122,19 @@ def test_a_file_or_link_with_the_name_of_a_run_is_said(base, command):
     assert status == 1 and f'{first}, {second}' in output and 'lost+found' not in output
     assert command('triage')[0] == 0
     assert (base.runs / first).exists() and (base.runs / second).is_symlink()
+
+
+@pytest.mark.parametrize('option', ['--directory', '--client-home'])
+@pytest.mark.parametrize(
+    'value', ['9' * 5000, 'a\0b', '\n', '\udcff', '..', '/', '٣', ''], ids=ascii
+)
+def test_a_hostile_directory_is_an_error_in_one_line(tmp_path, capfd, option, value, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for variable in ('CLIENT_HOME', 'INSTANCE_HOME', 'STABILITYMONITOR_DIRECTORY'):
+        monkeypatch.delenv(variable, raising=False)
+    assert cli.main([option, value, 'triage']) == 2
+    output, errors = capfd.readouterr()
+    assert (output, errors.count('\n')) == ('', 1) and 'Name the directory' in errors
 
 
 @pytest.mark.parametrize('word', HOSTILE_WORDS, ids=lambda word: ascii(word[:24]))

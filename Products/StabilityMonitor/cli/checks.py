@@ -159,11 +159,13 @@ def _of_directory(base: Base, servers: _Servers, waiting: Sequence[RunRecord]) -
     strangers = _strangers(base)
     if strangers:
         shown = ', '.join(strangers[:_MOST_STRANGERS])
+        more = len(strangers) - _MOST_STRANGERS
+        if more > 0:
+            shown += f' and {more} more'
         yield Finding(
             'strangers',
             WARNING,
-            f'{base.runs} holds {len(strangers)} with the name of a run that are no folders: '
-            f'{shown}.',
+            f'In {base.runs}, these have the name of a run, but are not folders: {shown}.',
             action=Action('Remove them: this product makes only folders there.'),
         )
     for name, _ in servers:

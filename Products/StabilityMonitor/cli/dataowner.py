@@ -153,12 +153,12 @@ def become_owner(
             raise NoProgramForRoot(
                 f'{path} belongs to {owner.label}, who could take over a program that root starts.'
             )
-        notice(f'Continuing as {owner.label}, who owns {path}.')
         _import_everything()
         if native is not None:
             native = RootReader(owner.uid, native).read
         _drop_to(owner, path)
         _check_path(path, directory, owner)
+        notice(f'Continuing as {owner.label}, who owns {path}.')
     finally:
         os.close(directory)
     return native
