@@ -46,9 +46,14 @@ NO_PROCESS = (
     'stabilitymonitor: No living process uses this data directory. '
     'The command "status" lists the living runs.\n'
 )
-#: Runs the command, and then prints who this process is.
+#: Runs the command, and then prints who this process is, and what it imported as another user.
 WHO_AFTER = """
 import json, os, sys
+imported = []
+def note(event, arguments):
+    if event == 'import' and os.geteuid() != 0:
+        imported.append(arguments[0])
+sys.addaudithook(note)
 from Products.StabilityMonitor.cli import main
 status = main(sys.argv[1:])
 sys.stdout.flush()
@@ -57,7 +62,7 @@ try:
     back = True
 except PermissionError:
     back = False
-print('\\n' + json.dumps([os.getresuid(), os.getresgid(), os.getgroups(), back]))
+print('\\n' + json.dumps([os.getresuid(), os.getresgid(), os.getgroups(), back, imported]))
 """
 #: Runs the command as another user: uid, words of the command.
 AS_USER = """
@@ -155,13 +160,23 @@ def test_root_becomes_the_owner_for_good(data, words):
     base = data()
     done = who_after('--directory', base.path, *words)
     assert done.returncode == 0, done
-    users, groups, others, back = json.loads(done.stdout.splitlines()[-1])
+    users, groups, others, back, _ = json.loads(done.stdout.splitlines()[-1])
     assert (users, groups, back) == ([NOBODY] * 3, [NOBODY] * 3, False)
     assert set(others) <= {NOBODY}
     said = done.stderr.removeprefix(line_of(base))
     assert said != done.stderr
-    # Nothing else is said: all that the command needs was imported while it could read it.
     assert said == (NO_PROCESS if words[0] == 'stacks' else '')
+
+
+@pytest.mark.parametrize('words', COMMANDS, ids=' '.join)
+def test_nothing_is_imported_after_that(data, words):
+    """The Python of root may be in a folder that the owner cannot read."""
+    base = data()
+    DeadRun(base.path, 2, executable=sys.executable).crashed()
+    give(base.path, NOBODY)
+    done = who_after('--directory', base.path, *words)
+    *_, imported = json.loads(done.stdout.splitlines()[-1])
+    assert imported == []
 
 
 @pytest.mark.parametrize('group, kept', [(UNKNOWN, UNKNOWN), (1234, 1234), (0, NOBODY)])
@@ -170,7 +185,7 @@ def test_a_user_without_an_entry_has_the_group_of_the_directory_but_never_that_o
 ):
     base = data(UNKNOWN, group)
     done = who_after('--directory', base.path, 'triage')
-    users, groups, others, back = json.loads(done.stdout.splitlines()[-1])
+    users, groups, others, back, _ = json.loads(done.stdout.splitlines()[-1])
     assert (users, groups, others, back) == ([UNKNOWN] * 3, [kept] * 3, [], False)
     assert done.stderr == line_of(base, f'the user with uid {UNKNOWN}')
 
@@ -213,7 +228,7 @@ def test_the_owner_of_a_link_does_not_count(data, place):
 def test_in_a_directory_of_root_nothing_changes(data):
     base = data(0)
     done = run_python('-c', WHO_AFTER, '--directory', base.path, 'status')
-    users, *_, back = json.loads(done.stdout.splitlines()[-1])
+    users, _, _, back, _ = json.loads(done.stdout.splitlines()[-1])
     assert (users, back, done.stderr) == ([0] * 3, True, '')
 
 

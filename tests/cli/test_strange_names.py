@@ -90,6 +90,7 @@ def test_folders_with_impossible_names_are_never_the_newest(command, foreign):
     assert 'No process is running.' in output
     report = json.loads(command('report', '--format', 'json')[1])
     assert report['incident']['run'] == foreign.name
+    assert report['sources']['process']['run'] == foreign.name
 
 
 def test_triage_archives_folders_with_impossible_names_as_unreadable(base, command, foreign):
