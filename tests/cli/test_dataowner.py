@@ -349,6 +349,39 @@ def test_the_probe_is_refused_because_it_starts_programs(data):
     )
 
 
+#: A run of another user that answers its mailbox with the owners of the requests.
+ANSWERING = """
+import os, select, sys, time
+from pathlib import Path
+from Products.StabilityMonitor.store.rundirectory import Base, new_name
+from Products.StabilityMonitor.store.runmailbox import Inbox
+from Products.StabilityMonitor.system.processidentity import identity
+os.setgroups([])
+os.setgid(int(sys.argv[1]))
+os.setuid(int(sys.argv[1]))
+base = Base(sys.argv[2])
+name = new_name(time.time(), os.getpid())
+run = base.create(name, {'identity': identity(), 'role': 'server'})
+seen = set()
+def answer():
+    return {'checks': [{'id': 'owners', 'severity': 'info', 'title': f'Requests of {seen}.'}]}
+inbox = Inbox(run.path, {'checks': answer})
+print('ready', flush=True)
+while not select.select([sys.stdin], [], [], 0.01)[0]:
+    seen |= {path.stat().st_uid for path in inbox.folder.glob('*.ask')}
+    if seen:
+        inbox.look()
+"""
+
+
+def test_a_living_process_is_asked_as_its_own_user(data):
+    base = data()
+    with Program('-c', ANSWERING, NOBODY, base.path) as zope:
+        zope.expect('ready')
+        done = process('--directory', str(base.path), 'checks', '--all')
+    assert f'Requests of {{{NOBODY}}}.' in done.stdout and done.stderr == line_of(base), done
+
+
 # -- another ordinary user -------------------------------------------------------------------------
 
 
