@@ -31,6 +31,18 @@ from Products.StabilityMonitor.system import processidentity
 from Products.StabilityMonitor.system.processidentity import identity
 from Products.StabilityMonitor.system.processidentity import process_is_there
 
+#: Names that look like those of runs, but no process can have them: {name: its facts}.
+IMPOSSIBLE = {
+    '99999999T999999Z-4242-abcd': (0.0, 4242),
+    '20261323T074501Z-17-beef': (0.0, 17),
+    '20260230T000000Z-17-beef': (0.0, 17),
+    '00000000T000000Z-1-abcd': (0.0, 1),
+    '00010101T000000Z-12-abcd': (0.0, 12),
+    '19691231T235959Z-12-abcd': (0.0, 12),
+    '20261123T074501Z-0-beef': (1795419901.0, 0),
+    '20261123T074501Z-2147483648-beef': (1795419901.0, 1 << 31),
+    '20261123T074501Z-9999999999-beef': (1795419901.0, 9_999_999_999),
+}
 NAME = f'20261123T074501Z-{os.getpid()}-beef'
 linux = pytest.mark.skipif(not sys.platform.startswith('linux'), reason='needs /proc')
 #: An identity of this boot whose process is certainly gone.
@@ -66,18 +78,56 @@ def dead_run(base, context=None):
 class TestNames:
     def test_a_name_holds_start_and_pid(self):
         name = rundirectory.new_name(1795419901.7, 17)
-        assert rundirectory.is_run_name(name) and name.startswith('20261123T074501Z-17-')
+        assert rundirectory.is_possible(name) and name.startswith('20261123T074501Z-17-')
         assert rundirectory.name_facts(name) == (1795419901.0, 17)
 
     def test_names_of_one_second_and_pid_differ(self):
         assert len({rundirectory.new_name(0, 1) for _ in range(20)}) > 15
 
     @pytest.mark.parametrize(
-        'name', ['', 'x', 'a-b-c', '20261123T074501Z-x-beef', '20261323T074501Z-17-beef']
+        'name',
+        [
+            '',
+            'x',
+            'a-b-c',
+            '20261123T074501Z-x-beef',
+            '20261123T074501Z-17-beef\n',
+            '20261123T074501Z-17-beef/..',
+            '20261123T074501Z-17-BEEF',
+            '٢٠٢٦١١٢٣T074501Z-17-beef',
+            '20261123T074501Z-١٧-beef',
+            f'20261123T074501Z-{"9" * 11}-beef',
+            f'20261123T074501Z-{"9" * 5000}-beef',
+            '20261123T074501Z--beef',
+            '20261123T074501Z-17-bee\udcff',
+            '20261123T074501Z-17-\0eef',
+        ],
     )
     def test_other_names_raise_value_error(self, name):
         with pytest.raises(ValueError):
             rundirectory.name_facts(name)
+
+    @pytest.mark.parametrize('name, facts', IMPOSSIBLE.items())
+    def test_a_name_that_no_process_can_have_made_raises_nothing(self, name, facts):
+        assert rundirectory.name_facts(name) == facts
+        assert not rundirectory.is_possible(name)
+
+    @pytest.mark.parametrize('name', IMPOSSIBLE)
+    def test_a_folder_with_such_a_name_is_never_alive_and_can_be_claimed(self, base, name):
+        """Not even if its context says that it is the run of this very process."""
+        run = base.create(name, {'identity': identity()})
+        run.abandon()
+        assert rundirectory.is_alive(run.path) is False
+        assert not rundirectory.may_live(run.path)
+        claimed = base.claim(name)
+        assert claimed and claimed.path == run.path
+        claimed.abandon()
+
+    def test_a_folder_without_a_lock_is_no_living_run(self, base):
+        """A run has a lock before it has its name."""
+        base.prepare()
+        (base.runs / NAME).mkdir()
+        assert not rundirectory.may_live(base.runs / NAME)
 
 
 class TestCreating:

@@ -7,6 +7,7 @@ is not muted.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -50,11 +51,13 @@ from ..reporting.renderers import finding_lines
 from ..store import runmailbox
 from ..store.rundirectory import BLACKBOX
 from ..store.rundirectory import CONTEXT
+from ..store.rundirectory import RUN_NAME
 from ..store.rundirectory import Base
 from ..store.rundirectory import is_alive
 from ..store.rundirectory import name_facts
 from ..store.rundirectory import read_json
 from ..system import stacksizes
+from . import dataowner
 from .exitstatus import WELL
 from .exitstatus import WRONG
 from .terminal import print_lines
@@ -69,6 +72,8 @@ _RUN = 60.0
 _OLD = 3 * allfindings.RENEWED
 #: Seconds.  A start that takes longer is worth a warning.
 _LONG_START = 600
+#: At most this many names of entries that are no runs are shown.
+_MOST_STRANGERS = 5
 
 
 def show(runs: AllRuns, options: Namespace) -> int:
@@ -126,7 +131,14 @@ class _Part:
 
 def _of_directory(base: Base, servers: _Servers, waiting: Sequence[RunRecord]) -> Iterator[Finding]:
     """Yield what is wrong with the data directory."""
-    if not os.access(base.path, os.W_OK):
+    if not dataowner.may_change(base.path) and os.access(base.path, os.W_OK):
+        yield Finding(
+            'directory',
+            INFO,
+            f'{base.path} belongs to another user, so this command only reads it.',
+            action=Action('To ask the living process, run this as the user that Zope runs as.'),
+        )
+    elif not os.access(base.path, os.W_OK):
         severity = INFO
         action = Action('To ask the living process, run this as the user that Zope runs as.')
         if base.path.stat().st_uid == os.geteuid():
@@ -145,6 +157,18 @@ def _of_directory(base: Base, servers: _Servers, waiting: Sequence[RunRecord]) -
             f'{count} to be archived.',
             action=Action('Run "stabilitymonitor triage", or start Zope.'),
         )
+    strangers = _strangers(base)
+    if strangers:
+        shown = ', '.join(strangers[:_MOST_STRANGERS])
+        more = len(strangers) - _MOST_STRANGERS
+        if more > 0:
+            shown += f' and {more} more'
+        yield Finding(
+            'strangers',
+            WARNING,
+            f'In {base.runs}, these have the name of a run, but are not folders: {shown}.',
+            action=Action('Remove them: this product makes only folders there.'),
+        )
     for name, _ in servers:
         if not (base.runs / name / BLACKBOX).exists():
             yield Finding(
@@ -155,6 +179,16 @@ def _of_directory(base: Base, servers: _Servers, waiting: Sequence[RunRecord]) -
             )
 
 
+def _strangers(base: Base) -> list[str]:
+    """Return what has the name of a run, but is a file, a link, or anything else than a folder."""
+    found = []
+    with contextlib.suppress(OSError), os.scandir(base.runs) as entries:
+        for entry in entries:
+            if RUN_NAME.fullmatch(entry.name) and not entry.is_dir(follow_symlinks=False):
+                found.append(entry.name)
+    return sorted(found)
+
+
 def _of_process(base: Base, name: str, context: dict[str, Any]) -> _Part:
     """The answer of a living process; without an answer, its last results and a finding."""
     path = base.runs / name
@@ -163,12 +197,14 @@ def _of_process(base: Base, name: str, context: dict[str, Any]) -> _Part:
     problems: list[Finding] = []
     now = False
     try:
+        if not dataowner.may_change(base.path):
+            raise PermissionError
         answer = _new_results(path)
         now = True
         if answer.get('starting') is True:
             answer = {}
             problems = [_starting(pid, started)]
-    except PermissionError:  # a member of the option `group` may read, but not ask
+    except PermissionError:  # another user, for example a member of `group`, only reads
         told_last = from_isotime(answer.get('when')) or started
         problems = [_age_of_results(pid, told_last)]
     except (NoAnswer, OSError) as error:

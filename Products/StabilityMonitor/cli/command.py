@@ -34,6 +34,7 @@ from ..reporting.renderers import titled_history_lines
 from ..reporting.report import build
 from ..reporting.tracetext import as_text
 from . import checks as clichecks
+from . import dataowner
 from . import stacks as clistacks
 from . import status as clistatus
 from . import whichrun
@@ -77,13 +78,13 @@ def report(runs: AllRuns, options: Namespace) -> int:
     run = options.run
     if run is not None or runs.incidents:
         run = whichrun.incident(runs, run)
-    if run:
+    if run is not None:
         instance = _site_of(runs, runs.record(run))
     else:
         instance = _current_instance(runs)
     document = build(None, runs, run, instance)
     if options.run is None:
-        if run:
+        if run is not None:
             document['about'] = 'newest incident'
             words = f'the newest incident, {run}'
         else:
@@ -127,6 +128,7 @@ def _current_instance(runs: AllRuns) -> Instance:
 
 def judge(runs: AllRuns, options: Namespace) -> int:
     """Judge and archive the dead runs, as the next start of Zope does."""
+    dataowner.refuse_others(runs.base.path, 'archive its runs')
     failed: list[str] = []
 
     def note_failure(name: str, error: Exception) -> None:
@@ -153,7 +155,7 @@ def judge(runs: AllRuns, options: Namespace) -> int:
 def stacks(runs: AllRuns, options: Namespace) -> int:
     """Show what every thread of a living process does; works while all workers are busy."""
     wanted = options.run
-    if wanted:
+    if wanted is not None:
         living = [name for name, _ in runs.living]
         wanted = whichrun.by_beginning(living, wanted)
     return clistacks.show(runs.base, runs.living, wanted, options.native)
@@ -168,7 +170,7 @@ def trace(runs: AllRuns, options: Namespace) -> int:
     """Print the last requests of a run as a trace log; without RUN, of the living server, or of the
     last server.
     """
-    if options.run:
+    if options.run is not None:
         run = whichrun.any_run(runs, options.run)
     else:
         run = runtrace.newest(runs.base)
@@ -247,7 +249,8 @@ def _parser() -> ArgumentParser:
         if name == 'stacks':
             command.add_argument(
                 '--native',
-                action='store_true',
+                action='store_const',
+                const=clistacks.print_native,
                 help='show also C frames, read by pystack or py-spy',
             )
     return parser
@@ -258,7 +261,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     run_command = _COMMANDS[options.command]
     try:
-        runs = AllRuns(whichrun.data_directory(options))
+        base = whichrun.data_directory(options)
+        options.native = dataowner.become_owner(
+            base.path,
+            getattr(options, 'native', None),
+            starts_programs=getattr(options, 'probe', False),
+        )
+        whichrun.check_readable(base.path)
+        runs = AllRuns(base)
         return run_command(runs, options)
     except StabilityError as error:
         notice(str(error))

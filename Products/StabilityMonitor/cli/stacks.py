@@ -7,6 +7,7 @@ shows what the kernel, the black box and the marks of the watchdog report about 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from ..store.rundirectory import BLACKBOX
 from ..store.rundirectory import Base
 from ..store.rundirectory import is_alive
 from ..store.rundirectory import name_facts
+from . import dataowner
 from .exitstatus import UNUSABLE
 from .exitstatus import WELL
 from .exitstatus import WRONG
@@ -45,12 +47,12 @@ def show(
     base: Base,
     living: list[tuple[str, dict[str, Any]]],
     wanted: str | None,
-    native: bool,
+    native: Callable[[int], int] | None,
 ) -> int:
     """Print the threads of each living run, or of the wanted one, and return the exit status.
 
-    `living`: (name, context) of each living run.  Raises NotLiving, and OSError if the user has no
-    permission.
+    `living`: (name, context) of each living run.  `native` also prints the native stacks of a
+    process.  Raises NotLiving, OnlyTheOwner, and OSError if the user has no permission.
     """
     worst = WELL
     has_shown = False
@@ -58,13 +60,14 @@ def show(
         if wanted not in (None, name):
             continue
         has_shown = True
+        dataowner.refuse_others(base.path, 'ask its processes')
         path = base.runs / name
         worst = max(worst, _show_process(path, context))
         if native:
-            worst = max(worst, _show_native(path))
+            worst = max(worst, _show_native(path, native))
     if has_shown:
         return worst
-    if wanted:
+    if wanted is not None:
         raise NotLiving(f'The run {wanted!r} is not alive.')
     raise NotLiving('No living process uses this data directory.')
 
@@ -91,8 +94,7 @@ def _show_process(path: Path, context: dict[str, Any]) -> int:
     return WRONG
 
 
-def _show_native(path: Path) -> int:
-    """Print native stacks, which a tool reads; the progress goes to standard error."""
+def _show_native(path: Path, native: Callable[[int], int]) -> int:
     _, pid = name_facts(path.name)
     # The tool stops the process while it reads, so it must be the right process.
     if not is_alive(path):
@@ -101,6 +103,11 @@ def _show_native(path: Path) -> int:
             f'to the run {path.name}. Run it on the host, and in the container, of that Zope.'
         )
         return UNUSABLE
+    return native(pid)
+
+
+def print_native(pid: int) -> int:
+    """Print native stacks, which a tool reads; the progress goes to standard error."""
     taking = nativestacks.NativeStacks(pid)
     if taking.start():
         while not taking.wait(1.0):

@@ -14,6 +14,7 @@ from ..model.errors import AmbiguousRun
 from ..model.errors import NoDirectory
 from ..model.errors import NoSuchRun
 from ..postmortem.allruns import AllRuns
+from ..store.rundirectory import LONGEST_NAME
 from ..store.rundirectory import Base
 from .terminal import notice
 
@@ -64,10 +65,15 @@ def _guesses(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
             yield f'found with the variable {variable}', os.path.join(home, below)
 
 
-def _checked(path: str) -> str:
+def check_readable(path: str | os.PathLike[str]) -> None:
+    """Raise NoDirectory if this user cannot read the directory."""
     can_be_read = os.path.isdir(path) and os.access(path, os.R_OK | os.X_OK)
     if not can_be_read:
         raise NoDirectory(f'{path} is not a readable directory.')
+
+
+def _checked(path: str) -> str:
+    check_readable(path)
     if not _has_runs(path):
         raise NoDirectory(f'{path} is not a data directory: it has neither "runs" nor "archive".')
     return path
@@ -108,10 +114,12 @@ def any_run(runs: AllRuns, word: str) -> str:
 def by_beginning(names: Sequence[str], word: str) -> str:
     """Return the only name that begins with the word, or the word itself if no name does.
 
-    Raises AmbiguousRun.
+    Raises AmbiguousRun, and NoSuchRun if no name can be as long as the word.
     """
     if not word:
         return word
+    if len(word) > LONGEST_NAME:
+        raise NoSuchRun(f'No run has so long a name: {word[:LONGEST_NAME]!r}...')
     found = {name for name in names if name.startswith(word)}
     if word in found or not found:
         return word

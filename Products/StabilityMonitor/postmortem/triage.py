@@ -6,8 +6,10 @@ that cannot be archived becomes a finding.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +24,7 @@ from ..store.archive import Archive
 from ..store.rundirectory import CONTEXT
 from ..store.rundirectory import Base
 from ..store.rundirectory import is_alive
+from ..store.rundirectory import is_possible
 from ..store.rundirectory import name_facts
 from ..store.rundirectory import read_json
 from ..system.eventlog import LOGGER
@@ -81,6 +84,8 @@ def examine(path: Path, world: World | None = None) -> RunRecord:
 
     Its verdict is "unreadable" if it cannot be judged.
     """
+    if not is_possible(path.name):
+        return _foreign(path)
     from . import evidence  # imported here because it is needed only if a run is dead
     from . import incident
     from . import verdict
@@ -90,7 +95,7 @@ def examine(path: Path, world: World | None = None) -> RunRecord:
         return incident.record(traces, verdict.judge(traces))
     except Exception as error:
         LOGGER.warning('The run %s could not be judged.', path.name, exc_info=True)
-        started, pid = _facts_of_damaged(path.name)
+        started, pid = name_facts(path.name)
         return RunRecord(
             run=path.name,
             pid=pid,
@@ -101,13 +106,22 @@ def examine(path: Path, world: World | None = None) -> RunRecord:
         )
 
 
-def _facts_of_damaged(run: str) -> tuple[float, int]:
-    """Return (start, pid) from the run's name; the start is 0.0 if the name holds no valid day."""
-    try:
-        return name_facts(run)
-    except ValueError:
-        _, pid, _ = run.split('-')
-        return 0.0, int(pid)
+def _foreign(path: Path) -> RunRecord:
+    """Return the record of a folder with the name of a run that no process can have made.
+
+    Nothing in it is read.  `ended` is the last change of the folder, so that it is kept for as long
+    as other runs are.
+    """
+    changed = 0.0
+    with contextlib.suppress(OSError):
+        changed = path.lstat().st_mtime
+    _, pid = name_facts(path.name)
+    return RunRecord(
+        run=path.name,
+        pid=pid,
+        ended=max(0.0, min(changed, time.time())),
+        summary='This is not a run: the time or the process in its name does not exist.',
+    )
 
 
 def at_start(life: ILivingRun) -> None:

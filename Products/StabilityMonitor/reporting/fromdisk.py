@@ -34,7 +34,7 @@ from ..store.blackboxreader import load
 from ..store.rundirectory import BLACKBOX
 from ..store.rundirectory import CONTEXT
 from ..store.rundirectory import SERVING
-from ..store.rundirectory import is_run_name
+from ..store.rundirectory import is_possible
 from ..store.rundirectory import may_live
 from ..store.rundirectory import name_facts
 from ..store.rundirectory import read_json
@@ -72,14 +72,13 @@ class RecordedRun:
 
     @property
     def pid(self) -> int:
-        return int(self.run.split('-')[1])
+        _, pid = name_facts(self.run)
+        return pid
 
     @property
     def started(self) -> float:
         """Seconds since the epoch; 0.0 if the name contains a day that does not exist."""
-        named = 0.0
-        if is_run_name(self.run):
-            named, _ = name_facts(self.run)
+        named, _ = name_facts(self.run)
         if self.record:
             precise = self.record.started
         else:
@@ -116,6 +115,8 @@ def newest(archive: Archive, ours: Sequence[RunRecord], instance: Instance) -> R
     base = archive.base
     dead = None
     for name in reversed(base.waiting()):
+        if not is_possible(name):
+            continue
         path = base.runs / name
         context = read_json(path / CONTEXT)
         is_script = context.get('role') == 'script'

@@ -60,14 +60,16 @@ def newest(base: Base) -> str:
 
     Raises NoSuchRun if there is no run.
     """
-    found = []  # (is a server, may live, name, which begins with the start time)
+    found = []  # (is a server, may live, start in whole seconds, name)
     for name in base.waiting():
         path = base.runs / name
         is_script = read_json(path / CONTEXT).get('role') == 'script'
-        found.append((not is_script, may_live(path), name))
+        started, _ = name_facts(name)
+        found.append((not is_script, may_live(path), started, name))
     for record in Archive(base).summaries():
         is_server = record.role == 'server'
-        found.append((is_server, False, record.run))
+        started, _ = name_facts(record.run)
+        found.append((is_server, False, started, record.run))
     if not found:
         raise NoSuchRun('No run has been recorded here yet.')
     *_, run = max(found)

@@ -236,10 +236,10 @@ def _from_file(path: Path, most: int = INCIDENT_MOST) -> RunRecord | None:
 
 def _lost(name: str) -> RunRecord:
     """Return a record for a run whose own record is damaged, so that the run still counts."""
-    _, pid, _ = name.split('-')
+    _, pid = name_facts(name)
     return RunRecord(
         run=name,
-        pid=int(pid),
+        pid=pid,
         summary='The archived record of this run cannot be read.',
     )
 
@@ -263,10 +263,7 @@ def _order(record: RunRecord) -> tuple[float, str]:
 
 
 def _named_start(name: str) -> float:
-    try:
-        started, _ = name_facts(name)
-    except ValueError:  # it looks like a run's name, but its day does not exist
-        return 0.0
+    started, _ = name_facts(name)
     return started
 
 

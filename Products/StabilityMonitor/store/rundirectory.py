@@ -27,6 +27,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ..system.processidentity import PID_LIMIT
 from ..system.processidentity import process_is_there
 from .regularfiles import NotARegularFile
 from .regularfiles import open_regular
@@ -57,6 +58,8 @@ CONTEXT_MOST = 4 << 20
 SUMMARY_MOST = 1 << 20
 INCIDENT_MOST = 16 << 20
 RUN_NAME = re.compile(r'\d{8}T\d{6}Z-\d{1,10}-[0-9a-f]{4}', re.ASCII)
+#: Characters of the longest name that matches.
+LONGEST_NAME = 32
 
 #: A run of another host without a usable lock counts as dead when it has written nothing for this
 #: many seconds.
@@ -99,25 +102,30 @@ def new_name(now: float, pid: int) -> str:
     return f'{start:%Y%m%dT%H%M%SZ}-{pid}-{suffix}'
 
 
-def is_run_name(name: str) -> bool:
-    """Whether this can be the name of a run: it matches RUN_NAME and its day exists."""
-    if not RUN_NAME.fullmatch(name):
-        return False
-    try:
-        name_facts(name)
-    except ValueError:
-        return False
-    return True
-
-
 def name_facts(name: str) -> tuple[float, int]:
-    """Return (start in seconds since the epoch, pid) from a run's name.
+    """Return (start in seconds since the epoch, pid) from a name that matches RUN_NAME.
 
-    Raises ValueError for other names.
+    The start is 0.0 if the name holds a moment that does not exist, or one before 1970.  Raises
+    ValueError for other names.
     """
+    if not RUN_NAME.fullmatch(name):
+        raise ValueError(f'This is not the name of a run: {name[:80]!r}.')
     stamp, pid, _ = name.split('-')
-    start = datetime.fromisoformat(stamp).replace(tzinfo=UTC)
-    return start.timestamp(), int(pid)
+    try:
+        start = datetime.fromisoformat(stamp).replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return 0.0, int(pid)
+    return max(0.0, start.timestamp()), int(pid)
+
+
+def is_possible(name: str) -> bool:
+    """Whether a process can have made a run of this name, which matches RUN_NAME.
+
+    It cannot if the moment or the pid in the name does not exist.  Such a folder is foreign: it
+    never counts as alive, nothing in it is read, and triage archives it as unreadable.
+    """
+    start, pid = name_facts(name)
+    return start > 0 and 0 < pid < PID_LIMIT
 
 
 # -- files -----------------------------------------------------------------------------------------
@@ -204,11 +212,13 @@ def is_alive(path: Path, proc: Path = Path('/proc')) -> bool | None:
     It is not known if the context is damaged, for example if its pid differs from the pid in the
     run's name.
     """
+    if not is_possible(path.name):
+        return False
     context = read_json(path / CONTEXT)
     known = context.get('identity')
     if isinstance(known, dict):
-        _, pid, _ = path.name.split('-')
-        if known.get('pid') == int(pid):
+        _, pid = name_facts(path.name)
+        if known.get('pid') == pid:
             return process_is_there(known, proc)
     return process_is_there({}, proc)
 
@@ -224,6 +234,8 @@ def may_live(path: Path) -> bool:
         return there is not False
     try:
         descriptor = open_regular(path / LOCK)
+    except FileNotFoundError:  # archived meanwhile, or no run: each one is published with its lock
+        return False
     except OSError:
         return True
     try:
@@ -282,7 +294,7 @@ class Base:
         try:
             with os.scandir(self.runs) as entries:
                 for entry in entries:
-                    if entry.is_dir(follow_symlinks=False) and is_run_name(entry.name):
+                    if entry.is_dir(follow_symlinks=False) and RUN_NAME.fullmatch(entry.name):
                         names.append(entry.name)
         except OSError:
             return []

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 #: Pids are below this.  0 and negative numbers stand for process groups, not for a process.
-_PID_LIMIT = 1 << 31
+PID_LIMIT = 1 << 31
 
 
 def identity(
@@ -68,7 +68,7 @@ def process_is_there(
     if not isinstance(document, dict):
         return None
     pid = document.get('pid')
-    if type(pid) is not int or not 0 < pid < _PID_LIMIT:
+    if type(pid) is not int or not 0 < pid < PID_LIMIT:
         return None
     own = identity(proc=proc)
     is_same_host = document.get('host') == own['host']
