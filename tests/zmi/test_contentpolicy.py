@@ -33,7 +33,7 @@ DOWNLOADS = (
     'trace?run={run}',
 )
 OF_THE_SITE = "script-src 'self' https://cdn.example.org; report-uri /violations"
-HOSTILE = '"; filename="/etc/passwd\r\nSet-Cookie: a=b\r\n\r\n<script>ü‮\0'
+HOSTILE = '"; filename="/etc/passwd\r\nSet-Cookie: a=b\r\n\r\n<script>ü\u202e\0'
 
 #: Sets a policy, as a site may do, and makes the picture of a slow request and the names of
 #: downloads as the test wants them.
@@ -200,7 +200,7 @@ def test_a_download_with_a_hostile_name_has_a_harmless_name(visited):
         ('.bashrc', 'bashrc'),
         ('-rf', 'rf'),
         ('a\r\nX: y.txt', 'a_X_y.txt'),
-        ('größe‮.txt', 'gr_e_.txt'),
+        ('größe\u202e.txt', 'gr_e_.txt'),
         ('lone \ud800.txt', 'lone_.txt'),
         ('', 'download'),
         ('...', 'download'),
