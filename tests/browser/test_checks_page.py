@@ -141,7 +141,7 @@ def test_a_mute_needs_a_reason(checks):
 def test_the_probe_shows_its_progress_and_its_result_without_a_reload(checks):
     checks.find_element(By.ID, 'recursion-probe').click()
     wait_for(
-        lambda: checks.find_elements(By.CSS_SELECTOR, '[data-part=probe] .progress-bar'),
+        lambda: checks.find_elements(By.CSS_SELECTOR, '[data-part=probe] progress'),
         what='the progress',
     )
     checks.execute_script('window.stayed = true')
@@ -171,7 +171,7 @@ def _write(card, reason):
 def test_text_being_typed_is_kept_when_new_results_arrive(checks):
     checks.find_element(By.ID, 'recursion-probe').click()
     wait_for(
-        lambda: checks.find_elements(By.CSS_SELECTOR, '[data-part=probe] .progress-bar'),
+        lambda: checks.find_elements(By.CSS_SELECTOR, '[data-part=probe] progress'),
         what='the progress',
     )
     steadily(lambda: _write(_card(checks, TITLE), 'half a rea'))

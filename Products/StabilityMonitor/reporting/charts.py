@@ -92,12 +92,12 @@ def timeline(runs: Iterable[RunRecord], now: float, link: _Link = lambda run: ''
 
 
 def legend(codes: Iterable[str]) -> list[dict[str, str]]:
-    """Return {colour, letter, label} of each verdict that occurs, in the order of the table."""
+    """Return {code, letter, label} of each verdict that occurs, in the order of the table."""
     seen = set(codes)
     entries = []
     for row in verdicts.VERDICTS.values():
         if row.code in seen:
-            entries.append({'colour': row.colour, 'letter': row.letter, 'label': row.label})
+            entries.append({'code': row.code, 'letter': row.letter, 'label': row.label})
     return entries
 
 

@@ -36,6 +36,7 @@ from ..reporting.tracetext import as_text
 from ..store.archive import Archive
 from ..store.rundirectory import RUN_NAME
 from . import checkpages
+from . import contentpolicy
 from . import csrftoken
 from . import drills
 from . import incidenttable
@@ -212,6 +213,7 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
             return self._refused(REQUEST, 'The samples of this request are no longer kept.', 404)
         REQUEST.RESPONSE.setHeader('Content-Type', 'image/svg+xml; charset=utf-8')
         REQUEST.RESPONSE.setHeader('Cache-Control', 'private, max-age=600')
+        contentpolicy.send(REQUEST.RESPONSE, contentpolicy.NOTHING)
         return picture
 
     @security.protected(VIEW)
@@ -333,9 +335,10 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
     ) -> str | bytes:
         response = request.RESPONSE
         response.setHeader('Content-Type', content_type)
-        response.setHeader('Content-Disposition', f'attachment; filename="{name}"')
-        response.setHeader('X-Content-Type-Options', 'nosniff')
+        safe = contentpolicy.file_name(name)
+        response.setHeader('Content-Disposition', f'attachment; filename="{safe}"')
         response.setHeader('Cache-Control', 'no-store')
+        contentpolicy.send(response, contentpolicy.NOTHING)
         return content
 
     def _refused(self, request: Request, message: str, status: int) -> str:
@@ -347,8 +350,16 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
         instance = 'this process'
         if STATE.life is not None:
             instance = STATE.life.instance.label
+        footer = ''
+
+        def zope_footer(rendered: str) -> str:
+            nonlocal footer
+            footer = rendered
+            return rendered
+
         html: str = template.__of__(self)(
             page=shown,
+            zope_footer=zope_footer,
             instance=instance,
             macros=self._pieces.pt_macros(),
             parts=self._thread_pieces.pt_macros(),
@@ -356,6 +367,8 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
             manage_tabs_message=variable(request.form, 'manage_tabs_message') or None,
             manage_tabs_type=_tabs_type(request),
         )
+        policy = contentpolicy.of_page(footer, self.manage_navbar, request)
+        contentpolicy.send(request.RESPONSE, policy)
         return html
 
 

@@ -30,6 +30,7 @@ from ..model.severities import INFO
 from ..model.severities import WORST_FIRST
 from ..model.threadstates import Event
 from ..model.threadstates import ThreadState
+from ..model.verdicts import VERDICTS
 from ..model.verdicts import verdict
 from ..postmortem.runhistory import crash_loop
 from ..postmortem.runhistory import last_server_run
@@ -136,8 +137,14 @@ def _loop_facts(runs: Sequence[RunRecord]) -> dict[str, Any] | None:
     }
 
 
+def _look(code: str) -> str:
+    """Return the CSS class with the colour of a verdict; a record may hold any text as its code."""
+    known = code if code in VERDICTS else 'unknown'
+    return f'stability-verdict-{known}'
+
+
 def ending(run: RunRecord, subject: str) -> dict[str, Any]:
-    """Return how a run ended: its headline, facts, page and colours.
+    """Return how a run ended: its headline, facts, page and look.
 
     `subject` begins the headline, for example "The last run".
     """
@@ -148,7 +155,7 @@ def ending(run: RunRecord, subject: str) -> dict[str, Any]:
         'run': run.run,
         'address': address(run.run),
         'verdict': run.verdict,
-        'colour': charts.colour(run.verdict),
+        'look': _look(run.verdict),
         'headline': f'{subject} {verdict(run.verdict).ending}',
         'summary': run.summary,
         'incident': run.is_incident,

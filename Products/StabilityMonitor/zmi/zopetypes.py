@@ -8,6 +8,8 @@ from typing import TypeAlias
 
 #: A ZPublisher HTTPRequest.
 Request: TypeAlias = Any
+#: Its HTTPResponse.
+Response: TypeAlias = Any
 #: A page template.
 Template: TypeAlias = Any
 #: An event of ZPublisher or of the process, with the attributes of its interface.
