@@ -185,6 +185,10 @@ class Rounds:
             'The watchdog is off: hangs in which C code holds the GIL are not recorded.',
             Action('Nothing can be done on this system.  All other hangs are recorded.'),
         ):
+            if threading.get_native_id() == threading.main_thread().native_id:
+                # The clock of the heartbeat would run while the site works, and the timers of the
+                # workers would expire in a healthy server.
+                raise RuntimeError('the heartbeat has no thread of its own, as under gevent')
             interval = self.options.sample_interval
             timeout = max(self.options.stall, 3 * interval)
             cpu = timeout * _WAITING

@@ -36,6 +36,7 @@ from typing import Any
 from ..store import blackbox
 from ..store.rundirectory import mark_name
 from ..system.signalmask import blocked_in_main_thread
+from ..system.tasks import clock_id
 from .faulthandler_compat import MARK_SIZE
 from .faulthandler_compat import MarkFile
 from .faulthandler_compat import foreign_handlers
@@ -203,7 +204,10 @@ class Watchdog:
             tick = time.clock_getres(_CLOCK_MONOTONIC_COARSE)
             apart = 3 * tick
         self._apart = apart
-        self._clock = time.pthread_getcpuclockid(threading.get_ident())
+        clock = clock_id(threading.get_native_id())
+        if clock is None:
+            raise OSError('there are no clocks of threads')
+        self._clock = clock
         self._own = _Post(
             directory / mark_name('watchdog'),
             mode,
