@@ -25,7 +25,7 @@ else:
 
     threading.get_ident = get_ident
 
-import threading  # noqa: E402
+import threading
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parents[1])]
 

@@ -55,6 +55,7 @@ def life(tmp_path, monkeypatch):
         context={},
         directory=SimpleNamespace(path=tmp_path),
         base=SimpleNamespace(file_mode=0o600),
+        is_short_of_descriptors=False,
         gauge=None,
         trace_log=None,
         mark_files=dict,

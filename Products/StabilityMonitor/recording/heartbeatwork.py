@@ -75,6 +75,7 @@ class Watched(Protocol):
     context: dict[str, Any]
     directory: RunDirectory | None
     recorder: Recorder | None
+    is_short_of_descriptors: bool
     gauge: StackWatch | None
     trace_log: TraceLog | None
 
@@ -94,7 +95,10 @@ class Rounds:
         self.life = life
         self.recorder = life.recorder
         self.options = life.options
-        self.vitals = Vitals(life.context.get('cgroup', {}))
+        self.vitals = Vitals(
+            life.context.get('cgroup', {}),
+            holds_files=not life.is_short_of_descriptors,
+        )
         self.workers = Workers(self.recorder)
         self.threads = ThreadWatch(self.recorder)
         self.loads = self.threads.loads
@@ -176,7 +180,8 @@ class Rounds:
         if self.heartbeat.ident is not None:
             loglater.HURRIED.add(self.heartbeat.ident)
         if self.life.directory:
-            self._arm_watchdog(self.life.directory.path)
+            if not self.life.is_short_of_descriptors:
+                self._arm_watchdog(self.life.directory.path)
             self._open_inbox(self.life.directory.path)
 
     def _arm_watchdog(self, directory: Path) -> None:

@@ -47,6 +47,7 @@ from ..system import stacksizes
 from ..system.alternatestack import AlternateStacks
 from ..system.distributions import installed
 from ..system.mounts import network_file_system
+from ..system.vitalsigns import descriptor_limit
 from .faulthandler_compat import FaultLog
 from .faulthandler_compat import MarkFile
 from .faulthandler_compat import SignalMarks
@@ -66,6 +67,10 @@ _DIRECTORY_ACTION = Action(
     'Make the data directory writable for the user that Zope runs as, make sure that its disk has '
     'free space, and restart Zope.'
 )
+
+#: Below this limit of open files, parts that hold many descriptors are off: Zope alone needs about
+#: 13 and one for each connection, and this product up to 33.
+_FEW_DESCRIPTORS = 64
 
 
 @implementer(ILivingRun)
@@ -94,6 +99,7 @@ class LivingRun:
         self.base = Base(self.path, options.group)
         self.context: dict[str, Any] = {}
         self.safe_mode = False
+        self.is_short_of_descriptors = False
         self.smallest_stack: tuple[int, int] | None = None
         self._on_disk: tuple[str, ...] = (CONTEXT,)  # files of the run directory that must exist
         self.directory: RunDirectory | None = None
@@ -111,11 +117,30 @@ class LivingRun:
     # -- parts -------------------------------------------------------------------------------------
 
     def start(self) -> None:
+        self._look_at_descriptors()
         for part in _PARTS:
             if part.is_risky and self.safe_mode:
                 continue
+            if part.holds_descriptors and self.is_short_of_descriptors:
+                continue
             with self.findings.guarded(part.name, part.what_is_off, part.action):
                 part.make(self)
+
+    def _look_at_descriptors(self) -> None:
+        limit = descriptor_limit()
+        if 0 <= limit < _FEW_DESCRIPTORS:
+            self.is_short_of_descriptors = True
+            self.findings.add(
+                'few-descriptors',
+                f'This process may open {limit} files only: signal marks and watchdog are off.',
+                'They would hold descriptors that Zope needs to answer.  Signals that end the '
+                'process are not recorded, nor hangs in which C code holds the GIL.',
+                Action(
+                    'Raise the limit of open files ("ulimit -n" or `LimitNOFILE`) to {least} or '
+                    'more, and restart Zope.',
+                    least=_FEW_DESCRIPTORS,
+                ),
+            )
 
     def _thread_stacks(self) -> None:
         stacksizes.raise_size(self.options.thread_stack_size)
@@ -463,7 +488,8 @@ class LivingRun:
 
 class _Part(NamedTuple):
     """A part of the run: the function that makes it, the finding and the action if that fails, and
-    whether safe mode leaves the part off.
+    whether safe mode leaves the part off, and
+    whether it holds so many descriptors that a low limit of open files does.
     """
 
     name: str
@@ -471,6 +497,7 @@ class _Part(NamedTuple):
     what_is_off: str
     action: Action = NOTHING
     is_risky: bool = True
+    holds_descriptors: bool = False
 
 
 _PARTS = (
@@ -518,6 +545,7 @@ _PARTS = (
         LivingRun._signal_marks,
         'Signals that end the process are not recorded.',
         _DIRECTORY_ACTION,
+        holds_descriptors=True,
     ),
     _Part(
         'alternate-stacks',
