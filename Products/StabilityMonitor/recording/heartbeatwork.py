@@ -85,8 +85,10 @@ class Watched(Protocol):
 
 
 class Rounds:
-    """All work of the heartbeat for a living run that has a recorder.  `start` starts the
-    heartbeat.
+    """All work of the heartbeat for a living run that has a recorder.
+
+    `start` starts the heartbeat, once.  In a script this happens when it serves its first request:
+    a process with threads gets a warning at each fork, from Python 3.12 on.
     """
 
     def __init__(self, life: Watched) -> None:
@@ -129,6 +131,7 @@ class Rounds:
         self._begun = (time.monotonic(), 0)
         # The arguments for Hangs.look, as of the last sample.
         self._in_flight: tuple[list[float], int, float] = ([], 0, 0.0)
+        self.is_started = False
         self._slots = 0  # how many slots were taken at the last sample
         self._known: tuple[int, ...] = ()  # the number and ids of the threads of the last round
         self._marks = SurvivedMarks(
@@ -169,7 +172,16 @@ class Rounds:
             alarms=alarms,
         )
 
+    def look_once(self) -> None:
+        """Take the only sample of a script: what has changed at its end is compared with it."""
+        self.vitals.look()
+        self.vitals.look_at_host()
+        self.take_sample()
+
     def start(self) -> None:
+        if self.is_started:
+            return
+        self.is_started = True
         # Before the first thread starts: while MainThread starts a thread, it blocks every signal.
         self._awaited = awaited_signals()
         begin_aside()

@@ -291,12 +291,16 @@ class LivingRun:
     def _start_rounds(self) -> None:
         if self.recorder:
             self.rounds = Rounds(self)
-            self.rounds.start()
+            if self.role == 'script':
+                # No thread before it is needed: a script that forks would get a warning.
+                self.rounds.look_once()
+            else:
+                self.rounds.start()
             self.in_background(self._note_installed)
 
     def _note_installed(self) -> None:
         """Record which distributions are installed.  The next process matches a crash with the
-        known issues of these versions.  This runs in the thread "errands".
+        known issues of these versions.  This runs in the thread "errands" if there is one.
         """
         if self.directory:
             distributionsets.keep(self.base, self.directory.path, *installed())
@@ -324,6 +328,9 @@ class LivingRun:
 
     def _new_thread(self, index: int) -> None:
         """Prepare a new worker.  Called once, in the worker itself."""
+        if self.rounds and not self.rounds.is_started:
+            with self.findings.guarded('late-heartbeat', 'The heartbeat does not run.'):
+                self.rounds.start()  # a script that serves needs what a server needs
         with self.findings.guarded(
             'new-thread',
             'Workers have no alternate signal stack.',
@@ -395,13 +402,14 @@ class LivingRun:
 
     @property
     def is_watched(self) -> bool:
-        return self.rounds is not None
+        return self.rounds is not None and self.rounds.is_started
 
     def in_background(self, errand: Duty) -> None:
-        if self.rounds:
+        if self.rounds and self.rounds.is_started:
             self.rounds.heartbeat.errands.append(errand)
         else:
-            errand()
+            with self.findings.guarded('errand', 'A task in the background has failed.'):
+                errand()
 
     def every_beat(self, duty: Duty) -> None:
         if self.rounds and duty not in self.rounds.heartbeat.duties:

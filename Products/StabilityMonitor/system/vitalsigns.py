@@ -13,15 +13,17 @@ import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
-
-try:
-    import resource
-except ImportError:  # Windows has no such limits
-    resource = None  # type: ignore[assignment]
 
 from ..model.records import Sample
 from . import procfiles
+
+resource: ModuleType | None
+try:
+    import resource
+except ImportError:  # Windows has no such limits
+    resource = None
 
 _PAGE = os.sysconf('SC_PAGESIZE') if hasattr(os, 'sysconf') else 4096
 
@@ -171,7 +173,7 @@ def descriptor_limit() -> int:
     """Return how many files this process may have open; -1 if there is no limit."""
     if resource is None:
         return -1
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit: int = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return -1 if limit == resource.RLIM_INFINITY else limit
 
 
