@@ -164,7 +164,7 @@ def watchdogs(monkeypatch):
     made = []
 
     class FakeWatchdog:
-        file = SimpleNamespace(position=0, length=0)
+        file = SimpleNamespace(written=0, length=0)
 
         def __init__(self, *settings, avoided):
             self.calls, self.used_up = [], False

@@ -140,13 +140,15 @@ class Rounds:
             late=2 * self.options.sample_interval,
         )
         self._patience = min(self.slow.watched_from, self.options.stall)
-        duties: list[Duty] = [self.take_sample, self._marks.check]
+        duties: list[Duty] = [self.take_sample, self._look_at_marks]
         alarms: list[Duty] = [
             self._look_for_hang,
             self._look_for_slow,
             self.recorder.release_dead_slots,
+            self._repair_marks,
         ]
         checks, inspections = life.checks()
+        self._checks = checks
         rounds: list[Duty] = [
             self.loads.look,
             self._look_at_vitals,
@@ -306,6 +308,17 @@ class Rounds:
             or is_changed
             or self.recorder.is_crowded
         )
+
+    def _look_at_marks(self) -> None:
+        self._marks.check()
+        if self._marks.is_lost:
+            self.heartbeat.alarmed = True
+
+    def _repair_marks(self) -> None:
+        """Repair at once: C code would write a stack into a file that has got our descriptor."""
+        if self._marks.is_lost:
+            for check in self._checks:
+                check()
 
     def _look_for_hang(self) -> None:
         self.hangs.look(*self._in_flight)

@@ -245,7 +245,11 @@ class Watchdog:
             self._guard_heartbeat()
 
     def rearm(self) -> None:
-        """Restart the timer of the heartbeat, because the heartbeat is not stuck."""
+        """Restart the timer of the heartbeat, because the heartbeat is not stuck.
+
+        Its next stack goes into the file of before, so that it is checked first.
+        """
+        self._own.check()
         self._own.rearm(self._timeout)
 
     def check(self) -> None:
@@ -293,6 +297,7 @@ class Watchdog:
             turns = range(place, place + TURNS * len(threads), len(threads))
             try:
                 post = self._post(slot, watch)
+                post.check()
                 post.guard(native_id)
                 post.rearm(*(self._cpu + turn * self._apart for turn in turns))
             except ThreadIsGone:
