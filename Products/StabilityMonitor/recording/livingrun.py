@@ -253,6 +253,20 @@ class LivingRun:
     def _fault_log(self) -> None:
         if self.directory:
             self.fault_log = FaultLog(self.directory.path, self.base.file_mode)
+            if self.fault_log.was_enabled:
+                # Python does not tell which file it was, so nothing can be copied there.
+                self.findings.add(
+                    'faulthandler-moved',
+                    'faulthandler was enabled before: its dump of a crash goes elsewhere now.',
+                    'PYTHONFAULTHANDLER, "-X faulthandler" or a call of faulthandler.enable() had '
+                    'sent it to standard error or to a file, which gets no dump any more.',
+                    Action(
+                        'Nothing is lost: the next start shows the dump, and '
+                        '"stabilitymonitor show" prints it.  To have it in the other file again, '
+                        'set the option `enabled` to off.'
+                    ),
+                    INFO,
+                )
 
     def _signal_marks(self) -> None:
         if self.directory:
