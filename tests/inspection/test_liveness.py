@@ -93,6 +93,12 @@ def test_a_script_is_never_starting(run):
     assert living.beat().look().state == 'running'
 
 
+def test_a_script_without_a_heartbeat_is_not_silent(run):
+    living = run(role='script').beat(4000.0)
+    assert (living.look().state, living.look().hang) == ('running', None)
+    assert living.beat(3999.0).look().hang.kind == 'silent', 'it had a heartbeat'
+
+
 def test_an_ending_process_is_not_silent(run):
     living = run().beat(100.0)
     living.recorder.stamp('finished', NOW - 99)

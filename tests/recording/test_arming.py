@@ -237,6 +237,10 @@ class TestOtherCode:
         assert foreign.read_bytes() == b''
         assert 'in do_wait' in victim.marks()[mark]
 
+    def test_a_taken_descriptor_is_repaired_in_the_next_beat(self, start, tmp_path):
+        victim = start('count_beats_to_repair', str(tmp_path / 'Data.fs')).go('at once True')
+        assert victim.end() == 0
+
     def test_a_signal_on_which_other_code_dumps_stacks_does_not_kill(self, pair):
         armed, control = pair('foreign_usr1', heard=['alive'])
         assert control.process.returncode == 0 and armed.marks() == {}

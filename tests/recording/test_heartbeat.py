@@ -3,6 +3,7 @@ handler and the end.
 """
 
 import logging
+import os
 import threading
 
 import pytest
@@ -12,6 +13,7 @@ from support.childprograms import run_python
 
 from Products.StabilityMonitor.model.action import Action
 from Products.StabilityMonitor.recording.background import aside
+from Products.StabilityMonitor.recording.faulthandler_compat import MarkFile
 from Products.StabilityMonitor.recording.heartbeat import ROUND
 from Products.StabilityMonitor.recording.heartbeat import SURVIVED_AFTER
 from Products.StabilityMonitor.recording.heartbeat import Heartbeat
@@ -233,7 +235,7 @@ class TestSurvivedMarks:
             self.length = length
 
         @property
-        def position(self):
+        def written(self):
             return self.length
 
     def test_a_mark_followed_by_enough_beats_was_survived(self, recorder):
@@ -246,6 +248,37 @@ class TestSurvivedMarks:
             marks.check()
             seen.append(read(recorder).survived['SIGTERM'])
         assert seen == [0] * SURVIVED_AFTER + [700]
+
+    def test_a_beat_costs_one_system_call_for_each_file_and_sees_a_lost_descriptor(
+        self, recorder, tmp_path, monkeypatch
+    ):
+        files = {
+            name: MarkFile(tmp_path / f'{name}.mark', 4096, 0o600) for name in ('SIGHUP', 'faults')
+        }
+        marks = SurvivedMarks(recorder, files)
+        for _ in range(3):
+            marks.check()
+        calls = []
+        with monkeypatch.context() as patch:
+            for name in ('fstat', 'lseek'):
+                call = getattr(os, name)
+                patch.setattr(
+                    os, name, lambda *args, call=call: (calls.append(call), call(*args))[1]
+                )
+            marks.check()
+        assert len(calls) == len(files) and not marks.is_lost
+        with open(tmp_path / 'Data.fs', 'wb') as foreign:
+            os.dup2(foreign.fileno(), files['SIGHUP'].descriptor)
+        marks.check()
+        assert marks.is_lost
+        os.close(files['SIGHUP'].descriptor)
+        marks.check()
+        assert marks.is_lost
+        files['SIGHUP'].reopen()
+        marks.check()
+        assert not marks.is_lost
+        for file in files.values():
+            file.close()
 
     def test_a_second_mark_in_a_file_is_not_survived_with_the_first(self, recorder):
         file = self.File(700)

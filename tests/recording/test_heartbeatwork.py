@@ -55,6 +55,7 @@ def life(tmp_path, monkeypatch):
         context={},
         directory=SimpleNamespace(path=tmp_path),
         base=SimpleNamespace(file_mode=0o600),
+        is_short_of_descriptors=False,
         gauge=None,
         trace_log=None,
         mark_files=dict,
@@ -163,7 +164,7 @@ def watchdogs(monkeypatch):
     made = []
 
     class FakeWatchdog:
-        file = SimpleNamespace(position=0, length=0)
+        file = SimpleNamespace(written=0, length=0)
 
         def __init__(self, *settings, avoided):
             self.calls, self.used_up = [], False

@@ -122,6 +122,8 @@ def _silence(
     """Return the seconds since the last sample if the heartbeat is silent, else 0.0."""
     if not samples:
         return 0.0  # the run is arming, or its heartbeat could not start, which is a finding
+    if traces.role == 'script' and len(samples) == 1:
+        return 0.0  # it has no heartbeat
     last = samples[-1]
     interval = from_record(context.get('options')).get('sample-interval')
     if not isinstance(interval, int | float):  # the run is from an older release

@@ -61,7 +61,8 @@ class ILivingRun(Interface):
     fault_log = Attribute('The recording.faulthandler_compat.FaultLog, or None.')
     marks = Attribute('The recording.faulthandler_compat.SignalMarks, or None.')
     is_watched: bool = Attribute(
-        'Whether a heartbeat watches this run: yes if anything is recorded.'
+        'Whether a heartbeat watches this run: yes if anything is recorded.  In a script, only '
+        'after its first request.'
     )
 
     def start() -> None:

@@ -165,7 +165,9 @@ class SurvivedMarks:
         self._last = clock()
         # The lengths of each file at the last beats, the oldest first.
         self._seen = {name: [0] * (SURVIVED_AFTER + 1) for name in files}
-        # The file offsets of the signal files at the last check; None: check all files.
+        #: Whether other code has closed or taken a descriptor of the signal files.
+        self.is_lost = False
+        # The times of the signal files at the last check; None: check all files.
         self._settled: list[int] | None = None
 
     def watch(self, name: str, file: MarkFile) -> None:
@@ -176,14 +178,15 @@ class SurvivedMarks:
         """Record what was survived.  Called at each beat."""
         before = self._last
         self._last = self._clock()
-        positions = [file.position for file in self._signals]
-        if positions == self._settled and self._last - before <= self._late:
+        written = [file.written for file in self._signals]
+        self.is_lost = -1 in written
+        if written == self._settled and self._last - before <= self._late:
             return
         has_news = False
         for name, file in self.files.items():
             if self._is_new(name, file):
                 has_news = True
-        self._settled = None if has_news else positions
+        self._settled = None if has_news else written
 
     def look_at_all(self) -> None:
         """Make the next beat check all files.  Called in each round."""
@@ -194,9 +197,10 @@ class SurvivedMarks:
         survived.
         """
         lengths = self._seen[name]
-        if file.position == lengths[0] == lengths[1] == lengths[-1]:
+        length = file.length
+        if length == lengths[0] == lengths[1] == lengths[-1]:
             return False
-        lengths.append(file.length)
+        lengths.append(length)
         del lengths[0]
         if lengths[0]:
             self.recorder.survived(name, lengths[0])

@@ -75,6 +75,7 @@ class Watched(Protocol):
     context: dict[str, Any]
     directory: RunDirectory | None
     recorder: Recorder | None
+    is_short_of_descriptors: bool
     gauge: StackWatch | None
     trace_log: TraceLog | None
 
@@ -84,8 +85,10 @@ class Watched(Protocol):
 
 
 class Rounds:
-    """All work of the heartbeat for a living run that has a recorder.  `start` starts the
-    heartbeat.
+    """All work of the heartbeat for a living run that has a recorder.
+
+    `start` starts the heartbeat, once.  In a script this happens when it serves its first request:
+    a process with threads gets a warning at each fork, from Python 3.12 on.
     """
 
     def __init__(self, life: Watched) -> None:
@@ -94,7 +97,10 @@ class Rounds:
         self.life = life
         self.recorder = life.recorder
         self.options = life.options
-        self.vitals = Vitals(life.context.get('cgroup', {}))
+        self.vitals = Vitals(
+            life.context.get('cgroup', {}),
+            holds_files=not life.is_short_of_descriptors,
+        )
         self.workers = Workers(self.recorder)
         self.threads = ThreadWatch(self.recorder)
         self.loads = self.threads.loads
@@ -125,6 +131,7 @@ class Rounds:
         self._begun = (time.monotonic(), 0)
         # The arguments for Hangs.look, as of the last sample.
         self._in_flight: tuple[list[float], int, float] = ([], 0, 0.0)
+        self.is_started = False
         self._slots = 0  # how many slots were taken at the last sample
         self._known: tuple[int, ...] = ()  # the number and ids of the threads of the last round
         self._marks = SurvivedMarks(
@@ -133,13 +140,15 @@ class Rounds:
             late=2 * self.options.sample_interval,
         )
         self._patience = min(self.slow.watched_from, self.options.stall)
-        duties: list[Duty] = [self.take_sample, self._marks.check]
+        duties: list[Duty] = [self.take_sample, self._look_at_marks]
         alarms: list[Duty] = [
             self._look_for_hang,
             self._look_for_slow,
             self.recorder.release_dead_slots,
+            self._repair_marks,
         ]
         checks, inspections = life.checks()
+        self._checks = checks
         rounds: list[Duty] = [
             self.loads.look,
             self._look_at_vitals,
@@ -165,7 +174,16 @@ class Rounds:
             alarms=alarms,
         )
 
+    def look_once(self) -> None:
+        """Take the only sample of a script: what has changed at its end is compared with it."""
+        self.vitals.look()
+        self.vitals.look_at_host()
+        self.take_sample()
+
     def start(self) -> None:
+        if self.is_started:
+            return
+        self.is_started = True
         # Before the first thread starts: while MainThread starts a thread, it blocks every signal.
         self._awaited = awaited_signals()
         begin_aside()
@@ -176,7 +194,8 @@ class Rounds:
         if self.heartbeat.ident is not None:
             loglater.HURRIED.add(self.heartbeat.ident)
         if self.life.directory:
-            self._arm_watchdog(self.life.directory.path)
+            if not self.life.is_short_of_descriptors:
+                self._arm_watchdog(self.life.directory.path)
             self._open_inbox(self.life.directory.path)
 
     def _arm_watchdog(self, directory: Path) -> None:
@@ -185,6 +204,10 @@ class Rounds:
             'The watchdog is off: hangs in which C code holds the GIL are not recorded.',
             Action('Nothing can be done on this system.  All other hangs are recorded.'),
         ):
+            if threading.get_native_id() == threading.main_thread().native_id:
+                # The clock of the heartbeat would run while the site works, and the timers of the
+                # workers would expire in a healthy server.
+                raise RuntimeError('the heartbeat has no thread of its own, as under gevent')
             interval = self.options.sample_interval
             timeout = max(self.options.stall, 3 * interval)
             cpu = timeout * _WAITING
@@ -285,6 +308,17 @@ class Rounds:
             or is_changed
             or self.recorder.is_crowded
         )
+
+    def _look_at_marks(self) -> None:
+        self._marks.check()
+        if self._marks.is_lost:
+            self.heartbeat.alarmed = True
+
+    def _repair_marks(self) -> None:
+        """Repair at once: C code would write a stack into a file that has got our descriptor."""
+        if self._marks.is_lost:
+            for check in self._checks:
+                check()
 
     def _look_for_hang(self) -> None:
         self.hangs.look(*self._in_flight)

@@ -47,6 +47,7 @@ from ..system import stacksizes
 from ..system.alternatestack import AlternateStacks
 from ..system.distributions import installed
 from ..system.mounts import network_file_system
+from ..system.vitalsigns import descriptor_limit
 from .faulthandler_compat import FaultLog
 from .faulthandler_compat import MarkFile
 from .faulthandler_compat import SignalMarks
@@ -66,6 +67,10 @@ _DIRECTORY_ACTION = Action(
     'Make the data directory writable for the user that Zope runs as, make sure that its disk has '
     'free space, and restart Zope.'
 )
+
+#: Below this limit of open files, parts that hold many descriptors are off: Zope alone needs about
+#: 13 and one for each connection, and this product up to 33.
+_FEW_DESCRIPTORS = 64
 
 
 @implementer(ILivingRun)
@@ -94,6 +99,7 @@ class LivingRun:
         self.base = Base(self.path, options.group)
         self.context: dict[str, Any] = {}
         self.safe_mode = False
+        self.is_short_of_descriptors = False
         self.smallest_stack: tuple[int, int] | None = None
         self._on_disk: tuple[str, ...] = (CONTEXT,)  # files of the run directory that must exist
         self.directory: RunDirectory | None = None
@@ -111,11 +117,30 @@ class LivingRun:
     # -- parts -------------------------------------------------------------------------------------
 
     def start(self) -> None:
+        self._look_at_descriptors()
         for part in _PARTS:
             if part.is_risky and self.safe_mode:
                 continue
+            if part.holds_descriptors and self.is_short_of_descriptors:
+                continue
             with self.findings.guarded(part.name, part.what_is_off, part.action):
                 part.make(self)
+
+    def _look_at_descriptors(self) -> None:
+        limit = descriptor_limit()
+        if 0 <= limit < _FEW_DESCRIPTORS:
+            self.is_short_of_descriptors = True
+            self.findings.add(
+                'few-descriptors',
+                f'This process may open {limit} files only: signal marks and watchdog are off.',
+                'They would hold descriptors that Zope needs to answer.  Signals that end the '
+                'process are not recorded, nor hangs in which C code holds the GIL.',
+                Action(
+                    'Raise the limit of open files ("ulimit -n" or `LimitNOFILE`) to {least} or '
+                    'more, and restart Zope.',
+                    least=_FEW_DESCRIPTORS,
+                ),
+            )
 
     def _thread_stacks(self) -> None:
         stacksizes.raise_size(self.options.thread_stack_size)
@@ -228,6 +253,20 @@ class LivingRun:
     def _fault_log(self) -> None:
         if self.directory:
             self.fault_log = FaultLog(self.directory.path, self.base.file_mode)
+            if self.fault_log.was_enabled:
+                # Python does not tell which file it was, so nothing can be copied there.
+                self.findings.add(
+                    'faulthandler-moved',
+                    'faulthandler was enabled before: its dump of a crash goes elsewhere now.',
+                    'PYTHONFAULTHANDLER, "-X faulthandler" or a call of faulthandler.enable() had '
+                    'sent it to standard error or to a file, which gets no dump any more.',
+                    Action(
+                        'Nothing is lost: the next start shows the dump, and '
+                        '"stabilitymonitor show" prints it.  To have it in the other file again, '
+                        'set the option `enabled` to off.'
+                    ),
+                    INFO,
+                )
 
     def _signal_marks(self) -> None:
         if self.directory:
@@ -266,12 +305,16 @@ class LivingRun:
     def _start_rounds(self) -> None:
         if self.recorder:
             self.rounds = Rounds(self)
-            self.rounds.start()
+            if self.role == 'script':
+                # No thread before it is needed: a script that forks would get a warning.
+                self.rounds.look_once()
+            else:
+                self.rounds.start()
             self.in_background(self._note_installed)
 
     def _note_installed(self) -> None:
         """Record which distributions are installed.  The next process matches a crash with the
-        known issues of these versions.  This runs in the thread "errands".
+        known issues of these versions.  This runs in the thread "errands" if there is one.
         """
         if self.directory:
             distributionsets.keep(self.base, self.directory.path, *installed())
@@ -299,6 +342,9 @@ class LivingRun:
 
     def _new_thread(self, index: int) -> None:
         """Prepare a new worker.  Called once, in the worker itself."""
+        if self.rounds and not self.rounds.is_started:
+            with self.findings.guarded('late-heartbeat', 'The heartbeat does not run.'):
+                self.rounds.start()  # a script that serves needs what a server needs
         with self.findings.guarded(
             'new-thread',
             'Workers have no alternate signal stack.',
@@ -370,13 +416,14 @@ class LivingRun:
 
     @property
     def is_watched(self) -> bool:
-        return self.rounds is not None
+        return self.rounds is not None and self.rounds.is_started
 
     def in_background(self, errand: Duty) -> None:
-        if self.rounds:
+        if self.rounds and self.rounds.is_started:
             self.rounds.heartbeat.errands.append(errand)
         else:
-            errand()
+            with self.findings.guarded('errand', 'A task in the background has failed.'):
+                errand()
 
     def every_beat(self, duty: Duty) -> None:
         if self.rounds and duty not in self.rounds.heartbeat.duties:
@@ -463,7 +510,8 @@ class LivingRun:
 
 class _Part(NamedTuple):
     """A part of the run: the function that makes it, the finding and the action if that fails, and
-    whether safe mode leaves the part off.
+    whether safe mode leaves the part off, and
+    whether it holds so many descriptors that a low limit of open files does.
     """
 
     name: str
@@ -471,6 +519,7 @@ class _Part(NamedTuple):
     what_is_off: str
     action: Action = NOTHING
     is_risky: bool = True
+    holds_descriptors: bool = False
 
 
 _PARTS = (
@@ -518,6 +567,7 @@ _PARTS = (
         LivingRun._signal_marks,
         'Signals that end the process are not recorded.',
         _DIRECTORY_ACTION,
+        holds_descriptors=True,
     ),
     _Part(
         'alternate-stacks',

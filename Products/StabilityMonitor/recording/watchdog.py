@@ -36,6 +36,7 @@ from typing import Any
 from ..store import blackbox
 from ..store.rundirectory import mark_name
 from ..system.signalmask import blocked_in_main_thread
+from ..system.tasks import clock_id
 from .faulthandler_compat import MARK_SIZE
 from .faulthandler_compat import MarkFile
 from .faulthandler_compat import foreign_handlers
@@ -203,7 +204,10 @@ class Watchdog:
             tick = time.clock_getres(_CLOCK_MONOTONIC_COARSE)
             apart = 3 * tick
         self._apart = apart
-        self._clock = time.pthread_getcpuclockid(threading.get_ident())
+        clock = clock_id(threading.get_native_id())
+        if clock is None:
+            raise OSError('there are no clocks of threads')
+        self._clock = clock
         self._own = _Post(
             directory / mark_name('watchdog'),
             mode,
@@ -241,7 +245,11 @@ class Watchdog:
             self._guard_heartbeat()
 
     def rearm(self) -> None:
-        """Restart the timer of the heartbeat, because the heartbeat is not stuck."""
+        """Restart the timer of the heartbeat, because the heartbeat is not stuck.
+
+        Its next stack goes into the file of before, so that it is checked first.
+        """
+        self._own.check()
         self._own.rearm(self._timeout)
 
     def check(self) -> None:
@@ -289,6 +297,7 @@ class Watchdog:
             turns = range(place, place + TURNS * len(threads), len(threads))
             try:
                 post = self._post(slot, watch)
+                post.check()
                 post.guard(native_id)
                 post.rearm(*(self._cpu + turn * self._apart for turn in turns))
             except ThreadIsGone:

@@ -93,12 +93,28 @@ def own_place(libc: Library = None) -> Place | None:
     There is no such function for other threads: the C function is undefined for a thread that has
     ended.
     """
-    thread = ctypes.c_void_p(threading.get_ident())
+    thread = _pthread_self()
+    if thread is None:
+        return None
     return (
         _read('pthread_getattr_np', (thread,), libc)
         or _read('pthread_attr_get_np', (thread,), libc, made=True)
         or _read_of_macos(thread, libc)
     )
+
+
+def _pthread_self() -> ctypes.c_void_p | None:
+    """Return the calling thread as the C library knows it; None without such a library.
+
+    `threading.get_ident` is not that: under gevent it is the address of a greenlet, and the C
+    functions would follow it as a pointer.
+    """
+    try:
+        function = ctypes.PyDLL(None).pthread_self
+    except (AttributeError, OSError, TypeError):
+        return None
+    function.restype = ctypes.c_void_p
+    return ctypes.c_void_p(function())
 
 
 def _read(

@@ -352,12 +352,26 @@ def clock(tid: int) -> float | None:
     Files of /proc have the same value, but are slow to open.  `pthread_getcpuclockid` must not be
     called for a thread that has ended.
     """
-    if not _IS_LINUX or not tid:
+    number = clock_id(tid)
+    if number is None:
         return None
     try:
-        return time.clock_gettime(~tid << 3 | _CLOCK_OF_THREAD)
+        return time.clock_gettime(number)
     except OSError:
         return None
+
+
+def clock_id(tid: int) -> int | None:
+    """Return the kernel's number of the clock of a thread's CPU time; None on systems other than
+    Linux.
+
+    It is made from the kernel's thread id.  `pthread_getcpuclockid` needs an ident that is a
+    pthread, and under gevent `threading.get_ident` returns the address of a greenlet: the process
+    would crash.
+    """
+    if not _IS_LINUX or not tid:
+        return None
+    return ~tid << 3 | _CLOCK_OF_THREAD
 
 
 def waits_for_interpreter(task: Task | None) -> bool:

@@ -13,24 +13,37 @@ import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from ..model.records import Sample
+from . import procfiles
+
+resource: ModuleType | None
+try:
+    import resource
+except ImportError:  # Windows has no such limits
+    resource = None
 
 _PAGE = os.sysconf('SC_PAGESIZE') if hasattr(os, 'sysconf') else 4096
 
 
 class Vitals:
-    """Takes samples of this process.  `cgroup` is what `cgroups.find` returned."""
+    """Takes samples of this process.  `cgroup` is what `cgroups.find` returned.
+
+    Files are held open, or opened for each reading where `holds_files` is false.
+    """
 
     def __init__(
         self,
         cgroup: dict[str, Any],
         proc: Path = Path('/proc'),
+        holds_files: bool = True,
     ) -> None:
         self._descriptors = f'{proc}/self/fd'
         self.limit = cgroup.get('limit', -1)
         self._files: dict[str, int] = {}
+        self._paths: dict[str, Path | str] = {}  # of files that are not held open
         self._slow = _Slow()
         self._watches_stderr = False
         self._counts = _counts(self._descriptors)
@@ -45,6 +58,9 @@ class Vitals:
         ):
             if path is None:  # there is no memory cgroup
                 continue
+            if not holds_files:
+                self._paths[name] = path
+                continue
             try:
                 self._files[name] = os.open(path, flags)
             except (OSError, TypeError):
@@ -57,6 +73,7 @@ class Vitals:
             except OSError:
                 pass
         self._files = {}
+        self._paths = {}
         self._process = None
 
     def look(self, threads: int = 0) -> None:
@@ -112,6 +129,8 @@ class Vitals:
         self._slow.cgroup_kills = counter(self._read('counter'), b'oom_kill')
 
     def _read(self, name: str, size: int = 4096) -> bytes:
+        if name in self._paths:
+            return procfiles.read(self._paths[name], size)
         try:
             return os.pread(self._files[name], size, 0)
         except (KeyError, OSError):
@@ -128,9 +147,9 @@ class Vitals:
 
     def _resident_memory(self) -> int:
         try:
-            fields = os.pread(self._files['statm'], 256, 0).split()
+            fields = self._read('statm', 256).split()
             pages = int(fields[1])
-        except (KeyError, OSError, IndexError, ValueError):
+        except (IndexError, ValueError):
             return self._ask_psutil(lambda process: process.memory_info().rss)
         return pages * _PAGE
 
@@ -148,6 +167,14 @@ class Vitals:
             return _listed(self._descriptors)
         except OSError:
             return self._ask_psutil(lambda process: process.num_fds())
+
+
+def descriptor_limit() -> int:
+    """Return how many files this process may have open; -1 if there is no limit."""
+    if resource is None:
+        return -1
+    limit: int = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return -1 if limit == resource.RLIM_INFINITY else limit
 
 
 class _Slow:
