@@ -32,6 +32,7 @@ from ..store.rundirectory import SERVING
 from ..store.rundirectory import mark_file
 from ..store.rundirectory import name_facts
 from ..store.rundirectory import read_json
+from ..system.processidentity import process_is_there
 from . import faultlog
 
 #: Bytes read at the end of the file that standard error went to.
@@ -124,6 +125,8 @@ class Traces:
     stuck: dict[int, Mark] = field(default_factory=dict)
     #: When SIGTERM and SIGINT last arrived, whether the process survived them or not.
     asked: dict[str, float] = field(default_factory=dict)
+    #: Whether the process itself still exists, although the run has ended.
+    still_there: bool = False
 
     @property
     def main_ident(self) -> int | None:
@@ -263,6 +266,7 @@ def collect(path: Path, world: World) -> Traces:
         boot_time=float(boot_time),
         stuck=_stuck(path, recording),
         asked={name: mark.time for name, mark in asked.items()},
+        still_there=_still_there(identity, pid, world),
     )
 
 
@@ -366,6 +370,17 @@ def _stderr_tail(context: Context, sizes: list[int]) -> bytes | None:
 
 
 # -- the system ------------------------------------------------------------------------------------
+
+
+def _still_there(
+    identity: dict[str, Any],
+    pid: int,
+    world: World,
+) -> bool:
+    """Whether the process of the run exists; a process that has only the same pid does not count."""
+    if identity.get('pid') != pid or not identity.get('start_ticks'):
+        return False
+    return process_is_there(identity, world.proc) is True
 
 
 def _host_kills(
