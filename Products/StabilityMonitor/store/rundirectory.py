@@ -6,10 +6,10 @@
 The writer and the reader share only this module and `blackbox`.
 
 A run is alive while its lock is held (flock), or while a process with its pid and start time
-exists.  A process that replaces itself by another program (os.execv) keeps both, but loses the lock
-and the mapped black box.  The lock is made with flock, not lockf: a process loses a lockf lock as soon as it closes
-any descriptor of the file.  A forked child must close its copy of the descriptor with os.close
-(`RunDirectory.abandon`); otherwise it keeps the lock of a dead parent.
+exists.  A process that replaces itself by another program (os.execv) keeps both, but loses the
+lock and the mapped black box.  The lock is made with flock, not lockf: a process loses a lockf lock
+as soon as it closes any descriptor of the file.  A forked child must close its copy of the
+descriptor with os.close (`RunDirectory.abandon`); otherwise it keeps the lock of a dead parent.
 """
 
 from __future__ import annotations
@@ -339,7 +339,8 @@ class Base:
     def claim(self, name: str) -> RunDirectory | None:
         """Claim a dead run for this process, and return its directory.
 
-        Returns None if the run lives, or if another process has claimed it.
+        Returns None if the run lives, or if another process has claimed it.  Raises OSError if the
+        system refuses: no permission, a volume that is read-only, too many open files.
         """
         path = self.runs / name
         there = is_alive(path)
@@ -350,7 +351,7 @@ class Base:
             claimed = RunDirectory(path, descriptor, _flock(descriptor))
         except NotARegularFile:  # damaged: the run is treated as on a volume without locks
             claimed = RunDirectory(path, -1)
-        except OSError:
+        except FileNotFoundError:  # archived by another process meanwhile
             return None
         if there is None:
             for _ in range(_TRIES):
