@@ -178,8 +178,42 @@ class Traces:
         return self.recording.exception
 
     @property
+    def clock_step(self) -> float:
+        """By how many seconds the wall clock was set forward during the run; negative: back.
+
+        That is what lies between its start and the last sample, beyond the time that passed.
+        Seconds by which a clock is slewed do not count.
+        """
+        sample = self.last_sample
+        since = _number(self.context.get('monotonic'))
+        if sample is None or not 0 < since <= sample.monotonic:
+            return 0.0
+        step = sample.time - self.started - (sample.monotonic - since)
+        return step if abs(step) > _CLOCK_SLACK else 0.0
+
+    @property
+    def began(self) -> float:
+        """The start by the clock as it was at the end."""
+        return self.started + self.clock_step
+
+    def by_last_clock(self, moment: float) -> float:
+        """Return a moment of the run by the clock as it was at the end.
+
+        A moment before the clock was set is recognised by its value, which the later clock cannot
+        have shown in this run.
+        """
+        step = self.clock_step
+        is_before_step = moment < self.began if step > 0 else moment >= self.started
+        if step and is_before_step:
+            return moment + step
+        return moment
+
+    @property
     def last_sign(self) -> float:
-        """The last moment at which the run was certainly alive, in seconds since the epoch."""
+        """The last moment at which the run was certainly alive, in seconds since the epoch.
+
+        If the clock was set, it is a moment of the clock as it was at the end.
+        """
         signs = [self.started, self.fault_time]
         signs += [mark.time for mark in self.marks.values()]
         signs += [mark.time for mark in self.stuck.values()]
@@ -187,13 +221,15 @@ class Traces:
             signs.append(self.hang.time)
         box = self.recording
         if box:
-            signs += [sample.time for sample in box.samples[-1:]]
             signs += [request.ended or 0.0 for request in box.finished[-1:]]
             signs += [request.started for request in box.in_flight]
             signs += [line.time for line in box.log[-1:]]
             signs += [note.time for note in box.notes[-1:]]
             signs += [self.word(name) for name in ('armed', 'serving', 'finished')]
-        return max(sign for sign in signs if sign < _LATEST)
+        signs = [self.by_last_clock(sign) for sign in signs if 0 < sign < _LATEST]
+        if self.last_sample:
+            signs.append(self.last_sample.time)
+        return max((sign for sign in signs if sign < _LATEST), default=0.0)
 
 
 def collect(path: Path, world: World) -> Traces:
@@ -377,7 +413,7 @@ def _still_there(
     pid: int,
     world: World,
 ) -> bool:
-    """Whether the process of the run exists; a process that has only the same pid does not count."""
+    """Whether the process of the run exists; the same pid alone does not count."""
     if identity.get('pid') != pid or not identity.get('start_ticks'):
         return False
     return process_is_there(identity, world.proc) is True

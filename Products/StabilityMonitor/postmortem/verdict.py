@@ -437,7 +437,7 @@ def _was_ready(t: Traces) -> bool:
     serving = t.word('serving')
     if not serving:
         return False
-    was_ready_for = t.last_sign - serving
+    was_ready_for = t.last_sign - t.by_last_clock(serving)
     has_forked = t.word('forked') > serving
     return was_ready_for >= READY or has_forked
 
