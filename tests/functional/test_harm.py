@@ -55,6 +55,13 @@ def findings(site):
     return {check['id']: check for check in site.report()['checks']}
 
 
+def said_how_it_ended(site, run):
+    """Return the verdict on that run in each line of the event log that says how it ended."""
+    lines = site.event_log.read_text().splitlines()
+    said = [line for line in lines if 'The last run (pid' in line and run in line]
+    return [line.rpartition('[')[2].partition(',')[0] for line in said]
+
+
 def serves(site):
     assert site.get('/clock').status == 200
     assert 'Traceback' not in site.event_log.read_text()
@@ -86,7 +93,10 @@ def test_a_crash_on_a_full_disk_is_archived_later(site, small_disk):
     assert site.crash('/segfault') == -11
     site.start()
     assert serves(site) and run not in site.archived()
-    assert f'triage-{run}' in findings(site)
+    finding = findings(site)[f'triage-{run}']
+    assert 'No space left' in finding['detail'] and '[crashed, ' in finding['detail']
+    assert f'Free space on the disk of {small_disk}' in finding['action']
+    assert said_how_it_ended(site, run) == ['crashed']
     (small_disk / 'filling').unlink()
     site.restart()
     assert run in site.archived()
@@ -123,6 +133,23 @@ def test_dead_runs_in_a_read_only_directory_are_archived_later(site):
 
 
 @pytest.mark.root
+def test_a_crash_on_a_volume_that_became_read_only_is_told(site, small_disk):
+    site.configure(directory=small_disk / 'stability').start()
+    run = site.run_directory.name
+    assert site.crash('/segfault') == -11
+    subprocess.run(['mount', '-o', 'remount,ro', str(small_disk)], check=True)
+    try:
+        assert serves(site.start()) and run not in site.archived()
+        finding = findings(site)[f'triage-{run}']
+        assert 'Read-only file system' in finding['detail']
+        assert finding['action'].startswith('Mount the volume of')
+        assert said_how_it_ended(site, run) == ['crashed']
+        site.stop()
+    finally:
+        subprocess.run(['mount', '-o', 'remount,rw', str(small_disk)], check=True)
+
+
+@pytest.mark.root
 def test_zope_starts_when_the_directory_has_another_owner(site):
     """As after Zope ran once as another user."""
     site.start()
@@ -146,6 +173,7 @@ def test_a_dead_run_of_another_owner_is_named_in_a_finding(site):
         os.chown(path, 65534, 65534)
     assert serves(site.run_as(POWERLESS))
     assert run.exists() and not site.archived()
+    assert 'user of Zope permission' in findings(site)[f'triage-{run.name}']['action']
     assert any(run.name in check['title'] + check['detail'] for check in findings(site).values())
 
 

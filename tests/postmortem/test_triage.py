@@ -1,5 +1,6 @@
 """Triage: each dead run is claimed, judged and archived, whatever goes wrong with one of them."""
 
+import errno
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ from Products.StabilityMonitor.model.records import isotime
 from Products.StabilityMonitor.postmortem import triage as module
 from Products.StabilityMonitor.postmortem import verdict
 from Products.StabilityMonitor.postmortem.triage import at_start
+from Products.StabilityMonitor.postmortem.triage import remedy
 from Products.StabilityMonitor.postmortem.triage import triage
 from Products.StabilityMonitor.store.archive import Archive
 from Products.StabilityMonitor.store.rundirectory import Base
@@ -107,7 +109,7 @@ def test_a_run_that_cannot_be_archived_does_not_stop_the_others(base, monkeypatc
             else add(self, path, record)
         ),
     )
-    triage(base, on_error=lambda name, error: errors.append((name, error.errno)))
+    triage(base, on_error=lambda name, error, record: errors.append((name, error.errno)))
     assert errors == [(first.name, 28)] and list(archived(base)) == [second.name]
     monkeypatch.undo()
     triage(base)
@@ -129,10 +131,12 @@ def test_an_unwritable_dead_run_is_an_error_unless_it_is_gone(base, monkeypatch,
     def claim(self, name):
         if is_gone:
             shutil.rmtree(run.path)
+        raise PermissionError(errno.EACCES, 'Permission denied')
 
     monkeypatch.setattr(Base, 'claim', claim)
-    monkeypatch.setattr(module.os, 'access', lambda path, mode: False)  # root may write everywhere
-    assert triage(base, on_error=lambda name, error: errors.append((name, type(error)))) == []
+    assert (
+        triage(base, on_error=lambda name, error, record: errors.append((name, type(error)))) == []
+    )
     assert errors == ([] if is_gone else [(run.name, PermissionError)])
 
 
@@ -170,7 +174,7 @@ def test_a_run_that_cannot_be_judged_is_unreadable(base, monkeypatch, caplog):
 def test_a_folder_whose_day_does_not_exist_does_no_harm(base):
     (base.runs / '99999999T999999Z-1-abcd').mkdir()
     errors = []
-    triage(base, on_error=lambda name, error: errors.append(name))
+    triage(base, on_error=lambda name, error, record: errors.append(name))
     assert errors in ([], ['99999999T999999Z-1-abcd'])
 
 
@@ -232,11 +236,49 @@ def test_a_failed_triage_is_a_finding(base, start, monkeypatch):
     monkeypatch.setattr(
         Archive, 'add', lambda *args: (_ for _ in ()).throw(OSError(28, 'No space left'))
     )
-    _, findings = start(life(base))
+    lines, findings = start(life(base))
     assert findings == [f'triage-{run.name}']
+    (line,) = [text for _, text in lines if 'The last run' in text]
+    assert run.name in line and 'SIGSEGV' in line
     monkeypatch.setattr(module, 'triage', lambda *args, **kwargs: 1 / 0)
     _, findings = start(life(base))
     assert findings == ['triage']
+
+
+@pytest.mark.parametrize(
+    'number, word',
+    [
+        (errno.ENOSPC, 'Free space on the disk of /data'),
+        (errno.EDQUOT, 'quota'),
+        (errno.EROFS, 'Mount the volume of /data'),
+        (errno.EACCES, 'permission to write to /data'),
+        (errno.EPERM, 'permission to write to /data'),
+        (errno.EMFILE, 'ulimit -n'),
+        (errno.ENFILE, 'fs.file-max'),
+        (errno.EIO, 'stabilitymonitor triage'),
+    ],
+)
+def test_the_advice_fits_the_reason_of_the_system(number, word):
+    assert word in str(remedy(OSError(number, os.strerror(number)), Path('/data')))
+
+
+def test_an_error_that_is_not_of_the_system_has_an_advice(base):
+    assert 'stabilitymonitor triage' in str(remedy(ValueError('x'), base.path))
+
+
+def test_an_older_run_that_cannot_be_archived_is_not_the_last_one(base, start, monkeypatch):
+    stays, last = DeadRun(base.path, 0).crashed(), DeadRun(base.path, 1).served()
+    add = Archive.add
+
+    def refuse(self, path, found):
+        if path.name == stays.name:
+            raise OSError(errno.EIO, 'Input/output error')
+        add(self, path, found)
+
+    monkeypatch.setattr(Archive, 'add', refuse)
+    lines, _ = start(life(base, keep_days='9999'))
+    (line,) = [text for _, text in lines if 'The last run' in text]
+    assert last.name in line
 
 
 def test_the_archive_is_pruned_at_each_start(base, start):

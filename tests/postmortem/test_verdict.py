@@ -806,7 +806,7 @@ def test_all_but_sigkill_and_os_exit_is_ruled_out_if_everything_is_known():
     assert [word for word in words if word not in ' '.join(found.ruled_out)] == []
     assert [cause.partition(':')[0] for cause in found.candidates] == [
         'SIGKILL',
-        'os._exit, or exit() in C code',
+        'os._exit, exit() in C code, or os.execv (the process then runs another program)',
     ]
 
 

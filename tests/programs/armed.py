@@ -210,6 +210,22 @@ def do_wait():
         time.sleep(0.05)  # with `signal.pause`, the signal could come just before the call
 
 
+def do_exec_in_place():
+    """Replace this process by another program, as a server does that restarts in place."""
+    begin('/before')
+    life.recorder.end(200)
+    begin()
+    os.execv(sys.executable, [sys.executable, '-c', 'print("replaced", flush=True); input()'])
+
+
+def do_close_descriptors():
+    """Close all descriptors but the standard ones, as some code does before it goes on."""
+    begin()
+    os.closerange(3, 1024)
+    say('closed')
+    input()
+
+
 def do_kill_self(name):
     os.kill(os.getpid(), getattr(signal, name))
 

@@ -142,6 +142,21 @@ class TestAHang:
         assert world.recording.words['hung_since'] / 1e9 == since, 'the start does not change'
         assert world.notes[0].time == pytest.approx(since, abs=0.001)
 
+    @pytest.mark.parametrize('days', [-1095, 90])
+    def test_a_clock_that_is_set_does_not_change_how_long_a_hang_lasts(
+        self, world, monkeypatch, days
+    ):
+        world.look([61], 1)
+        real = time.time
+        monkeypatch.setattr(time, 'time', lambda: real() + days * 86400)
+        (event,) = world.hangs.known()
+        assert 61 <= event.seconds < 86400
+        world.look([], 1)
+        (event,) = world.hangs.known()
+        assert 61 <= event.seconds < 86400
+        assert 61 <= world.notes[-1].seconds < 86400
+        assert world.notes[-1].kind == 'hang-ended'
+
     def test_each_worker_and_the_main_thread_are_noted(self, hanging):
         assert hanging.kinds == [('hang', 0), *(('hang', n) for n in range(1, 5)), ('hang', MAIN)]
         event, thread, *_, main = hanging.notes

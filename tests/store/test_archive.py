@@ -189,14 +189,44 @@ def test_the_oldest_runs_above_keep_runs_are_pruned(archive):
 
 
 def test_runs_older_than_keep_days_are_pruned(archive):
+    runs = keep(archive, record(0), record(1, after=10 * DAY), record(2, after=20 * DAY))
+    assert archive.prune(200, 15, 1 << 30, now=STARTED + 21 * DAY) == 1
+    assert set(names(archive)) == set(runs[1:])
+
+
+@pytest.mark.parametrize('ahead', [90 * DAY, 3650 * DAY])
+def test_a_clock_that_is_ahead_prunes_nothing(archive, ahead):
+    keep(archive, record(0), *(record(number, 'crashed') for number in range(1, 21)))
+    assert archive.prune(200, 30, 1 << 30, now=STARTED + ahead) == 0
+
+
+@pytest.mark.parametrize('ahead', [90 * DAY, 3650 * DAY])
+def test_the_newest_ten_incidents_stay_after_a_run_under_a_clock_that_was_ahead(archive, ahead):
     runs = keep(
         archive,
-        record(0, 'crashed'),
-        record(0, 'crashed', after=10 * DAY),
-        record(1, after=10 * DAY),
+        *(record(number, 'crashed') for number in range(20)),
+        record(20, after=ahead),
     )
-    assert archive.prune(200, 15, 1 << 30, now=STARTED + 20 * DAY) == 1
-    assert set(names(archive)) == set(runs[1:])
+    assert archive.prune(200, 30, 1 << 30, now=STARTED + ahead) == 10
+    assert set(names(archive)) == {*runs[10:20], runs[20]}
+
+
+@pytest.mark.parametrize('now', [0.0, STARTED - 1095 * DAY])
+def test_a_clock_that_was_set_back_prunes_nothing(archive, now):
+    keep(archive, record(0), record(1, 'crashed'), record(2, 'crashed', after=-1095 * DAY))
+    assert archive.prune(200, 90, 1 << 30, now=now) == 0
+    assert archive.prune(200, 90, 1 << 30, now=STARTED) == 0
+
+
+def test_a_run_that_began_before_the_clock_was_set_counts_by_its_end(archive):
+    """A machine without a battery begins in 1970."""
+    old, last = keep(
+        archive,
+        record(0, 'crashed'),
+        record(1, 'crashed', after=60 - STARTED, ended=STARTED + DAY),
+    )
+    assert archive.prune(1, 90, 1 << 30, now=STARTED + DAY) == 1
+    assert names(archive) == [last]
 
 
 def test_runs_above_keep_bytes_are_pruned(archive):

@@ -26,6 +26,7 @@ from ..model.runrecord import RunRecord
 from ..postmortem.allruns import AllRuns
 from ..postmortem.manualtriage import by_hand
 from ..postmortem.runhistory import last_server_run
+from ..postmortem.triage import remedy
 from ..reporting import runtrace
 from ..reporting.renderers import FORMATS
 from ..reporting.renderers import render
@@ -131,10 +132,13 @@ def judge(runs: AllRuns, options: Namespace) -> int:
     dataowner.refuse_others(runs.base.path, 'archive its runs')
     failed: list[str] = []
 
-    def note_failure(name: str, error: Exception) -> None:
-        failed.append(
-            f'{name} could not be archived: {error}. Run this as the user that Zope runs as.'
-        )
+    def note_failure(name: str, error: Exception, record: RunRecord | None) -> None:
+        advice = str(remedy(error, runs.base.path))
+        if isinstance(error, PermissionError):
+            advice = 'Run this as the user that Zope runs as.'
+        failed.append(f'{name} could not be archived: {error}. {advice}')
+        if record:
+            failed.append(f'{name}: {record.summary} [{record.verdict}, {record.confidence}]')
 
     done, removed = by_hand(runs.base, note_failure)
     print_lines(

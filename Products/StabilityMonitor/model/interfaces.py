@@ -186,7 +186,8 @@ class IArchive(Interface):
     def prune(keep_runs: int, keep_days: float, keep_bytes: int, now: float | None = None) -> int:
         """Remove runs until the archive is within these limits, wanted stops before incidents.
 
-        `now` is in seconds since the epoch.  Returns the number of removed runs.
+        `now` is in seconds since the epoch.  The newest ten incidents are never too old, and a
+        clock that is ahead makes no run older.  Returns the number of removed runs.
         """
 
 

@@ -14,7 +14,9 @@ from .evidence import Traces
 def ruled_out(traces: Traces) -> tuple[str, ...]:
     """Return sentences that say what did not end the run, and how that is known."""
     sentences = []
-    for proof, _ in _ROWS:
+    proofs = [_no_end_of_process]
+    proofs += [proof for proof, _ in _ROWS]
+    for proof in proofs:
         sentence = proof(traces)
         if sentence:
             sentences.append(sentence)
@@ -23,11 +25,21 @@ def ruled_out(traces: Traces) -> tuple[str, ...]:
 
 def candidates(traces: Traces) -> tuple[str, ...]:
     """Return the causes that are not ruled out, most usual first."""
+    if traces.still_there:
+        return (_EXEC,)
     remaining = []
     for proof, cause in _ROWS:
         if cause and not proof(traces):
             remaining.append(cause)
     return tuple(remaining)
+
+
+def _no_end_of_process(t: Traces) -> str:
+    if t.still_there:
+        return (
+            f'Not the end of the process: process {t.pid} still exists, with the same start time.'
+        )
+    return ''
 
 
 def _never(t: Traces) -> str:
@@ -80,9 +92,12 @@ def _no_reboot(t: Traces) -> str:
     return 'Not a restart of the machine: it has not booted since.' if t.same_boot else ''
 
 
+#: What ends a run, but not its process.
+_EXEC = 'os.execv or a function like it: the process runs another program now'
+
 _ROWS: tuple[tuple[Callable[[Traces], str], str], ...] = (
     (_never, 'SIGKILL: kill -9, or a supervisor or container runtime whose stop timeout was over'),
-    (_never, 'os._exit, or exit() in C code'),
+    (_never, 'os._exit, exit() in C code, or os.execv (the process then runs another program)'),
     (_no_oom, "The kernel's OOM killer: its counters could not be compared"),
     (
         _no_fatal_error,

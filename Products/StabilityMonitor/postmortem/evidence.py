@@ -32,6 +32,7 @@ from ..store.rundirectory import SERVING
 from ..store.rundirectory import mark_file
 from ..store.rundirectory import name_facts
 from ..store.rundirectory import read_json
+from ..system.processidentity import process_is_there
 from . import faultlog
 
 #: Bytes read at the end of the file that standard error went to.
@@ -124,6 +125,8 @@ class Traces:
     stuck: dict[int, Mark] = field(default_factory=dict)
     #: When SIGTERM and SIGINT last arrived, whether the process survived them or not.
     asked: dict[str, float] = field(default_factory=dict)
+    #: Whether the process itself still exists, although the run has ended.
+    still_there: bool = False
 
     @property
     def main_ident(self) -> int | None:
@@ -175,8 +178,42 @@ class Traces:
         return self.recording.exception
 
     @property
+    def clock_step(self) -> float:
+        """By how many seconds the wall clock was set forward during the run; negative: back.
+
+        That is what lies between its start and the last sample, beyond the time that passed.
+        Seconds by which a clock is slewed do not count.
+        """
+        sample = self.last_sample
+        since = _number(self.context.get('monotonic'))
+        if sample is None or not 0 < since <= sample.monotonic:
+            return 0.0
+        step = sample.time - self.started - (sample.monotonic - since)
+        return step if abs(step) > _CLOCK_SLACK else 0.0
+
+    @property
+    def began(self) -> float:
+        """The start by the clock as it was at the end."""
+        return self.started + self.clock_step
+
+    def by_last_clock(self, moment: float) -> float:
+        """Return a moment of the run by the clock as it was at the end.
+
+        A moment before the clock was set is recognised by its value, which the later clock cannot
+        have shown in this run.
+        """
+        step = self.clock_step
+        is_before_step = moment < self.began if step > 0 else moment >= self.started
+        if step and is_before_step:
+            return moment + step
+        return moment
+
+    @property
     def last_sign(self) -> float:
-        """The last moment at which the run was certainly alive, in seconds since the epoch."""
+        """The last moment at which the run was certainly alive, in seconds since the epoch.
+
+        If the clock was set, it is a moment of the clock as it was at the end.
+        """
         signs = [self.started, self.fault_time]
         signs += [mark.time for mark in self.marks.values()]
         signs += [mark.time for mark in self.stuck.values()]
@@ -184,13 +221,15 @@ class Traces:
             signs.append(self.hang.time)
         box = self.recording
         if box:
-            signs += [sample.time for sample in box.samples[-1:]]
             signs += [request.ended or 0.0 for request in box.finished[-1:]]
             signs += [request.started for request in box.in_flight]
             signs += [line.time for line in box.log[-1:]]
             signs += [note.time for note in box.notes[-1:]]
             signs += [self.word(name) for name in ('armed', 'serving', 'finished')]
-        return max(sign for sign in signs if sign < _LATEST)
+        signs = [self.by_last_clock(sign) for sign in signs if 0 < sign < _LATEST]
+        if self.last_sample:
+            signs.append(self.last_sample.time)
+        return max((sign for sign in signs if sign < _LATEST), default=0.0)
 
 
 def collect(path: Path, world: World) -> Traces:
@@ -263,6 +302,7 @@ def collect(path: Path, world: World) -> Traces:
         boot_time=float(boot_time),
         stuck=_stuck(path, recording),
         asked={name: mark.time for name, mark in asked.items()},
+        still_there=_still_there(identity, pid, world),
     )
 
 
@@ -366,6 +406,17 @@ def _stderr_tail(context: Context, sizes: list[int]) -> bytes | None:
 
 
 # -- the system ------------------------------------------------------------------------------------
+
+
+def _still_there(
+    identity: dict[str, Any],
+    pid: int,
+    world: World,
+) -> bool:
+    """Whether the process of the run exists; the same pid alone does not count."""
+    if identity.get('pid') != pid or not identity.get('start_ticks'):
+        return False
+    return process_is_there(identity, world.proc) is True
 
 
 def _host_kills(

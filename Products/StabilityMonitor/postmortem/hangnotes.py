@@ -5,6 +5,7 @@ Values in, values out.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,8 +15,15 @@ from ..model.records import Note
 from ..model.threadstates import Event
 
 
-def hangs(notes: Sequence[Note], ended: float) -> tuple[Event, ...]:
-    """Return the events of a run that ended at `ended`, oldest first."""
+def hangs(
+    notes: Sequence[Note],
+    ended: float,
+    by_last_clock: Callable[[float], float] = float,
+) -> tuple[Event, ...]:
+    """Return the events of a run that ended at `ended`, oldest first.
+
+    `by_last_clock` returns a moment by the clock that showed `ended`, which may have been set.
+    """
     found: list[Event] = []
     for note in notes:
         kind = note.kind.removesuffix('-ended')
@@ -37,8 +45,11 @@ def hangs(notes: Sequence[Note], ended: float) -> tuple[Event, ...]:
 
     with_seconds = []
     for event in found:
-        lasted = (event.ended or ended) - event.started
-        seconds = round(max(0.0, lasted), 3)
+        seconds = event.seconds  # as measured, if the run saw its end
+        if not seconds:
+            last = event.ended or ended
+            seconds = by_last_clock(last) - by_last_clock(event.started)
+        seconds = round(max(0.0, seconds), 3)
         with_seconds.append(replace(event, seconds=seconds))
     return tuple(with_seconds)
 
@@ -49,13 +60,14 @@ def _close(found: list[Event], kind: str, note: Note) -> None:
         if not event.lasts or event.kind != kind:
             continue
         if _ends(note, event.number, event.summary):
-            found[index] = replace(event, ended=note.time)
+            found[index] = replace(event, ended=note.time, seconds=note.seconds)
             return
     # The ring is full, and the note of the event's beginning was overwritten.
     event = Event(
         kind=kind,
         started=note.time - note.seconds,
         ended=note.time,
+        seconds=note.seconds,
         summary=note.title,
     )
     found.append(event)

@@ -26,7 +26,7 @@ def lasting_events(t: Traces) -> Iterator[Evidence]:
         for begun in hangnotes.all_lasting(t.notes, kind):
             what = begun.title.rstrip('.')
             since = clocktime(begun.time)
-            lasted = max(0.0, t.last_sign - begun.time)
+            lasted = max(0.0, t.last_sign - t.by_last_clock(begun.time))
             fact = f'{what}; it lasted from {since} until the run ended, for {duration(lasted)}.'
             yield Evidence('black box', fact)
 
@@ -86,7 +86,7 @@ def how_long(t: Traces) -> str:
         since = t.last_sample.time
     lasted = 0.0
     if since:
-        lasted = t.last_sign - since
+        lasted = t.last_sign - t.by_last_clock(since)
     if lasted < 1:
         return 'was no longer answering'
     return f'had not been answering for {duration(lasted)}'

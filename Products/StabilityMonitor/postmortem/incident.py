@@ -56,11 +56,11 @@ def record(traces: Traces, judgement: Judgement) -> RunRecord:
         native = traces.dump.native
     threads = _threads(traces)
     crashed = _crashed(threads)
-    ended = max(traces.last_sign, traces.started)
+    ended = max(traces.last_sign, traces.began)
 
     in_flight = []
     for request in traces.in_flight:
-        seconds = max(0.0, ended - request.started)
+        seconds = max(0.0, ended - traces.by_last_clock(request.started))
         request = replace(request, seconds=seconds)
         if crashed and crashed.ident:
             request = replace(request, crashed=request.ident == crashed.ident)
@@ -78,7 +78,7 @@ def record(traces: Traces, judgement: Judgement) -> RunRecord:
         pid=traces.pid,
         started=traces.started,
         ended=ended,
-        uptime_seconds=round(ended - traces.started, 3),
+        uptime_seconds=round(ended - traces.began, 3),
         verdict=judgement.verdict,
         confidence=judgement.confidence,
         summary=judgement.summary,
@@ -96,7 +96,7 @@ def record(traces: Traces, judgement: Judgement) -> RunRecord:
         samples=samples,
         log=log,
         notes=traces.notes,
-        hangs=hangnotes.hangs(traces.notes, ended),
+        hangs=hangnotes.hangs(traces.notes, ended, traces.by_last_clock),
         compiled_modules=_modules(traces),
         context=traces.context | _installed(traces),
         counters=counters,

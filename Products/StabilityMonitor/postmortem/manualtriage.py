@@ -26,7 +26,7 @@ _GROUP_MAY_READ = 0o050  # list a directory and go into it
 
 
 def by_hand(
-    base: Base, on_error: Callable[[str, Exception], object]
+    base: Base, on_error: Callable[[str, Exception, RunRecord | None], object]
 ) -> tuple[list[RunRecord], int]:
     """Judge, archive and prune the runs of that directory, as a start of Zope does.
 

@@ -1,12 +1,14 @@
 """Triage: the next process claims the dead runs that it finds, judges and archives them.
 
 A triage that fails never stops Zope.  A run that cannot be judged is archived as unreadable.  A run
-that cannot be archived becomes a finding.
+that cannot be archived is judged all the same: the event log says how it ended, and it becomes a
+finding with the reason that the system gave.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import time
@@ -21,13 +23,26 @@ from ..model.records import instance_of
 from ..model.records import isotime
 from ..model.runrecord import RunRecord
 from ..store.archive import Archive
+from ..store.archive import newest_first
 from ..store.rundirectory import CONTEXT
 from ..store.rundirectory import Base
 from ..store.rundirectory import is_alive
 from ..store.rundirectory import is_possible
+from ..store.rundirectory import may_live
 from ..store.rundirectory import name_facts
 from ..store.rundirectory import read_json
 from ..system.eventlog import LOGGER
+
+#: What to do about the reason why the system refused to write, by its error number.
+_REMEDIES = {
+    errno.ENOSPC: 'Free space on the disk of {folder}, or inodes ("df -i"): it is full.',
+    errno.EDQUOT: 'Raise the disk quota of the user of Zope, or remove files of that user.',
+    errno.EROFS: 'Mount the volume of {folder} so that it can be written to.',
+    errno.EACCES: 'Give the user of Zope permission to write to {folder} and all below it.',
+    errno.EPERM: 'Give the user of Zope permission to write to {folder} and all below it.',
+    errno.EMFILE: 'Raise the number of files that Zope may open ("ulimit -n").',
+    errno.ENFILE: 'Raise the number of files that this system may open ("fs.file-max").',
+}
 
 if TYPE_CHECKING:  # `evidence` is loaded only when a dead run is found
     from .evidence import World
@@ -37,23 +52,31 @@ def triage(
     base: Base,
     own: str = '',
     world: World | None = None,
-    on_error: Callable[[str, Exception], object] | None = None,
+    on_error: Callable[[str, Exception, RunRecord | None], object] | None = None,
 ) -> list[RunRecord]:
     """Judge and archive every dead run below `base` except the run `own`.
 
     Returns the records that this process archived, oldest first.  An error is passed to `on_error`
-    with the name of the run; without `on_error` it is raised.
+    with the name of the run and its record, which is None if the run was not judged; without
+    `on_error` it is raised.
     """
     archive = Archive(base)
     done = []
     for name in base.waiting():
         if name == own:
             continue
-        claimed = base.claim(name)
-        if claimed is None:
-            if on_error and _is_out_of_reach(base.runs / name):
-                on_error(name, PermissionError('this user may not write its directory'))
+        try:
+            claimed = base.claim(name)
+        except OSError as error:
+            path = base.runs / name
+            if on_error and path.exists() and not is_alive(path):
+                # `may_live` takes the lock for a moment, but this process cannot claim anyway.
+                unclaimed = None if may_live(path) else examine(path, world)
+                on_error(name, error, unclaimed)
             continue
+        if claimed is None:
+            continue
+        record = None
         try:
             record = examine(claimed.path, world)
             archive.add(claimed.path, record)
@@ -61,22 +84,11 @@ def triage(
         except Exception as error:
             if on_error is None:
                 raise
-            on_error(name, error)
+            on_error(name, error, record)
         finally:
             claimed.abandon()
     base.sweep()
     return done
-
-
-def _is_out_of_reach(path: Path) -> bool:
-    """Whether a dead run cannot be claimed because this process may not write its directory.
-
-    The directory no longer exists if another process has archived it meanwhile.
-    """
-    may_archive = os.access(path, os.W_OK | os.X_OK)
-    if may_archive or not os.path.exists(path):
-        return False
-    return not is_alive(path)
 
 
 def examine(path: Path, world: World | None = None) -> RunRecord:
@@ -127,15 +139,18 @@ def _foreign(path: Path) -> RunRecord:
 def at_start(life: ILivingRun) -> None:
     """Run the triage of a process that has just armed.  Each error becomes a finding."""
     options = life.options
+    left: list[RunRecord] = []
 
-    def add_finding(name: str, error: Exception) -> None:
+    def add_finding(name: str, error: Exception, record: RunRecord | None) -> None:
+        detail = f'{type(error).__name__}: {error}.'
+        if record:
+            left.append(record)
+            detail += f' How it ended: {record.summary} [{record.verdict}, {record.confidence}]'
         life.findings.add(
             f'triage-{name}',
             f'The dead run {name} could not be archived.',
-            f'{type(error).__name__}: {error}.',
-            Action(
-                'Check that the user of Zope may write to its directory and that the disk has room.'
-            ),
+            detail,
+            remedy(error, life.base.path),
         )
 
     with life.findings.guarded(
@@ -146,16 +161,32 @@ def at_start(life: ILivingRun) -> None:
         triage(life.base, life.name, on_error=add_finding)
         archive = Archive(life.base)
         if life.role == 'server':
-            _say_how_it_ended(archive.last_server_run(life.instance))
+            of_this_instance = [
+                record
+                for record in left
+                if record.role == 'server' and record.instance == life.instance
+            ]
+            archived = archive.last_server_run(life.instance)
+            if archived:
+                of_this_instance.append(archived)
+            for record in newest_first(of_this_instance)[:1]:
+                _say_how_it_ended(record)
         life.in_background(
             lambda: archive.prune(options.keep_runs, options.keep_days, options.keep_bytes)
         )
 
 
-def _say_how_it_ended(last: RunRecord | None) -> None:
+def remedy(error: Exception, folder: Path) -> Action:
+    """Return what to do if a run below that folder cannot be archived because of this error."""
+    number = error.errno if isinstance(error, OSError) else None
+    words = _REMEDIES.get(number or 0)
+    if words:
+        return Action(words, folder=folder)
+    return Action('Run "stabilitymonitor triage" by hand to see the error.')
+
+
+def _say_how_it_ended(last: RunRecord) -> None:
     """Write one line into the event log: how the last run ended."""
-    if last is None:
-        return
     level = logging.WARNING if last.is_incident else logging.INFO
     LOGGER.log(
         level,

@@ -296,16 +296,18 @@ def unreadable(t: Traces) -> Judgement | None:
 
 def vanished(t: Traces) -> Judgement:
     causes = candidates(t)
+    summary = 'Zope ended without a trace: most likely it was killed (SIGKILL) or called os._exit.'
     confidence = 'weak'
     if len(causes) <= 2:  # SIGKILL and os._exit, which never leave a trace
         confidence = 'likely'
+    if t.still_there:
+        summary = 'Zope ended without a trace: its process replaced itself by another program.'
+        confidence = 'strong'
     last_sign = clocktime(t.last_sign)
     return Judgement(
         verdict='vanished',
         confidence=confidence,
-        summary=(
-            'Zope ended without a trace: most likely it was killed (SIGKILL) or called os._exit.'
-        ),
+        summary=summary,
         evidence=(Evidence('black box', f'The last sign of life was at {last_sign}.'),),
         ruled_out=ruled_out(t),
         candidates=causes,
@@ -435,7 +437,7 @@ def _was_ready(t: Traces) -> bool:
     serving = t.word('serving')
     if not serving:
         return False
-    was_ready_for = t.last_sign - serving
+    was_ready_for = t.last_sign - t.by_last_clock(serving)
     has_forked = t.word('forked') > serving
     return was_ready_for >= READY or has_forked
 

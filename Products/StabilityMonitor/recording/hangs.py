@@ -92,6 +92,7 @@ class Hangs:
         self.is_over = is_over
         self.suspected: set[_Key] = set()  # the deadlocks that the last look has shown
         self.lasting: dict[_Key, Event] = {}
+        self._since: dict[_Key, float] = {}  # when each of them began, on the monotonic clock
         self._past: list[Event] = []
         self._busy: dict[int, int] = {}  # {native id: at how many looks in a row it was busy}
         self._stuck_at: tuple[CodePlace, ...] = ()  # the stack in which the server's loop is stuck
@@ -315,6 +316,8 @@ class Hangs:
                 title=event.summary,
             )
         )
+        age = max(0.0, time.time() - event.started)  # it may have begun before this look
+        self._since[key] = time.monotonic() - age
         self.lasting[key] = replace(event, number=number)
         self.findings.add(
             _finding_id(key),
@@ -326,7 +329,7 @@ class Hangs:
     def _end(self, key: _Key, how: str) -> None:
         event = self.lasting.pop(key)
         now = time.time()
-        seconds = now - event.started
+        seconds = time.monotonic() - self._since.pop(key)
         past = [*self._past, replace(event, ended=now, seconds=seconds)]
         self._past = past[-_KEPT:]  # a new list, because another thread may be reading the old one
         self.findings.drop(_finding_id(key))
@@ -354,14 +357,15 @@ class Hangs:
         Any thread may call this: it begins and ends no event.
         """
         lasting = dict(self.lasting)
-        now = time.time()
+        now = time.monotonic()
         events = []
         if seen is not None:
             for deadlock in seen.deadlocks:
                 if _key(deadlock) not in lasting:
                     events.append(_deadlock_event(deadlock, seen))
-        for event in lasting.values():
-            events.append(replace(event, seconds=now - event.started))
+        for key, event in lasting.items():
+            since = self._since.get(key, now)  # it may end at this moment
+            events.append(replace(event, seconds=now - since))
         events += self._past[::-1]
         return events
 

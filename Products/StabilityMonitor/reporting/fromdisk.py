@@ -38,6 +38,7 @@ from ..store.rundirectory import is_possible
 from ..store.rundirectory import may_live
 from ..store.rundirectory import name_facts
 from ..store.rundirectory import read_json
+from ..system import processidentity
 from ..system.distributions import normalized
 
 # The source of a part of a report.
@@ -166,7 +167,7 @@ def process(last: RecordedRun, archive: Archive, clock: Clock = time.time) -> Do
     system_family, _, _ = system.partition('-')
     uptime = last.record.uptime_seconds if last.record else None
     if last.alive:
-        uptime = round(max(0.0, clock() - last.started), 3)
+        uptime = round(_seconds_up(last, clock), 3)
     black_boxes = (last.path / BLACKBOX, last.path / f'{BLACKBOX}.gz')
     return {
         'zope': software.get('zope', ''),
@@ -192,6 +193,22 @@ def process(last: RecordedRun, archive: Archive, clock: Clock = time.time) -> Do
         'thread_stack': context.get('thread_stack'),
         'core_pattern': context.get('core_pattern', ''),
     }
+
+
+def _seconds_up(last: RecordedRun, clock: Clock) -> float:
+    """Return for how many seconds a living run is up.
+
+    In its boot, all processes share one monotonic clock, which cannot be set.  In another time
+    namespace it may be behind.
+    """
+    identity = _dict(last.context, 'identity')
+    boot_id = processidentity.identity()['boot_id']
+    since = last.context.get('monotonic')
+    if boot_id and identity.get('boot_id') == boot_id and isinstance(since, int | float):
+        passed = time.monotonic() - since
+        if passed >= 0:
+            return passed
+    return max(0.0, clock() - last.started)
 
 
 def checks(

@@ -48,6 +48,7 @@ _CLEAN_SCRIPTS = 'clean-scripts'
 _MARK_TAIL = 1 << 20  # bytes; no mark file is preallocated larger than this
 _TIMESTAMP = 16  # characters of the time in a run's name
 _DAY = 86400  # seconds
+_INCIDENTS_KEPT = 10  # so many of the newest incidents are never too old
 _BLOCK = 512  # bytes in a block, as counted by stat
 #: Cache of the summaries that were read: {archive: {run: record}}.
 _KNOWN: dict[Path, dict[str, RunRecord]] = {}
@@ -198,19 +199,29 @@ class Archive:
 
         Wanted stops are removed before incidents, older runs before newer ones.  `now` is in
         seconds since the epoch.  Returns how many runs were removed.
+
+        The clock may be wrong.  So the age of a run counts from the end of the newest run, if that
+        is before `now`: a clock that is ahead makes no run older.  And the newest incidents are
+        never too old.
         """
         if now is None:
             now = time.time()
+        records = sorted(self.summaries(), key=_end, reverse=True)
         oldest = now - keep_days * _DAY
+        if records:
+            last_end, _ = _end(records[0])
+            oldest = min(now, last_end) - keep_days * _DAY
         kept: list[RunRecord] = []
         to_remove: list[RunRecord] = []
-        for record in self.summaries():
-            ended = record.ended or _named_start(record.run)
-            if ended < oldest:
+        incidents = 0
+        for record in records:
+            incidents += record.is_incident
+            is_spared = record.is_incident and incidents <= _INCIDENTS_KEPT
+            if _end(record)[0] < oldest and not is_spared:
                 to_remove.append(record)
             else:
                 kept.append(record)
-        kept.sort(key=lambda record: (record.is_incident, record.run), reverse=True)
+        kept.sort(key=lambda record: record.is_incident, reverse=True)
         to_remove += kept[keep_runs:]
         size = 0
         for record in kept[:keep_runs]:
@@ -260,6 +271,12 @@ def _order(record: RunRecord) -> tuple[float, str]:
     """
     started = record.started or _named_start(record.run)
     return started, record.run
+
+
+def _end(record: RunRecord) -> tuple[float, str]:
+    """Return the sort key for pruning: the end.  A run may begin before the clock is set."""
+    ended = record.ended or _named_start(record.run)
+    return ended, record.run
 
 
 def _named_start(name: str) -> float:

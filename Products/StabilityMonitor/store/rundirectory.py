@@ -6,9 +6,10 @@
 The writer and the reader share only this module and `blackbox`.
 
 A run is alive while its lock is held (flock), or while a process with its pid and start time
-exists.  The lock is made with flock, not lockf: a process loses a lockf lock as soon as it closes
-any descriptor of the file.  A forked child must close its copy of the descriptor with os.close
-(`RunDirectory.abandon`); otherwise it keeps the lock of a dead parent.
+exists.  A process that replaces itself by another program (os.execv) keeps both, but loses the
+lock and the mapped black box.  The lock is made with flock, not lockf: a process loses a lockf lock
+as soon as it closes any descriptor of the file.  A forked child must close its copy of the
+descriptor with os.close (`RunDirectory.abandon`); otherwise it keeps the lock of a dead parent.
 """
 
 from __future__ import annotations
@@ -210,17 +211,40 @@ def is_alive(path: Path, proc: Path = Path('/proc')) -> bool | None:
     """Whether the process of the run in that directory still exists; None: not known.
 
     It is not known if the context is damaged, for example if its pid differs from the pid in the
-    run's name.
+    run's name.  It is not known either if the process no longer maps the run's black box: it may
+    run another program now (os.execv), and then only the lock tells.  Without a lock (on a network
+    file system) a process that exists counts as the run's.
     """
     if not is_possible(path.name):
         return False
     context = read_json(path / CONTEXT)
     known = context.get('identity')
-    if isinstance(known, dict):
-        _, pid = name_facts(path.name)
-        if known.get('pid') == pid:
-            return process_is_there(known, proc)
-    return process_is_there({}, proc)
+    if not isinstance(known, dict):
+        return process_is_there({}, proc)
+    _, pid = name_facts(path.name)
+    if known.get('pid') != pid:
+        return process_is_there({}, proc)
+    there = process_is_there(known, proc)
+    if there and context.get('locked') is True and _has_let_go(path, proc / str(pid) / 'maps'):
+        return None
+    return there
+
+
+def _has_let_go(path: Path, maps: Path) -> bool:
+    """Whether a process that exists certainly does not map the black box in that directory.
+
+    `maps` lists what it maps.  It ends with the name of the run and of the file, in whatever mount
+    namespace that process is.  A free lock alone would not do: code that closes all descriptors of
+    its process frees the lock of a run that lives.
+    """
+    if not (path / BLACKBOX).exists():  # its black box is only in memory, or was deleted
+        return False
+    wanted = os.fsencode(f'/{path.name}/{BLACKBOX}')
+    try:
+        with open(maps, 'rb') as lines:
+            return not any(wanted in line for line in lines)
+    except OSError:  # the process of another user, or a system without /proc
+        return False
 
 
 def may_live(path: Path) -> bool:
@@ -327,7 +351,8 @@ class Base:
     def claim(self, name: str) -> RunDirectory | None:
         """Claim a dead run for this process, and return its directory.
 
-        Returns None if the run lives, or if another process has claimed it.
+        Returns None if the run lives, or if another process has claimed it.  Raises OSError if the
+        system refuses: no permission, a volume that is read-only, too many open files.
         """
         path = self.runs / name
         there = is_alive(path)
@@ -338,7 +363,7 @@ class Base:
             claimed = RunDirectory(path, descriptor, _flock(descriptor))
         except NotARegularFile:  # damaged: the run is treated as on a volume without locks
             claimed = RunDirectory(path, -1)
-        except OSError:
+        except FileNotFoundError:  # archived by another process meanwhile
             return None
         if there is None:
             for _ in range(_TRIES):

@@ -101,7 +101,7 @@ def overview(life: ILivingRun, archive: Archive) -> dict[str, Any]:
         started=life.started,
         verdict='running',
         summary='This process.',
-        uptime_seconds=time.time() - life.started,
+        uptime_seconds=time.monotonic() - life.started_monotonic,
     )
     in_timeline = [living, *ours[:_TIMELINE_RUNS]]
 
