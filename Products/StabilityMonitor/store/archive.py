@@ -22,7 +22,9 @@ from zope.interface import implementer
 from ..model.errors import NoSuchRun
 from ..model.interfaces import IArchive
 from ..model.records import Instance
+from ..model.records import instance_of
 from ..model.runrecord import RunRecord
+from . import damagedrecords
 from . import distributionsets
 from .blackboxreader import LARGEST
 from .regularfiles import NotARegularFile
@@ -31,6 +33,7 @@ from .regularfiles import open_regular
 from .regularfiles import read_tail
 from .regularfiles import read_whole
 from .rundirectory import BLACKBOX
+from .rundirectory import CONTEXT
 from .rundirectory import INCIDENT
 from .rundirectory import INCIDENT_MOST
 from .rundirectory import RUN_NAME
@@ -70,7 +73,7 @@ class Archive:
         removed = known.keys() - set(names)
         for name in removed:
             known.pop(name, None)
-        return newest_first(self._summary(name) for name in names)
+        return newest_first(map(self._summary, names))
 
     @property
     def _known(self) -> dict[str, RunRecord]:
@@ -94,7 +97,7 @@ class Archive:
             if whole:
                 found = whole.without_heavy()
             else:
-                found = _lost(name)
+                found = _damaged(path)
         self._known[name] = found
         return found
 
@@ -122,7 +125,7 @@ class Archive:
             raise NoSuchRun(f'There is no archived run {run!r}.')
         record = _from_file(path / INCIDENT)
         if record is None:
-            record = _lost(run)
+            record = _damaged(path)
         if record.context.get('distributions'):  # archived by an older release
             return record
         # The versions that were installed then are usually in a separate file.
@@ -204,8 +207,7 @@ class Archive:
         kept: list[RunRecord] = []
         doomed: list[RunRecord] = []
         for record in self.summaries():
-            ended = record.ended or _named_start(record.run)
-            if ended < oldest:
+            if damagedrecords.alone(record, _end) < oldest:
                 doomed.append(record)
             else:
                 kept.append(record)
@@ -226,20 +228,26 @@ def _from_file(path: Path, most: int = INCIDENT_MOST) -> RunRecord | None:
     """Return the record in that file; None if there is none, or if it is of another run."""
     try:
         found = RunRecord.from_json(read_json(path, most))
-    except (ValueError, TypeError):
+    except ValueError:
+        return None
+    except Exception:  # an error of this product
+        damagedrecords.log_once(path.parent.name)
         return None
     if found.run != path.parent.name:
         return None
     return found
 
 
-def _lost(name: str) -> RunRecord:
-    """Return a record for a run whose own record is damaged, so that the run still counts."""
-    _, pid, _ = name.split('-')
-    return RunRecord(
-        run=name,
-        pid=int(pid),
-        summary='The archived record of this run cannot be read.',
+def _damaged(path: Path) -> RunRecord:
+    """Return a record for the run in that directory, whose own record is damaged.
+
+    The context that the run wrote itself may still say to which instance it belonged.
+    """
+    context = read_json(path / CONTEXT)
+    return replace(
+        damagedrecords.damaged(path.name),
+        instance=instance_of(context),
+        role='script' if context.get('role') == 'script' else 'server',
     )
 
 
@@ -249,7 +257,10 @@ def is_clean_script(record: RunRecord) -> bool:
 
 
 def newest_first(records: Iterable[RunRecord]) -> tuple[RunRecord, ...]:
-    return tuple(sorted(records, key=_order, reverse=True))
+    def by_start(records: tuple[RunRecord, ...]) -> tuple[RunRecord, ...]:
+        return tuple(sorted(records, key=_order, reverse=True))
+
+    return damagedrecords.together(records, by_start)
 
 
 def _order(record: RunRecord) -> tuple[float, str]:
@@ -259,6 +270,10 @@ def _order(record: RunRecord) -> tuple[float, str]:
     """
     started = record.started or _named_start(record.run)
     return started, record.run
+
+
+def _end(record: RunRecord) -> float:
+    return float(record.ended or _named_start(record.run))
 
 
 def _named_start(name: str) -> float:
