@@ -28,6 +28,7 @@ from ..postmortem.runhistory import of_instance
 from ..store.archive import Archive
 from ..store.blackboxreader import read
 from ..store.damagedrecords import alone
+from ..store.damagedrecords import together
 from ..system.runcontext import compiled_modules
 from ..system.runcontext import system_name
 from . import fromdisk
@@ -87,7 +88,7 @@ def build(
         'inventory': now['inventory'],
         'in_flight': now['in_flight'],
         **standing(life),
-        'crash_loop': [record.run for record in crash_loop(ours)],
+        'crash_loop': [record.run for record in together(ours, crash_loop)],
         'clean_scripts': archive.clean_scripts,
         'support': support,
         'sources': now['sources'],

@@ -98,6 +98,7 @@ class Archive:
                 found = whole.without_heavy()
             else:
                 found = _damaged(path)
+        found = damagedrecords.alone(found, _usable)
         self._known[name] = found
         return found
 
@@ -126,8 +127,13 @@ class Archive:
         record = _from_file(path / INCIDENT)
         if record is None:
             record = _damaged(path)
+        return damagedrecords.alone(record, self._with_versions)
+
+    def _with_versions(self, record: RunRecord) -> RunRecord:
+        _usable(record)
         if record.context.get('distributions'):  # archived by an older release
             return record
+        path = self.path / record.run
         # The versions that were installed then are usually in a separate file.
         installed = distributionsets.of_run(path)
         if not installed:
@@ -238,6 +244,15 @@ def _from_file(path: Path, most: int = INCIDENT_MOST) -> RunRecord | None:
     return found
 
 
+def _usable(record: RunRecord) -> RunRecord:
+    """Return the record if it can be sorted, judged and written; raises if it cannot."""
+    _order(record)
+    _end(record)
+    hash((record.is_incident, record.instance, record.role))
+    json.dumps(record.summary_json(), allow_nan=False)
+    return record
+
+
 def _damaged(path: Path) -> RunRecord:
     """Return a record for the run in that directory, whose own record is damaged.
 
@@ -268,7 +283,7 @@ def _order(record: RunRecord) -> tuple[float, str]:
 
     Names hold only whole seconds, and a server may die and start again within one second.
     """
-    started = record.started or _named_start(record.run)
+    started = float(record.started or _named_start(record.run))
     return started, record.run
 
 
