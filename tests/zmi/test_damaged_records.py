@@ -5,14 +5,17 @@ runs and some damaged ones.
 """
 
 import contextlib
+import gc
 import io
 import json
 import re
+import tracemalloc
 from dataclasses import fields
 from dataclasses import replace
 
 import pytest
 from support import hostile
+from support.effort import lines_run
 from support.fakelife import FakeLife
 from support.syntheticruns import HERE
 from support.syntheticruns import STARTED
@@ -22,8 +25,11 @@ pytest.importorskip('AccessControl')
 from support.inprocesspages import panel
 
 from Products.StabilityMonitor.cli import command as cli
+from Products.StabilityMonitor.model import foreignjson
 from Products.StabilityMonitor.model.runrecord import RunRecord
 from Products.StabilityMonitor.store import damagedrecords
+from Products.StabilityMonitor.store.archive import Archive
+from Products.StabilityMonitor.store.rundirectory import INCIDENT_MOST
 from Products.StabilityMonitor.store.rundirectory import Base
 from Products.StabilityMonitor.store.rundirectory import new_name
 from Products.StabilityMonitor.system import runcontext
@@ -261,3 +267,120 @@ def test_a_record_that_raises_is_shown_as_damaged_and_logged_once(
     check_lists(cemetery, ask, json.loads)
     found = logged()
     assert found and len(found) == len(set(found)) and set(found) <= set(wrong)
+
+
+# -- memory and work -------------------------------------------------------------------------------
+
+MEMORY = 50 << 20
+#: Bytes: a little less than what is read of a record at all.
+ROOM = INCIDENT_MOST - (200 << 10)
+
+
+def filled(item):
+    """Return a JSON list of as many items as fit."""
+    return f'[{",".join([item] * (ROOM // (len(item) + 1)))}]'
+
+
+def some(item, count):
+    return f'[{",".join([item] * count)}]'
+
+
+LARGE = f'"{chr(92)}ud83d{chr(92)}ude00{"x" * 30_000}"'
+#: {what fills the record: {place: JSON}}
+BOMBS = {
+    'empty lists': {('suspects',): filled('[]')},
+    'objects': {('context', 'limits'): filled('{"a":0}')},
+    'lists that are just few enough': {('context', 'limits'): some('[0]', 70_000)},
+    'objects that are just few enough': {
+        ('counters',): f'{{"x":{some(chr(123) + chr(125), 70_000)}}}'
+    },
+    'keys': {
+        (
+            'context',
+            'limits',
+        ): f'{{{",".join(f"{chr(34)}{n:x}{chr(34)}:[]" for n in range(60_000))}}}'
+    },
+    'rows of everything': {
+        (field,): some('{}', 9_000)
+        for field in (
+            'requests',
+            'recent',
+            'threads',
+            'notes',
+            'samples',
+            'log',
+            'hangs',
+            'evidence',
+        )
+    },
+    'threads with frames': {('threads',): some(f'{{"frames":{some("{}", 300)}}}', 200)},
+    'one text': {('summary',): f'"{"x" * ROOM}"'},
+    'one text of large characters': {('summary',): f'"{chr(92)}ud83d{chr(92)}ude00{"x" * ROOM}"'},
+    'texts': {('candidates',): filled(f'"{"x" * 1000}"')},
+    'texts of large characters': {('candidates',): filled(LARGE)},
+    'texts to escape': {('candidates',): filled(f'"{"&" * 5000}"')},
+    'control characters': {('candidates',): filled(f'"{(chr(92) + "u0000") * 1000}"')},
+    'versions': {
+        (
+            'context',
+            'distributions',
+        ): f'{{{",".join(f"{chr(34)}{n}{chr(34)}:{chr(34)}1{chr(34)}" for n in range(40_000))}}}'
+    },
+}
+
+
+def a_full_record(number):
+    """The largest record that a run leaves: all rings are full, and the dump is as long as can be."""
+    whole = a_record(number)
+    deep = replace(whole.threads[0], frames=whole.threads[0].frames * 50)
+    note = replace(whole.notes[0], frames=whole.notes[0].frames * 16)
+    return replace(
+        whole,
+        threads=(deep,) * 100,
+        notes=(note,) * 66,
+        samples=whole.samples * 450,
+        recent=whole.recent * 160,
+        requests=whole.requests * 32,
+        log=whole.log * 36,
+        compiled_modules=('a.module',) * 800,
+    )
+
+
+def test_the_largest_record_is_read_as_a_whole(cemetery):
+    record = a_full_record(9)
+    text = json.dumps(record.to_json())
+    assert sum(map(text.count, ',[{')) < foreignjson.MOST_VALUES / 2
+    assert len(text) < INCIDENT_MOST / 2
+    (cemetery.base.archive / record.run).mkdir()
+    (cemetery.base.archive / record.run / 'incident.json').write_text(text)
+    found = Archive(cemetery.base).record(record.run)
+    for field in fields(RunRecord):
+        if field.name not in ('context', 'findings'):
+            assert getattr(found, field.name) == getattr(record, field.name), field.name
+
+
+@pytest.mark.parametrize('name', BOMBS)
+def test_a_full_record_takes_little_memory_and_work(cemetery, ask, logged, name):
+    usual = cemetery.add(incident=json.dumps(a_full_record(cemetery.count + 1).to_json()))
+    document = documents(a_record(cemetery.count + 1))['incident.json']
+    bomb = cemetery.add(incident=hostile.with_values(document, BOMBS[name]))
+
+    def show(run):
+        ask('manage_incident', run=run)
+        for words in (['show', run], ['report', run], ['report', run, '--format', 'json']):
+            cemetery.command(*words)
+        cemetery.command('trace', run)
+
+    show(usual)  # loads and compiles what is needed
+    most = lines_run(lambda: show(usual))
+    assert lines_run(lambda: show(bomb)) < 5 * most
+    gc.collect()
+    tracemalloc.start()
+    try:
+        show(bomb)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < MEMORY
+    check_lists(cemetery, ask)
+    assert logged() == []
