@@ -314,8 +314,6 @@ BOMBS = {
     'texts to escape': {('candidates',): filled(a_text('&' * 5000))},
     'control characters': {('candidates',): filled(a_text((chr(92) + 'u0000') * 1000))},
 }
-#: These are tried first; the others by the thorough tests.
-FEW_BOMBS = ('empty lists', 'rows of everything', 'one text of large characters')
 
 
 def a_full_record(number):
@@ -348,14 +346,9 @@ def test_the_largest_record_is_read_as_a_whole(cemetery):
             assert getattr(found, field.name) == getattr(record, field.name), field.name
 
 
+@pytest.mark.thorough
 @pytest.mark.slow(30)
-@pytest.mark.parametrize(
-    'name',
-    [
-        pytest.param(name, marks=() if name in FEW_BOMBS else (pytest.mark.thorough,))
-        for name in BOMBS
-    ],
-)
+@pytest.mark.parametrize('name', BOMBS)
 def test_a_file_filled_with_anything_takes_little_memory_and_work(cemetery, ask, logged, name):
     usual = cemetery.add(incident=json.dumps(a_full_record(cemetery.count + 1).to_json()))
     document = documents(a_record(cemetery.count + 1))['incident.json']
