@@ -22,3 +22,20 @@ def lines_run(function: Callable[[], object]) -> int:
     finally:
         sys.settrace(before)
     return counted
+
+
+def calls_made(function: Callable[[], object]) -> int:
+    """Return how many Python functions `function()` calls; coarser than lines, and less slow."""
+    counted = 0
+
+    def count(frame, event, argument):
+        nonlocal counted
+        counted += event == 'call'
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        function()
+    finally:
+        sys.setprofile(before)
+    return counted

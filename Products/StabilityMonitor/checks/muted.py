@@ -24,6 +24,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ..model import foreignjson
 from ..model.action import Action
 from ..model.errors import StabilityError
 from ..model.finding import Finding
@@ -179,7 +180,7 @@ class MuteList:
         """
         try:
             rows = self._read()
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             return [], self._damaged(f'{type(error).__name__}: {error}')
         if not isinstance(rows, list):
             return [], self._damaged('It does not hold a list of entries.')
@@ -192,7 +193,7 @@ class MuteList:
         """Return what the file holds under `muted`; an empty list if there is no file."""
         for file, key in ((FILE, 'muted'), (_OLD_FILE, _OLD_ROWS)):
             with contextlib.suppress(FileNotFoundError):
-                return json.loads(read_whole(self.path.with_name(file), _MOST_BYTES))[key]
+                return foreignjson.parse(read_whole(self.path.with_name(file), _MOST_BYTES))[key]
         return []
 
     def _damaged(self, detail: str) -> Finding:

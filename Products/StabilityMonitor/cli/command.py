@@ -34,6 +34,7 @@ from ..reporting.renderers import run_lines
 from ..reporting.renderers import titled_history_lines
 from ..reporting.report import build
 from ..reporting.tracetext import as_text
+from ..store.damagedrecords import alone
 from . import checks as clichecks
 from . import dataowner
 from . import stacks as clistacks
@@ -53,7 +54,7 @@ def status(runs: AllRuns, options: Namespace) -> int:
 
 def history(runs: AllRuns, options: Namespace) -> int:
     """List the dead runs, newest first, one line for each."""
-    rows = [record.summary_json() for record in runs.summaries()]
+    rows = [alone(record, RunRecord.summary_json) for record in runs.summaries()]
     waiting = {record.run for record in runs.waiting}
     for line in titled_history_lines(rows, waiting):
         print(line)

@@ -30,6 +30,8 @@ from ..postmortem.allruns import AllRuns
 from ..postmortem.runhistory import crash_loop
 from ..postmortem.runhistory import last_server_run
 from ..postmortem.runhistory import of_instance
+from ..store.damagedrecords import alone
+from ..store.damagedrecords import together
 from ..store.rundirectory import name_facts
 from .exitstatus import WELL
 from .exitstatus import WRONG
@@ -76,7 +78,7 @@ def of(runs: AllRuns, now: Callable[[], float] = time.time) -> dict[str, Any]:
         'directory': str(runs.base.path),
         'exit_status': exit_status,
         'living': living,
-        'waiting': [_of_record(record) for record in runs.waiting],
+        'waiting': [alone(record, _of_record) for record in runs.waiting],
         'clean_scripts_waiting': runs.clean_waiting,
         'instances': instances,
     }
@@ -148,8 +150,8 @@ def _of_instance(
     return {
         'instance': named,
         'living': servers,
-        'last_run': _of_record(last) if last else None,
-        'crash_loop': [record.run for record in crash_loop(ours)],
+        'last_run': alone(last, _of_record) if last else None,
+        'crash_loop': [record.run for record in together(ours, crash_loop)],
     }
 
 

@@ -60,7 +60,8 @@ def finding_from(row: object) -> 'Finding | None':
         return None
 
     def text(key: str) -> str:
-        return str(row.get(key) or '')
+        value = row.get(key)
+        return value if isinstance(value, str) else ''
 
     return Finding(
         id=text('id'),

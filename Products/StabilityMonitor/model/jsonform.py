@@ -24,14 +24,13 @@ from typing import Annotated
 from typing import Any
 from typing import TypeVar
 
-Value = TypeVar('Value')
+from .foreignjson import LARGEST
+from .foreignjson import LARGEST_FLOAT
+from .foreignjson import LONGEST_TEXT
+from .foreignjson import MOST_ITEMS
+from .foreignjson import tame
 
-#: At most this many items of a list are read: ten times as many as are ever written.
-MOST_ITEMS = 10_000
-#: The largest number that the black box can hold.
-LARGEST = (1 << 64) - 1
-#: Larger floats make no sense: as seconds, this is 30 billion years.
-LARGEST_FLOAT = 1e18
+Value = TypeVar('Value')
 
 
 @dataclass(frozen=True)
@@ -84,8 +83,9 @@ def to_json(value: Any, plain: bool = False) -> dict[str, Any]:
 def from_json(cls: type[Value], document: object, strict: bool = False) -> Value:
     """Return the value that a document describes, see the module.
 
-    Raises ValueError if the document is not an object; with `strict`, also for a value that does
-    not fit, and for a missing value without a default.
+    Raises ValueError if the document is not an object, or has no value for a field that cannot be
+    empty; with `strict`, also for a value that does not fit, and for a missing value without a
+    default.
     """
     if not isinstance(document, dict):
         raise ValueError('not an object')
@@ -170,17 +170,24 @@ def _of_class(cls: Any) -> _Codec:
 
 def _of_form(plain: _Codec, form: Form) -> _Codec:
     decode = partial(_decode_either, plain, form)
+    nothing = plain.nothing
     encode_plain = plain.encode_plain
     if form.always:
         decode = partial(_decode_form, form)
+        nothing = _no_value
         encode_plain = form.encode
     return _Codec(
         decode=decode,
-        nothing=plain.nothing,
+        nothing=nothing,
         encode=form.encode,
         encode_plain=encode_plain,
         key=form.key,
     )
+
+
+def _no_value() -> Any:
+    """A value that cannot be made from nothing, such as a severity: its owner does not fit."""
+    raise ValueError('is missing, and has no default')
 
 
 def _decode_form(form: Form, value: Any) -> Any:
@@ -254,7 +261,7 @@ def _unless_none(function: Callable[[Any], Any], value: Any) -> Any:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError('not a text')
-    return value
+    return value[:LONGEST_TEXT]
 
 
 def _integer(value: Any) -> int:
@@ -282,7 +289,8 @@ def _flag(value: Any) -> bool:
 def _dict(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError('not an object')
-    return value
+    known: dict[str, Any] = tame(value)
+    return known
 
 
 _SCALARS: dict[Any, _Codec] = {

@@ -14,8 +14,7 @@ from .evidence import Traces
 def ruled_out(traces: Traces) -> tuple[str, ...]:
     """Return sentences that say what did not end the run, and how that is known."""
     sentences = []
-    proofs = [_no_end_of_process]
-    proofs += [proof for proof, _ in _ROWS]
+    proofs = [_no_end_of_process, *(proof for proof, _ in _ROWS)]
     for proof in proofs:
         sentence = proof(traces)
         if sentence:

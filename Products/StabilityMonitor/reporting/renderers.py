@@ -28,6 +28,9 @@ from ..model.severities import severity_of
 from ..model.threadstates import Event
 from ..model.threadstates import ThreadState
 from ..model.verdicts import verdict
+from ..store.damagedrecords import alone
+from ..store.damagedrecords import damaged
+from ..store.damagedrecords import log_once
 from .fromdisk import NOBODY
 from .fromdisk import PROCESS
 from .fromdisk import RUN
@@ -100,9 +103,9 @@ def lines(report: Document) -> Iterator[str]:
     yield f'Listening on {address}; made {report["generated"]}'
     yield from _process(report)
     if incident:
-        yield from _section('The incident', run_lines(RunRecord.from_json(incident)))
+        yield from _section('The incident', _run_lines(incident))
     elif previous:
-        yield from _section('How the last run ended', run_lines(RunRecord.from_json(previous)))
+        yield from _section('How the last run ended', _run_lines(previous))
     else:
         nothing = 'No earlier run of this instance is archived.'
         yield from _section('How the last run ended', [nothing])
@@ -278,11 +281,19 @@ def change_line(change: Document) -> str:
     return f'{name} {then} -> {now or "not installed"}'
 
 
-def run_lines(record: RunRecord) -> Iterator[str]:
-    """Yield the lines about one archived run: first the verdict, then everything that supports it.
+def run_lines(record: RunRecord) -> list[str]:
+    """Return the lines about one archived run: first the verdict, then everything that supports it.
 
     A summary of a run has no large parts; their blocks are omitted.
     """
+    return alone(record, lambda record: list(_lines_of_run(record)))
+
+
+def _run_lines(document: Document) -> list[str]:
+    return run_lines(RunRecord.from_json(document))
+
+
+def _lines_of_run(record: RunRecord) -> Iterator[str]:
     yield record.summary
     yield ''
     facts = {
@@ -329,14 +340,22 @@ def run_lines(record: RunRecord) -> Iterator[str]:
 def history_lines(history: Iterable[Document]) -> Iterator[str]:
     """Yield one line for each past run."""
     for run in history:
-        started = run['started'] or '?'
-        code = run['verdict']
-        signal = run['signal'] or ''
-        uptime = duration(run['uptime_seconds'])
-        role = run['role']
-        name = run['run']
-        line = f'{started:24}  {code:20} {signal:8} up {uptime:18} {role:6} {name}'
+        try:
+            line = _history_line(run)
+        except Exception:  # see `store.damagedrecords`
+            log_once(run['run'])
+            line = _history_line(damaged(run['run']).summary_json())
         yield clean(line)
+
+
+def _history_line(run: Document) -> str:
+    started = run['started'] or '?'
+    code = run['verdict']
+    signal = run['signal'] or ''
+    uptime = duration(run['uptime_seconds'])
+    role = run['role']
+    name = run['run']
+    return f'{started:24}  {code:20} {signal:8} up {uptime:18} {role:6} {name}'
 
 
 def titled_history_lines(

@@ -20,12 +20,15 @@ from ..model.jsonform import to_json
 from ..model.records import Instance
 from ..model.records import Request
 from ..model.records import isotime
+from ..model.runrecord import RunRecord
 from ..model.threadstates import Stacks
 from ..postmortem.runhistory import crash_loop
 from ..postmortem.runhistory import last_server_run
 from ..postmortem.runhistory import of_instance
 from ..store.archive import Archive
 from ..store.blackboxreader import read
+from ..store.damagedrecords import alone
+from ..store.damagedrecords import together
 from ..system.runcontext import compiled_modules
 from ..system.runcontext import system_name
 from . import fromdisk
@@ -79,13 +82,13 @@ def build(
         'process': now['process'],
         'last_process': now['last_process'],
         'previous': previous,
-        'history': [record.summary_json() for record in ours],
+        'history': [alone(record, RunRecord.summary_json) for record in ours],
         'checks': now['checks'],
         'workarounds': [],
         'inventory': now['inventory'],
         'in_flight': now['in_flight'],
         **standing(life),
-        'crash_loop': [record.run for record in crash_loop(ours)],
+        'crash_loop': [record.run for record in together(ours, crash_loop)],
         'clean_scripts': archive.clean_scripts,
         'support': support,
         'sources': now['sources'],
@@ -173,7 +176,12 @@ def _extended_record(
     In addition to the record: the known issues that may have caused it (by today's rules), what was
     installed then, and what has changed since.
     """
-    record = archive.record(run)
+    return alone(archive.record(run), lambda record: _whole_of(archive, record, life, left))
+
+
+def _whole_of(
+    archive: Archive, record: RunRecord, life: ILivingRun | None, left: RecordedRun | None
+) -> Document:
     then = fromdisk.of_record(archive, record)
     known_issues = of_incident(record, archive.base.path)
     return record.to_json() | {

@@ -22,6 +22,7 @@ from ..recording.tracelog import said_line
 from ..store.archive import Archive
 from ..store.blackboxreader import Recording
 from ..store.blackboxreader import load
+from ..store.damagedrecords import alone
 from ..store.rundirectory import BLACKBOX
 from ..store.rundirectory import CONTEXT
 from ..store.rundirectory import RUN_NAME
@@ -89,7 +90,11 @@ def of_recording(recording: Recording, now: float, started: float, run: str) -> 
 
 
 def of_record(record: RunRecord) -> Iterator[str]:
-    """Yield the trace log of a dead run; the last line says how it ended."""
+    """Return the trace log of a dead run; the last line says how it ended."""
+    return iter(alone(record, lambda record: list(_of_record(record))))
+
+
+def _of_record(record: RunRecord) -> Iterator[str]:
     ended = _archived(record.ended or record.started or 0.0)
     finished = []
     for request in record.recent:

@@ -22,7 +22,9 @@ from zope.interface import implementer
 from ..model.errors import NoSuchRun
 from ..model.interfaces import IArchive
 from ..model.records import Instance
+from ..model.records import instance_of
 from ..model.runrecord import RunRecord
+from . import damagedrecords
 from . import distributionsets
 from .blackboxreader import LARGEST
 from .regularfiles import NotARegularFile
@@ -31,6 +33,7 @@ from .regularfiles import open_regular
 from .regularfiles import read_tail
 from .regularfiles import read_whole
 from .rundirectory import BLACKBOX
+from .rundirectory import CONTEXT
 from .rundirectory import INCIDENT
 from .rundirectory import INCIDENT_MOST
 from .rundirectory import RUN_NAME
@@ -71,7 +74,7 @@ class Archive:
         removed = known.keys() - set(names)
         for name in removed:
             known.pop(name, None)
-        return newest_first(self._summary(name) for name in names)
+        return newest_first(map(self._summary, names))
 
     @property
     def _known(self) -> dict[str, RunRecord]:
@@ -95,7 +98,8 @@ class Archive:
             if whole:
                 found = whole.without_heavy()
             else:
-                found = _lost(name)
+                found = _damaged(path)
+        found = damagedrecords.alone(found, _usable)
         self._known[name] = found
         return found
 
@@ -123,9 +127,14 @@ class Archive:
             raise NoSuchRun(f'There is no archived run {run!r}.')
         record = _from_file(path / INCIDENT)
         if record is None:
-            record = _lost(run)
+            record = _damaged(path)
+        return damagedrecords.alone(record, self._with_versions)
+
+    def _with_versions(self, record: RunRecord) -> RunRecord:
+        _usable(record)
         if record.context.get('distributions'):  # archived by an older release
             return record
+        path = self.path / record.run
         # The versions that were installed then are usually in a separate file.
         installed = distributionsets.of_run(path)
         if not installed:
@@ -238,20 +247,35 @@ def _from_file(path: Path, most: int = INCIDENT_MOST) -> RunRecord | None:
     """Return the record in that file; None if there is none, or if it is of another run."""
     try:
         found = RunRecord.from_json(read_json(path, most))
-    except (ValueError, TypeError):
+    except ValueError:
+        return None
+    except Exception:  # an error of this product
+        damagedrecords.log_once(path.parent.name)
         return None
     if found.run != path.parent.name:
         return None
     return found
 
 
-def _lost(name: str) -> RunRecord:
-    """Return a record for a run whose own record is damaged, so that the run still counts."""
-    _, pid = name_facts(name)
-    return RunRecord(
-        run=name,
-        pid=pid,
-        summary='The archived record of this run cannot be read.',
+def _usable(record: RunRecord) -> RunRecord:
+    """Return the record if it can be sorted, judged and written; raises if it cannot."""
+    _order(record)
+    _end(record)
+    hash((record.is_incident, record.instance, record.role))
+    json.dumps(record.summary_json(), allow_nan=False)
+    return record
+
+
+def _damaged(path: Path) -> RunRecord:
+    """Return a record for the run in that directory, whose own record is damaged.
+
+    The context that the run wrote itself may still say to which instance it belonged.
+    """
+    context = read_json(path / CONTEXT)
+    return replace(
+        damagedrecords.damaged(path.name),
+        instance=instance_of(context),
+        role='script' if context.get('role') == 'script' else 'server',
     )
 
 
@@ -261,7 +285,10 @@ def is_clean_script(record: RunRecord) -> bool:
 
 
 def newest_first(records: Iterable[RunRecord]) -> tuple[RunRecord, ...]:
-    return tuple(sorted(records, key=_order, reverse=True))
+    def by_start(records: tuple[RunRecord, ...]) -> tuple[RunRecord, ...]:
+        return tuple(sorted(records, key=_order, reverse=True))
+
+    return damagedrecords.together(records, by_start)
 
 
 def _order(record: RunRecord) -> tuple[float, str]:
@@ -269,7 +296,7 @@ def _order(record: RunRecord) -> tuple[float, str]:
 
     Names hold only whole seconds, and a server may die and start again within one second.
     """
-    started = record.started or _named_start(record.run)
+    started = float(record.started or _named_start(record.run))
     return started, record.run
 
 

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ..model import foreignjson
 from .regularfiles import read_whole
 from .rundirectory import CONTEXT_MOST
 from .rundirectory import INSTALLED
@@ -77,8 +78,8 @@ def load(base: Path, digest: object) -> dict[str, Any]:
         content = read_whole(_path(base, digest), CONTEXT_MOST)
         if _digest(content) != digest:
             return {}
-        document = json.loads(content)
-    except (OSError, ValueError, RecursionError):
+        document = foreignjson.parse(content)
+    except (OSError, ValueError):
         return {}
     if not isinstance(document, dict):
         return {}

@@ -28,6 +28,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ..model import foreignjson
 from ..system.processidentity import PID_LIMIT
 from ..system.processidentity import process_is_there
 from .regularfiles import NotARegularFile
@@ -57,7 +58,7 @@ KNOWN_ISSUES = 'known-issues.toml'
 #: At most this many bytes of such files are read; this product writes no larger ones.
 CONTEXT_MOST = 4 << 20
 SUMMARY_MOST = 1 << 20
-INCIDENT_MOST = 16 << 20
+INCIDENT_MOST = 4 << 20
 RUN_NAME = re.compile(r'\d{8}T\d{6}Z-\d{1,10}-[0-9a-f]{4}', re.ASCII)
 #: Characters of the longest name that matches.
 LONGEST_NAME = 32
@@ -147,11 +148,13 @@ def write_whole(path: Path, text: str, mode: int = 0o600) -> None:
 
 
 def read_json(path: Path, most: int = CONTEXT_MOST) -> dict[str, Any]:
-    """Return the object in a JSON file of at most `most` bytes; {} if it cannot be read."""
+    """Return the object in a JSON file of at most `most` bytes; {} if it cannot be read.
+
+    Its values are finite and bounded, see `model.foreignjson`.
+    """
     try:
-        content = read_whole(path, most)
-        document = json.loads(content.decode('utf-8', 'replace'))
-    except (OSError, ValueError, RecursionError):
+        document = foreignjson.parse(read_whole(path, most))
+    except (OSError, ValueError):
         return {}
     if not isinstance(document, dict):
         return {}

@@ -36,7 +36,7 @@ FOLDER = 'questions'
 BELL = 'bell'
 _BELL_SIZE = 8  # bytes
 #: At most this many bytes of an answer are read.
-ANSWER_MOST = 16 << 20
+ANSWER_MOST = 4 << 20
 _REQUEST = re.compile(r'([0-9a-f]{16}-([a-z]{1,20}))\.ask')
 #: At most this many requests are answered in a beat.
 _MOST_AT_ONCE = 20

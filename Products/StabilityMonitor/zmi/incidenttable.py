@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from collections.abc import Container
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -18,6 +19,8 @@ from ..model.interfaces import ILivingRun
 from ..model.runrecord import RunRecord
 from ..postmortem.runhistory import of_instance
 from ..store.archive import Archive
+from ..store.damagedrecords import alone
+from ..store.damagedrecords import together
 from .pages import ending
 
 #: Runs on one page.
@@ -92,14 +95,13 @@ def table(life: ILivingRun, archive: Archive, form: dict[str, Any]) -> dict[str,
     candidates = known
     if wanted.instances == 'this':
         candidates = of_instance(known, life.instance)
-    runs = [run for run in candidates if SHOWS[wanted.show].shows(run)]
-    runs.sort(key=COLUMNS[wanted.sort].sort_key, reverse=wanted.dir == 'desc')
+    runs = together(candidates, lambda runs: _sorted(runs, wanted))
     pages = max(1, math.ceil(len(runs) / BATCH))
     page = min(wanted.page, pages)
     on_page = runs[(page - 1) * BATCH : page * BATCH]
     shows = {name: each.label for name, each in SHOWS.items()}
     return {
-        'rows': [ending(run, 'It') for run in on_page],
+        'rows': [alone(run, lambda run: ending(run, 'It')) for run in on_page],
         'count': counted(len(runs), 'run'),
         'known': len(known),
         'empty': SHOWS[wanted.show].empty,
@@ -112,6 +114,12 @@ def table(life: ILivingRun, archive: Archive, form: dict[str, Any]) -> dict[str,
         'earlier': wanted.address(page=page - 1) if page > 1 else '',
         'later': wanted.address(page=page + 1) if page < pages else '',
     }
+
+
+def _sorted(runs: Iterable[RunRecord], wanted: Wanted) -> list[RunRecord]:
+    shown = filter(SHOWS[wanted.show].shows, runs)
+    sort_key = COLUMNS[wanted.sort].sort_key
+    return sorted(shown, key=sort_key, reverse=wanted.dir == 'desc')
 
 
 def _wanted(form: dict[str, Any]) -> Wanted:

@@ -51,6 +51,8 @@ from ..reporting.report import process
 from ..reporting.stacksdocument import room_words
 from ..reporting.threadtext import frame_line
 from ..store.archive import Archive
+from ..store.damagedrecords import alone
+from ..store.damagedrecords import together
 from . import csrftoken
 from . import drills
 
@@ -110,15 +112,15 @@ def overview(life: ILivingRun, archive: Archive) -> dict[str, Any]:
 
     state, look = checks_state(life)
     return {
-        'last': ending(last, 'The last run') if last else None,
-        'loop': _loop_facts(crash_loop(ours)),
+        'last': alone(last, lambda run: ending(run, 'The last run')) if last else None,
+        'loop': together(ours, lambda runs: _loop_facts(crash_loop(runs))),
         'facts': _facts(process(life) | {'listen': life.instance.listen}),
         'in_flight': [request_row(request) for request in in_flight(life)],
         'checks_note': checks_note(state),
         'findings': findings(_pressing(life, look)),
         'past': len(ours),
-        'timeline': charts.timeline(in_timeline, time.time(), link),
-        'legend': charts.legend(run.verdict for run in in_timeline),
+        'timeline': together(in_timeline, lambda runs: charts.timeline(runs, time.time(), link)),
+        'legend': together(in_timeline, lambda runs: charts.legend(run.verdict for run in runs)),
     }
 
 
@@ -264,7 +266,10 @@ def _took(seconds: float | None) -> str:
 
 def incident(life: ILivingRun, archive: Archive, run: str) -> dict[str, Any]:
     """Return the values for the page of one past run.  Raises NoSuchRun."""
-    record = archive.record(run)
+    return alone(archive.record(run), lambda record: _incident(life, archive, record))
+
+
+def _incident(life: ILivingRun, archive: Archive, record: RunRecord) -> dict[str, Any]:
     requests = list(map(request_row, record.requests))
     recent = list(map(request_row, record.recent))
     issues = of_incident(record, archive.base.path)
@@ -290,8 +295,8 @@ def incident(life: ILivingRun, archive: Archive, run: str) -> dict[str, Any]:
         'suspects': list(record.suspects),
         'known_issues': list(map(known_issue, issues)),
         'facts': _incident_facts(record),
-        'downloads': downloads(run),
-        'trace': 'trace?' + urlencode({'run': run}),
+        'downloads': downloads(record.run),
+        'trace': 'trace?' + urlencode({'run': record.run}),
     }
 
 
