@@ -19,6 +19,7 @@ from ..model.records import instance_of
 from ..model.records import isotime
 from ..model.runrecord import RunRecord
 from ..store.archive import Archive
+from ..store.regularfiles import is_folder
 from ..store.rundirectory import CONTEXT
 from ..store.rundirectory import Base
 from ..store.rundirectory import is_alive
@@ -70,8 +71,8 @@ def _is_out_of_reach(path: Path) -> bool:
 
     The directory no longer exists if another process has archived it meanwhile.
     """
-    may_archive = os.access(path, os.W_OK | os.X_OK)
-    if may_archive or not os.path.exists(path):
+    may_archive = is_folder(path) and os.access(path, os.W_OK | os.X_OK)
+    if may_archive or not os.path.lexists(path):
         return False
     return not is_alive(path)
 

@@ -22,6 +22,7 @@ from ..recording.tracelog import said_line
 from ..store.archive import Archive
 from ..store.blackboxreader import Recording
 from ..store.blackboxreader import load
+from ..store.regularfiles import is_folder
 from ..store.rundirectory import BLACKBOX
 from ..store.rundirectory import CONTEXT
 from ..store.rundirectory import RUN_NAME
@@ -42,7 +43,7 @@ def trace(base: Base, run: str, clock: Callable[[], float] = time.time) -> Itera
     Raises NoSuchRun, UnreadableRecord, and NoBlackBox for a living run without a black box on disk.
     """
     path = base.runs / run
-    is_waiting = RUN_NAME.fullmatch(run) and path.is_dir()
+    is_waiting = RUN_NAME.fullmatch(run) and is_folder(path)
     if not is_waiting:
         return of_record(Archive(base).record(run))
     if not may_live(path):
