@@ -7,6 +7,7 @@ links lead to belong to root.
 import contextlib
 import functools
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -441,3 +442,36 @@ def test_a_folder_that_others_may_only_read_stays(tmp_path):
     base.path.chmod(0o755)
     base.prepare()
     assert stat.S_IMODE(base.path.stat().st_mode) == 0o755 and base.loose == []
+
+
+# -- the only door ---------------------------------------------------------------------------------
+
+ROOMS = ('store', 'recording', 'zmi', 'checks', 'postmortem', 'reporting')
+#: Calls that open, make, move or remove something by its path.
+BY_PATH = re.compile(
+    r'\bos\.(open|mkdir|makedirs|rename|replace|unlink|remove|rmdir|link|listdir|scandir|utime)\('
+    r'|\bshutil\.(rmtree|move)|\.(read|write)_(text|bytes)\(|\.(glob|iterdir)\('
+)
+#: These files may make such calls, because they do not concern the data directory.
+ELSEWHERE = {
+    'store/regularfiles.py',
+    'checks/installedonpath.py',  # metadata of distributions
+    'checks/limits.py',  # /proc
+    'checks/rotation.py',  # recipes of logrotate
+    'checks/software.py',  # metadata of distributions
+    'checks/supervision.py',  # units of systemd
+    'postmortem/evidence.py',  # the kernel's log
+}
+
+
+def test_no_room_opens_or_changes_the_data_directory_by_a_path():
+    package = Path(regularfiles.__file__).parent.parent
+    found = set()
+    for room in ROOMS:
+        for path in (package / room).glob('*.py'):
+            text = path.read_text('utf-8')
+            for other in ('faultlines.read_text(', 'box.write_text('):
+                text = text.replace(other, '')
+            if BY_PATH.search(text):
+                found.add(str(path.relative_to(package)))
+    assert 'store/regularfiles.py' in found and found <= ELSEWHERE
