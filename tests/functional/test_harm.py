@@ -151,13 +151,22 @@ def test_a_crash_on_a_volume_that_became_read_only_is_told(site, small_disk):
 
 @pytest.mark.root
 def test_zope_starts_when_the_directory_has_another_owner(site):
-    """As after Zope ran once as another user."""
+    """As after Zope ran once as another user.  It makes one of its own; where it cannot, it keeps
+    nothing on disk.
+    """
     site.start()
     assert site.crash('/segfault') == -11
     run = site.run_directory.name
     subprocess.run(['chown', '-R', 'nobody', str(site.stability)], check=True)
+    own = site.stability.with_name('stability-0')
+    own.write_text('in the way')
     assert serves(site.run_as(POWERLESS))
-    assert {'run-directory'} <= findings(site).keys()
+    assert str(own) in findings(site)['run-directory']['detail']
+    site.stop()
+    own.unlink()
+    assert serves(site.run_as(POWERLESS))
+    assert str(own) in findings(site)['foreign-directory']['title']
+    assert len(os.listdir(own / 'runs')) == 1 and os.listdir(site.stability / 'runs') == [run]
     site.stop()
     subprocess.run(['chown', '-R', 'root', str(site.stability)], check=True)
     assert serves(site.start()) and run in site.archived()

@@ -23,6 +23,7 @@ from Products.StabilityMonitor.postmortem.triage import at_start
 from Products.StabilityMonitor.postmortem.triage import remedy
 from Products.StabilityMonitor.postmortem.triage import triage
 from Products.StabilityMonitor.store.archive import Archive
+from Products.StabilityMonitor.store.regularfiles import Folder
 from Products.StabilityMonitor.store.rundirectory import Base
 from Products.StabilityMonitor.store.rundirectory import new_name
 from Products.StabilityMonitor.system.processidentity import identity
@@ -148,9 +149,10 @@ def test_after_an_interrupted_triage_the_next_one_archives_the_run(base, monkeyp
     def die(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(
-        *((Path, step) if step == 'rename' else (f'{Archive.__module__}.{step}',)), die
-    )
+    if step == 'write_whole':
+        monkeypatch.setattr(Folder, step, die)
+    else:
+        monkeypatch.setattr(f'{Archive.__module__}.{step}', die)
     with pytest.raises(KeyboardInterrupt):
         triage(base)
     monkeypatch.undo()

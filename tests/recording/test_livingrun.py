@@ -1,15 +1,24 @@
 """What other parts add to a living run: work for its heartbeat, and answers for its mailbox."""
 
+import os
+import shutil
+import stat
+import tempfile
+import traceback
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from support.hostiledirectory import NOBODY
 from zope.interface.verify import verifyObject
 
 from Products.StabilityMonitor.model.interfaces import ILivingRun
+from Products.StabilityMonitor.model.options import load
 from Products.StabilityMonitor.model.records import Instance
 from Products.StabilityMonitor.recording.heartbeat import ROUND
 from Products.StabilityMonitor.recording.heartbeat import Heartbeat
 from Products.StabilityMonitor.recording.livingrun import LivingRun
+from Products.StabilityMonitor.store.rundirectory import Base
 
 
 @pytest.fixture
@@ -34,6 +43,144 @@ def beat(life, times):
 def test_a_living_run_implements_its_interface(life):
     assert verifyObject(ILivingRun, life)
     assert life.path.is_absolute()
+
+
+# -- whose directory -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def place():
+    """A folder that every user can write to."""
+    path = Path(tempfile.mkdtemp(prefix='owners-'))
+    path.chmod(0o777)
+    yield path
+    shutil.rmtree(path)
+
+
+def recording(path, group=''):
+    """Return a living run with a run directory, if that is possible."""
+    options, _ = load({'directory': str(path), 'group': group}, {})
+    life = LivingRun(options, Instance('here', str(path.parent), ''), 'server', {})
+    with life.findings.guarded('run-directory', 'Nothing is kept on disk.'):
+        life._run_directory()
+    return life
+
+
+def in_child(uid, function):
+    """Call `function` in a child process of that user; fail if it raises."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.setgroups([])
+            os.setgid(uid)
+            os.setuid(uid)
+            function()
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.root
+class TestOwners:
+    UID = 54321
+
+    @pytest.mark.parametrize('is_of_root', [False, True])
+    def test_in_a_directory_of_another_user_an_own_one_is_made(self, place, is_of_root):
+        """As with a random user id in a container, on a volume that stays; the directory itself may
+        belong to root, and what earlier containers made there to others.
+        """
+        base = Base(place / 'stability')
+        base.prepare()
+        (base.path / 'token.key').write_bytes(b'k' * 32)
+        for path in (base.path, *base.path.rglob('*')):
+            os.chown(path, NOBODY, NOBODY)
+            path.chmod(0o777)
+        if is_of_root:
+            os.chown(base.path, 0, 0)
+
+        def start():
+            life = recording(base.path)
+            own = place / f'stability-{self.UID}'
+            assert life.path == own == life.base.path
+            assert life.directory.path.parent == own / 'runs'
+            assert stat.S_IMODE(own.stat().st_mode) == 0o700
+            (finding,) = life.findings
+            assert finding.id == 'foreign-directory'
+            assert f'uid {NOBODY}' in finding.title and str(own) in finding.title
+            assert f'chown -R {self.UID} {base.path}' in str(finding.action)
+
+        in_child(self.UID, start)
+        in_child(self.UID, start)  # the second start finds its own directory
+        assert sorted(os.listdir(base.path)) == ['archive', 'runs', 'token.key']
+        assert os.listdir(base.runs) == []
+
+    @pytest.mark.parametrize('obstacle', ['planted', 'a link', 'no room'])
+    def test_without_an_own_directory_nothing_is_kept(self, place, obstacle):
+        base = Base(place / 'stability')
+        base.prepare()
+        beside = place / f'stability-{self.UID}'
+        if obstacle == 'planted':
+            Base(beside).prepare()
+            os.chown(beside, NOBODY, NOBODY)
+            beside.chmod(0o777)
+        elif obstacle == 'a link':
+            (place / 'target').mkdir()
+            os.chown(place / 'target', NOBODY, NOBODY)
+            (place / 'target').chmod(0o777)
+            beside.symlink_to('target')
+        else:
+            place.chmod(0o755)
+        for path in (base.path, base.runs, base.archive):
+            os.chown(path, NOBODY, NOBODY)
+            path.chmod(0o777)
+
+        def start():
+            life = recording(base.path)
+            assert life.directory is None
+            (finding,) = life.findings
+            assert finding.id == 'run-directory'
+            assert f'belongs to another user (uid {NOBODY})' in finding.detail
+            assert str(beside) in finding.detail
+            assert life.base.waiting() == []
+
+        in_child(self.UID, start)
+        assert os.listdir(base.runs) == []
+
+    def test_a_directory_of_root_is_used(self, place):
+        """As when a volume is mounted there, with the group of Zope."""
+        base = Base(place / 'stability')
+        base.prepare()
+        for path in (base.path, base.runs, base.archive):
+            os.chown(path, 0, self.UID)
+            path.chmod(0o2770)
+
+        def start():
+            life = recording(base.path)
+            assert life.directory.path.parent == base.runs and not list(life.findings)
+
+        in_child(self.UID, start)
+
+
+def test_a_loose_directory_is_closed_with_a_finding(tmp_path):
+    base = Base(tmp_path / 'stability')
+    base.prepare()
+    base.path.chmod(0o777)
+    life = recording(base.path)
+    (finding,) = life.findings
+    assert finding.id == 'loose-directory'
+    assert f'{base.path} drwx------' in finding.detail
+    assert stat.S_IMODE(base.path.stat().st_mode) == 0o700
+    life.directory.abandon()
+    life = recording(base.path)
+    assert not list(life.findings)
+    life.directory.abandon()
+
+
+# -- duties and answers ----------------------------------------------------------------------------
 
 
 def test_a_duty_is_called_at_each_beat_or_in_each_round(beating):

@@ -14,6 +14,7 @@ import pytest
 from support.childprograms import Program
 from support.childprograms import environment
 from support.childprograms import run_python
+from support.hostiledirectory import HostileDirectory
 from support.tracelogs import GRAMMAR
 from support.tracelogs import profile
 from zope.interface.verify import verifyObject
@@ -337,12 +338,54 @@ class TestRotation:
         traced.serve('/b')
         assert paths_in(lines_of(traced.path)) == ['/b']
 
-    def test_rotation_works_after_logging_has_closed_all_handlers(self, traced):
-        """logging.config closes all handlers, and a handler of logging rotates the file."""
+
+class TestLinks:
+    """Below the data directory the log follows no link; elsewhere it does."""
+
+    @pytest.fixture
+    def hostile(self, tmp_path):
+        hostile = HostileDirectory(tmp_path)
+        hostile.hand_over()
+        return hostile.fill_victim('trace.log', 'trace.log.lock', 'trace.log.1')
+
+    @pytest.mark.parametrize('name', ['trace.log', 'trace.log.lock'])
+    def test_a_link_below_the_data_directory_is_not_followed(self, hostile, name):
+        hostile.plant(hostile.path / name, hostile.victim / name)
+        traced = Traced(hostile.path)
         traced.serve('/a')
-        traced.log.file._rotation.close()
+        traced.log.detach()
+        if name == 'trace.log':
+            assert traced.found() == ['trace-log']
+        hostile.check()
+
+    def test_a_file_that_becomes_a_link_is_not_written(self, hostile):
+        traced = Traced(hostile.path)
+        traced.serve('/a')
+        hostile.plant(traced.path, hostile.victim / 'trace.log')
         traced.serve('/b')
-        assert paths_in(traced.lines()) == ['/a', '/b'] and traced.found() == []
+        traced.log.detach()
+        assert traced.found() == ['trace-log']
+        hostile.check()
+
+    def test_nothing_is_rotated_through_a_folder_that_becomes_a_link(self, hostile):
+        (hostile.path / 'logs').mkdir()
+        traced = Traced(hostile.path / 'logs', size=300)
+        traced.serve('/a')
+        hostile.exchange(hostile.path / 'logs')
+        with pytest.raises(NotADirectoryError):
+            traced.log.file.rotate_now()
+        traced.log.detach()
+        hostile.check()
+
+    def test_a_link_elsewhere_is_followed(self, tmp_path):
+        """It belongs to the administrator, who named it in zope.conf."""
+        (tmp_path / 'volume').mkdir()
+        (tmp_path / 'logs').mkdir()
+        (tmp_path / 'logs' / 'trace.log').symlink_to(tmp_path / 'volume' / 'file')
+        traced = Traced(tmp_path / 'logs')
+        traced.serve('/a')
+        traced.log.detach()
+        assert traced.found() == [] and (tmp_path / 'volume' / 'file').stat().st_size
 
 
 class TestManyThreads:

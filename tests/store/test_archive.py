@@ -135,7 +135,7 @@ def test_archived_evidence_is_compressed(archive):
 def test_on_a_full_disk_the_evidence_stays_uncompressed(archive, monkeypatch):
     run = DeadRun(archive.base.path).crashed()
     monkeypatch.setattr(
-        module.gzip, 'GzipFile', lambda **kwargs: (_ for _ in ()).throw(OSError(28, 'full'))
+        module.gzip, 'compress', lambda *args: (_ for _ in ()).throw(OSError(28, 'full'))
     )
     archive.add(run.path, record(0, run=run.name))
     assert names(archive) == [run.name]

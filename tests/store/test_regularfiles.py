@@ -3,15 +3,23 @@
 import gc
 import os
 import socket
+import subprocess
+import sys
 
 import pytest
+from support.childprograms import CHECKOUT
+from support.hostiledirectory import Steps
 
+from Products.StabilityMonitor.store import regularfiles
 from Products.StabilityMonitor.store.regularfiles import NotARegularFile
 from Products.StabilityMonitor.store.regularfiles import TooLarge
+from Products.StabilityMonitor.store.regularfiles import open_outside
 from Products.StabilityMonitor.store.regularfiles import open_regular
-from Products.StabilityMonitor.store.regularfiles import read_start
+from Products.StabilityMonitor.store.regularfiles import opened
+from Products.StabilityMonitor.store.regularfiles import read_start_outside
 from Products.StabilityMonitor.store.regularfiles import read_tail
 from Products.StabilityMonitor.store.regularfiles import read_whole
+from Products.StabilityMonitor.store.rundirectory import Base
 
 
 def fifo(path):
@@ -53,11 +61,12 @@ ODD = [fifo, link_to_a_device, link_to_a_file, link_to_nothing, listening_socket
 
 @pytest.mark.parametrize('make', ODD)
 @pytest.mark.parametrize('flags', [os.O_RDONLY, os.O_RDWR, os.O_WRONLY, os.O_RDWR | os.O_CREAT])
-def test_anything_but_a_regular_file_is_refused(tmp_path, make, flags):
+@pytest.mark.parametrize('way', [open_regular, open_outside])
+def test_anything_but_a_regular_file_is_refused(tmp_path, make, flags, way):
     make(tmp_path / 'odd')
     before = descriptors()
     with pytest.raises(NotARegularFile):
-        open_regular(tmp_path / 'odd', flags)
+        way(tmp_path / 'odd', flags)
     assert descriptors() <= before
     assert not (tmp_path / 'nowhere').exists()
 
@@ -69,10 +78,10 @@ def test_a_missing_file_raises_file_not_found(tmp_path):
 
 def test_a_link_is_followed_on_request(tmp_path):
     link_to_a_file(tmp_path / 'link')
-    assert read_start(tmp_path / 'link', 100, follow=True) == b'secret'
+    assert read_start_outside(tmp_path / 'link', 100, follow=True) == b'secret'
     link_to_a_device(tmp_path / 'device')
     with pytest.raises(NotARegularFile):
-        read_start(tmp_path / 'device', 100, follow=True)
+        read_start_outside(tmp_path / 'device', 100, follow=True)
 
 
 def test_read_whole_refuses_a_file_above_its_limit(tmp_path):
@@ -89,7 +98,7 @@ def test_read_whole_refuses_a_huge_file_and_read_start_reads_its_start(tmp_path)
     os.truncate(file, 1 << 40)
     with pytest.raises(TooLarge):
         read_whole(file, 1 << 20)
-    assert read_start(file, 3) == b'\0\0\0'
+    assert read_start_outside(file, 3) == b'\0\0\0'
 
 
 @pytest.mark.parametrize(
@@ -116,3 +125,62 @@ def test_an_error_names_the_file(tmp_path):
     fifo(tmp_path / 'odd')
     with pytest.raises(NotARegularFile, match=r"It is not a regular file: '.*/odd'"):
         read_whole(tmp_path / 'odd', 10)
+
+
+# -- folders ---------------------------------------------------------------------------------------
+
+
+def test_an_error_names_the_whole_path(tmp_path):
+    with opened(tmp_path) as folder:
+        for act in (folder.unlink, folder.open, folder.folder, folder.stat, folder.touch):
+            with pytest.raises(FileNotFoundError, match=rf": '{tmp_path}/gone'$"):
+                act('gone')
+        with pytest.raises(FileNotFoundError, match=rf": '{tmp_path}/gone' -> '{tmp_path}/new'$"):
+            folder.rename('gone', 'new')
+        (tmp_path / 'there').touch()
+        with pytest.raises(FileExistsError, match=rf": '{tmp_path}/there'$"):
+            folder.create('there')
+    with pytest.raises(NotADirectoryError, match=rf": '{tmp_path}/there'$"):
+        opened(tmp_path / 'there' / 'in')
+
+
+WITHOUT = """
+import os, sys
+if sys.argv[1] == 'O_PATH':
+    del os.O_PATH
+else:
+    os.supports_dir_fd = frozenset()
+from Products.StabilityMonitor.store import regularfiles
+assert regularfiles._O_PATH == 0 or not regularfiles._HAS_DESCRIPTORS
+from Products.StabilityMonitor.store.rundirectory import Base, read_json, write_whole
+base = Base(sys.argv[2])
+run = base.create('20260921T160000Z-1-abcd', {'role': 'server'})
+write_whole(run.path / 'file', '{"a": 1}')
+assert read_json(run.path / 'file') == {'a': 1} and base.waiting() == [run.path.name]
+os.symlink('runs', base.path / 'link')
+if regularfiles._HAS_DESCRIPTORS:
+    assert read_json(base.path / 'link' / run.path.name / 'file') == {}
+with regularfiles.opened(base.runs) as runs:
+    runs.remove(run.path.name)
+assert os.listdir(base.runs) == []
+"""
+
+
+@pytest.mark.parametrize('what', ['O_PATH', 'descriptors of folders'])
+def test_it_works_on_a_system_without(tmp_path, what):
+    """As on macOS, and on Windows."""
+    environ = os.environ | {'PYTHONPATH': str(CHECKOUT)}
+    program = [sys.executable, '-c', WITHOUT, what, str(tmp_path / 'stability')]
+    done = subprocess.run(program, env=environ, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_way_to_a_file_costs_few_system_calls(tmp_path, monkeypatch):
+    """Two for each component of its path: it is opened and closed."""
+    base = Base(tmp_path / 'stability')
+    base.prepare()
+    (base.runs / 'file').write_text('{}')
+    steps = Steps(0, lambda: None)
+    monkeypatch.setattr(regularfiles, 'os', steps)
+    assert read_whole(base.runs / 'file', 10) == b'{}'
+    assert steps.number <= len((base.runs / 'file').parts)

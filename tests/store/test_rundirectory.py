@@ -133,20 +133,20 @@ class TestNames:
 class TestCreating:
     def test_a_run_is_published_only_when_locked_and_complete(self, base, monkeypatch):
         seen = []
-        rename = Path.rename
+        rename = rundirectory.rename
 
-        def watched(self, target):
-            if Path(target).name == NAME:
+        def watched(path, target):
+            if target.name == NAME:
                 seen.append(
                     (
                         base.waiting(),
-                        rundirectory.read_json(self / CONTEXT)['identity'],
-                        rundirectory._flock(os.open(self / LOCK, os.O_RDWR)),
+                        rundirectory.read_json(path / CONTEXT)['identity'],
+                        rundirectory._flock(os.open(path / LOCK, os.O_RDWR)),
                     )
                 )
-            return rename(self, target)
+            return rename(path, target)
 
-        monkeypatch.setattr(Path, 'rename', watched)
+        monkeypatch.setattr(rundirectory, 'rename', watched)
         run = base.create(NAME, {'identity': identity()})
         assert seen == [([], identity(), False)]
         assert base.waiting() == [NAME] and run.path == base.runs / NAME and run.locked is True

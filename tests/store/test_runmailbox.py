@@ -140,7 +140,7 @@ class TestAnAnswer:
             raise OSError(28, 'No space left on device')
 
         with monkeypatch.context() as patch:
-            patch.setattr(runmailbox, 'write_whole', full)
+            patch.setattr(runmailbox.Folder, 'write_whole', full)
             run.leave()
             run.inbox.look()
         with run:
@@ -324,7 +324,7 @@ class TestTricks:
 
     def test_another_file_that_is_a_link_harms_no_other_file(self, run, precious):
         (run.folder / 'link').symlink_to(precious)
-        os.utime(precious, (0, 0))
+        os.utime(run.folder / 'link', (0, 0), follow_symlinks=False)
         run.inbox.look()
         assert run.names == []
 

@@ -1,6 +1,7 @@
 """A form is accepted only if this process made it for this user and this site sent it."""
 
 import multiprocessing
+import os
 import stat
 from types import SimpleNamespace
 
@@ -8,9 +9,12 @@ import pytest
 
 pytest.importorskip('AccessControl')
 
+from support.hostiledirectory import NOBODY
+from support.hostiledirectory import HostileDirectory
 from zExceptions import Forbidden
 
 from Products.StabilityMonitor.model.errors import WrongProcess
+from Products.StabilityMonitor.store.rundirectory import Base
 from Products.StabilityMonitor.zmi import csrftoken
 
 pytestmark = [pytest.mark.zope, pytest.mark.in_process]
@@ -172,6 +176,45 @@ def test_without_a_directory_forms_work_in_this_process(tmp_path):
 def test_a_damaged_key_is_not_used(tmp_path, damaged):
     (tmp_path / csrftoken.KEY_FILE).write_bytes(damaged)
     assert csrftoken.key(tmp_path) not in (damaged, b'')
+
+
+@pytest.mark.root
+def test_a_key_that_another_user_made_is_not_used(tmp_path):
+    """With a known key that user could make valid tokens."""
+    planted = b'k' * csrftoken.KEY_SIZE
+    file = tmp_path / csrftoken.KEY_FILE
+    file.write_bytes(planted)
+    assert csrftoken.key(tmp_path) == planted
+    os.chown(file, NOBODY, NOBODY)
+    assert csrftoken.key(tmp_path) != planted
+    assert file.read_bytes() == planted
+
+
+@pytest.mark.root
+def test_a_key_in_the_directory_of_another_user_is_not_used(tmp_path):
+    planted = b'k' * csrftoken.KEY_SIZE
+    base = Base(tmp_path / 'stability', is_ours=True)
+    base.prepare()
+    (base.path / csrftoken.KEY_FILE).write_bytes(planted)
+    assert csrftoken.key(base.path) == planted
+    os.chown(base.path, NOBODY, NOBODY)
+    assert csrftoken.key(base.path) != planted
+
+
+@pytest.mark.parametrize('what', ['the key', 'the directory'])
+def test_no_key_is_read_or_made_through_a_link(tmp_path, what):
+    hostile = HostileDirectory(tmp_path)
+    hostile.hand_over()
+    hostile.fill_victim()
+    secret = hostile.victim / csrftoken.KEY_FILE
+    if what == 'the key':
+        hostile.plant(hostile.path / csrftoken.KEY_FILE, secret)
+    else:
+        hostile.exchange(hostile.path)
+    assert len(csrftoken.key(hostile.path)) == csrftoken.KEY_SIZE
+    hostile.check()
+    secret.write_bytes(b's' * csrftoken.KEY_SIZE)
+    assert csrftoken.key(hostile.path) != secret.read_bytes()
 
 
 def _race(directory, barrier, results):

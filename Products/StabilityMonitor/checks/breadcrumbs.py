@@ -71,7 +71,7 @@ def _move(site: Site) -> Action:
     home = Path(site.zope.client_home or '/nonexistent')
     local = (
         home.is_dir()
-        and home / 'stability' != site.directory
+        and os.path.realpath(home / 'stability') != os.fspath(site.directory)
         and mounts.kind(home, site.proc) not in _MEMORY | _LAYERS
         and not mounts.network_file_system(home, site.proc)
     )

@@ -27,7 +27,7 @@ from ..model.interfaces import ILivingRun
 from ..model.records import Sample
 from ..recording.faulthandler_compat import FaultLog
 from ..store.blackboxreader import read_samples
-from ..store.regularfiles import open_regular
+from ..store.regularfiles import open_outside
 from ..system import runcontext
 from ..system import stacksizes
 
@@ -171,7 +171,7 @@ def text(path: Path, most: int = 1 << 20) -> str:
     """Return the beginning of a file, at most `most` bytes; '' if it cannot be read."""
     try:
         # Without an explicit size, Python 3.14 makes a buffer of 128 KiB.
-        with open(open_regular(path, follow=True), 'rb', buffering=_PIECE) as file:
+        with open(open_outside(path, follow=True), 'rb', buffering=_PIECE) as file:
             pieces = iter(lambda: file.read(_PIECE), b'')
             return b''.join(islice(pieces, -(-most // _PIECE)))[:most].decode('utf-8', 'replace')
     except (OSError, ValueError):

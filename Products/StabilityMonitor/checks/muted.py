@@ -38,6 +38,7 @@ from ..model.severities import Severity
 from ..model.severities import severity_of
 from ..store.regularfiles import open_regular
 from ..store.regularfiles import read_whole
+from ..store.regularfiles import rename
 from ..store.rundirectory import write_whole
 
 fcntl: ModuleType | None
@@ -221,7 +222,7 @@ class MuteList:
                 return False
             if problem:
                 with contextlib.suppress(OSError):  # a person may want to repair it
-                    self.path.replace(self.path.with_name(f'{FILE}.damaged'))
+                    rename(self.path, self.path.with_name(f'{FILE}.damaged'))
             oldest = self._today() - _LONGEST
             rows = [to_json(h) for h in after if date.fromisoformat(h.until) >= oldest]
             write_whole(self.path, json.dumps({'muted': rows}, indent=1), self._file_mode)

@@ -25,7 +25,7 @@ from ..model.finding import Finding
 from ..model.runrecord import KnownIssue
 from ..model.runrecord import RunRecord
 from ..model.severities import WARNING
-from ..store.regularfiles import read_start
+from ..store.regularfiles import read_start_outside
 from ..store.rundirectory import KNOWN_ISSUES
 from .conditions import hold
 from .leftlines import Traces
@@ -189,7 +189,7 @@ def _content(source: Path | str | bytes, reader: _Reader) -> bytes:
         return source.encode('utf-8', 'surrogatepass')
     try:
         # The file may be a link: a site may keep its rules elsewhere.
-        return read_start(source, FILE_LIMIT + 1, follow=True)
+        return read_start_outside(source, FILE_LIMIT + 1, follow=True)
     except FileNotFoundError:
         return b''
     except (OSError, ValueError) as error:

@@ -17,6 +17,7 @@ from ..model.runrecord import RunRecord
 from ..store.archive import Archive
 from ..store.archive import is_clean_script
 from ..store.archive import newest_first
+from ..store.regularfiles import is_folder
 from ..store.rundirectory import CONTEXT
 from ..store.rundirectory import Base
 from ..store.rundirectory import may_live
@@ -67,7 +68,7 @@ class AllRuns(Archive):
             record = examine(path, self._world)
             # If the path is gone, another process has archived the run meanwhile, and this record
             # may be incomplete.
-            if path.exists():
+            if is_folder(path):
                 found.append(record)
         return found
 
@@ -94,7 +95,7 @@ class AllRuns(Archive):
     def folder(self, run: str) -> Path:
         """Return the folder of that run; another process may have archived it meanwhile."""
         waiting = self.base.runs / run
-        if waiting.is_dir():
+        if is_folder(waiting):
             return waiting
         return self.path / run
 

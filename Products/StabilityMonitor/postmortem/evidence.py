@@ -23,8 +23,9 @@ from ..store import blackbox
 from ..store import distributionsets
 from ..store.blackboxreader import Recording
 from ..store.blackboxreader import load
+from ..store.regularfiles import open_outside
 from ..store.regularfiles import open_regular
-from ..store.regularfiles import read_start
+from ..store.regularfiles import read_start_outside
 from ..store.regularfiles import read_tail
 from ..store.rundirectory import BLACKBOX
 from ..store.rundirectory import CONTEXT
@@ -390,7 +391,7 @@ def _stderr_tail(context: Context, sizes: list[int]) -> bytes | None:
     if output.get('kind') != 'file':
         return None
     try:
-        descriptor = open_regular(output['path'])
+        descriptor = open_outside(output['path'])
         with open(descriptor, 'rb') as file:
             status = os.fstat(file.fileno())
             if not _is_file(status, output):
@@ -571,7 +572,7 @@ def _number_in(
 
 def _text(path: Path) -> str:
     try:
-        return read_start(path, _KERNEL_FILE).decode('utf-8', 'replace')
+        return read_start_outside(path, _KERNEL_FILE).decode('utf-8', 'replace')
     except OSError:
         return ''
 

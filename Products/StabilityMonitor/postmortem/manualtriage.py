@@ -81,7 +81,7 @@ def _usable_group(base: Base, name: str) -> str:
     The name comes from a file that Zope's user can write.  When root runs the command, it must not
     open files to a group of which that user is not a member.
     """
-    status = base.path.stat()
+    status = base.path.lstat()
     if not name or not grp:
         return ''
     try:

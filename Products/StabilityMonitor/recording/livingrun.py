@@ -11,6 +11,7 @@ import json
 import logging
 import mmap
 import os
+import stat
 import time
 import traceback
 from collections.abc import Callable
@@ -34,6 +35,8 @@ from ..model.severities import OK
 from ..model.threadstates import Stacks
 from ..store import blackbox
 from ..store import distributionsets
+from ..store.regularfiles import opened
+from ..store.regularfiles import own_user
 from ..store.rundirectory import BLACKBOX
 from ..store.rundirectory import CONTEXT
 from ..store.rundirectory import SERVING
@@ -95,8 +98,7 @@ class LivingRun:
         self.pid = os.getpid()
         self.name = new_name(self.started, self.pid)
         directory = options.directory or os.path.join(instance.client_home, 'stability')
-        self.path = Path(directory).absolute()
-        self.base = Base(self.path, options.group)
+        self.base = Base(directory, options.group, is_ours=True)
         self.context: dict[str, Any] = {}
         self.safe_mode = False
         self.is_short_of_descriptors = False
@@ -113,6 +115,10 @@ class LivingRun:
         self.trace_log: TraceLog | None = None
         self.handler: BreadcrumbHandler | None = None
         self.rounds: Rounds | None = None
+
+    @property
+    def path(self) -> Path:
+        return self.base.path
 
     # -- parts -------------------------------------------------------------------------------------
 
@@ -166,7 +172,9 @@ class LivingRun:
 
     def _run_directory(self) -> None:
         self.context = runcontext.collect(self.software, self.instance, self.role)
+        self._keep_away_from_others()
         self._open_to_group()
+        self._report_loose_folders()
         # The command `stabilitymonitor` needs the options, and cannot read zope.conf.
         self.context['options'] = for_record(self.options) | {'group': self.base.group}
         self.directory = self.base.create(self.name, self.context)
@@ -179,6 +187,59 @@ class LivingRun:
                 Action('Move the data directory to a local disk with the option "directory".'),
                 INFO,
             )
+
+    def _keep_away_from_others(self) -> None:
+        """Use a directory of our own if the data directory belongs to another user.
+
+        That user could forge all records, and the key of the forms.  It is a common case: a
+        container gets another user id after each deployment, on a volume that stays.
+        """
+        owner = self.base.foreign_owner
+        if owner is None:
+            return
+        foreign = self.base
+        uid = own_user()
+        instead = Path(f'{foreign.path}-{uid}')
+        own = Base(instead, is_ours=True)
+        try:
+            if own.path != instead:  # anybody may have put it there
+                raise OSError('It is a link')
+            own.prepare()
+        except OSError as error:
+            raise OSError(
+                f'{foreign.path} belongs to another user (uid {owner}), and {instead} cannot be '
+                f'used instead: {error}'
+            ) from error
+        own.group = foreign.group
+        self.base = own
+        self.findings.add(
+            'foreign-directory',
+            f'The data directory belongs to another user (uid {owner}), so {own.path} is used '
+            'instead.',
+            f'{foreign.path}: what lies there is neither read nor changed, because that user could '
+            f'have forged it. This process has the uid {uid}.',
+            Action(
+                'Give it to the user of Zope with "chown -R {uid} {directory}", or set the option '
+                '"directory" to another one, and restart Zope.',
+                uid=uid,
+                directory=foreign.path,
+            ),
+        )
+
+    def _report_loose_folders(self) -> None:
+        folders = self.base.loose
+        if not folders:
+            return
+        modes = [f'{folder} {stat.filemode(folder.lstat().st_mode)}' for folder in folders]
+        self.findings.add(
+            'loose-directory',
+            'Other users could write to the data directory; this was repaired.',
+            f'The modes are now: {", ".join(modes)}. Files of other users there are not used.',
+            Action(
+                'Find out what opened it, for example a script with chmod. If others shall read '
+                'there, set the option "group".'
+            ),
+        )
 
     def _open_to_group(self) -> None:
         try:
@@ -318,6 +379,7 @@ class LivingRun:
         """
         if self.directory:
             distributionsets.keep(self.base, self.directory.path, *installed())
+            self._report_loose_folders()
 
     def mark_files(self) -> dict[str, MarkFile]:
         """Return the mark files by name."""
@@ -389,7 +451,9 @@ class LivingRun:
         if self.directory is None:
             return
         path = self.directory.path
-        is_whole = all(os.path.exists(f'{path}/{name}') for name in self._on_disk)
+        is_whole = False
+        with contextlib.suppress(OSError), opened(path) as folder:
+            is_whole = all(folder.has(name) for name in self._on_disk)
         if not is_whole:
             self.findings.add(
                 'breadcrumbs-gone',

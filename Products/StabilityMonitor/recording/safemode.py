@@ -13,6 +13,9 @@ from pathlib import Path
 
 from ..model.jsonform import to_json
 from ..model.records import Instance
+from ..store.regularfiles import names_in
+from ..store.regularfiles import opened
+from ..store.regularfiles import unlink
 from ..store.rundirectory import read_json
 from ..store.rundirectory import write_whole
 from ..system.processidentity import identity
@@ -36,20 +39,21 @@ class ArmingMarker:
     def _failed(self) -> list[Path]:
         """Return the markers of this instance whose process is gone."""
         failed = []
-        try:
-            for file in self.folder.glob('*.json'):
-                marker = read_json(file)
-                if marker.get('instance') != self.instance:
-                    continue
-                process = marker.get('identity') or {}
-                if process_is_there(process) is False:  # None: not known
-                    failed.append(file)
-        except OSError:
-            return []
+        for name in names_in(self.folder):
+            if not name.endswith('.json') or name.startswith('.'):
+                continue
+            file = self.folder / name
+            marker = read_json(file)
+            if marker.get('instance') != self.instance:
+                continue
+            process = marker.get('identity') or {}
+            if process_is_there(process) is False:  # None: not known
+                failed.append(file)
         return failed
 
     def set(self) -> None:
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with opened(self.folder.parent) as base, contextlib.suppress(FileExistsError):
+            base.make(self.folder.name)
         own = identity()
         self._own = self.folder / f'{os.getpid()}-{own["start_ticks"]}.json'
         marker = {'identity': own, 'instance': self.instance}
@@ -65,4 +69,4 @@ class ArmingMarker:
             files += self._failed()
         for file in files:
             with contextlib.suppress(OSError):
-                file.unlink()
+                unlink(file)

@@ -12,10 +12,8 @@ import collections
 import contextlib
 import functools
 import itertools
-import logging.handlers
 import os
 import re
-import stat
 import sys
 import threading
 import time
@@ -28,6 +26,10 @@ from typing import Any
 from ..model.action import Action
 from ..model.counts import counted
 from ..model.counts import plural
+from ..store.regularfiles import Folder
+from ..store.regularfiles import data_directory_of
+from ..store.regularfiles import opened
+from ..store.regularfiles import opened_outside
 from .partguard import Findings
 from .recorder import Recorder
 from .slots import Slot
@@ -200,15 +202,13 @@ class TracingRecorder(Recorder):
 class _File:
     """An unbuffered file that rotates.
 
-    Without a buffer, a forked child or a full disk cannot affect text that is not written yet.  A
-    handler of `logging`, which never opens the file itself, does the rotation.
+    Without a buffer, a forked child or a full disk cannot affect text that is not written yet.
     """
 
     def __init__(self, path: str, keep: int, mode: int) -> None:
         self.path = path
         self._keep = keep
         self._mode = mode
-        self._rotation = logging.handlers.RotatingFileHandler(path, backupCount=keep, delay=True)
         self._stream: FileIO | None = None
 
     def _opened(self) -> FileIO:
@@ -228,22 +228,14 @@ class _File:
         Raises OSError, also if the path is not a regular file: writing to a pipe that nothing reads
         would block the heartbeat.
         """
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
-        flags |= getattr(os, 'O_NONBLOCK', 0)  # opening a pipe must not wait for its reader
-        stream = open(
-            self.path,
-            'ab',
-            buffering=0,
-            opener=lambda path, _: os.open(path, flags, self._mode),
-        )
-        mode = os.fstat(stream.fileno()).st_mode
-        if not stat.S_ISREG(mode):
-            stream.close()
-            raise OSError(f'{self.path} is not a regular file')
-        return stream
+        with _folder_of(self.path) as folder:
+            name = os.path.basename(self.path)
+            descriptor = folder.open(name, os.O_RDWR | os.O_APPEND | os.O_CREAT, self._mode)
+        return open(descriptor, 'ab', buffering=0)
 
     def _is_current(self, stream: FileIO) -> bool:
         try:
+            # This call may follow a link, but it only compares two numbers.
             named = os.stat(self.path)
             opened = os.fstat(stream.fileno())
         except (OSError, ValueError):
@@ -259,11 +251,16 @@ class _File:
         return stream.write(text) or 0
 
     def rotate_now(self) -> None:
-        if self._keep:
-            self.let_go()
-            self._rotation.doRollover()
-        else:
+        if not self._keep:
             os.ftruncate(self._opened().fileno(), 0)
+            return
+        self.let_go()
+        name = os.path.basename(self.path)
+        kept = [name, *(f'{name}.{number}' for number in range(1, self._keep + 1))]
+        with _folder_of(self.path) as folder:
+            for newer, older in reversed(list(itertools.pairwise(kept))):
+                with contextlib.suppress(FileNotFoundError):
+                    folder.rename(newer, older)
 
     def let_go(self) -> None:
         stream = self._stream
@@ -271,6 +268,14 @@ class _File:
         if stream is not None:
             with contextlib.suppress(OSError):
                 stream.close()
+
+
+def _folder_of(path: str) -> Folder:
+    """Open the folder of a log: without links in the data directory, else as the option says."""
+    folder = os.path.dirname(path)
+    if data_directory_of(folder):
+        return opened(folder)
+    return opened_outside(folder)
 
 
 def _end_torn_line(stream: FileIO) -> None:
@@ -460,7 +465,9 @@ def _own_file(path: str, mode: int) -> tuple[str, int | None]:
         names.append(f'{path}-{number}')
     for name in names:
         try:
-            descriptor = os.open(f'{name}.lock', os.O_RDWR | os.O_CREAT, mode)
+            with _folder_of(name) as folder:
+                lock = f'{os.path.basename(name)}.lock'
+                descriptor = folder.open(lock, os.O_RDWR | os.O_CREAT, mode)
         except OSError:  # `write` will report the error
             return name, None
         if not _is_locked_by_another(descriptor):

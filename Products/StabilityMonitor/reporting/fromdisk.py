@@ -31,6 +31,7 @@ from ..postmortem.runhistory import last_server_run
 from ..store import distributionsets
 from ..store.archive import Archive
 from ..store.blackboxreader import load
+from ..store.regularfiles import is_folder
 from ..store.rundirectory import BLACKBOX
 from ..store.rundirectory import CONTEXT
 from ..store.rundirectory import SERVING
@@ -139,7 +140,7 @@ def newest(archive: Archive, ours: Sequence[RunRecord], instance: Instance) -> R
 def of_record(archive: Archive, record: RunRecord) -> RecordedRun:
     """Return the recorded run of a record, archived or still waiting for triage."""
     path = archive.path / record.run
-    if not path.is_dir():
+    if not is_folder(path):
         path = archive.base.runs / record.run
     context = record.context or read_json(path / CONTEXT)
     return RecordedRun(path, context, record=record)

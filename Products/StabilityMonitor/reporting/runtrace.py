@@ -23,6 +23,7 @@ from ..store.archive import Archive
 from ..store.blackboxreader import Recording
 from ..store.blackboxreader import load
 from ..store.damagedrecords import alone
+from ..store.regularfiles import is_folder
 from ..store.rundirectory import BLACKBOX
 from ..store.rundirectory import CONTEXT
 from ..store.rundirectory import RUN_NAME
@@ -43,7 +44,7 @@ def trace(base: Base, run: str, clock: Callable[[], float] = time.time) -> Itera
     Raises NoSuchRun, UnreadableRecord, and NoBlackBox for a living run without a black box on disk.
     """
     path = base.runs / run
-    is_waiting = RUN_NAME.fullmatch(run) and path.is_dir()
+    is_waiting = RUN_NAME.fullmatch(run) and is_folder(path)
     if not is_waiting:
         return of_record(Archive(base).record(run))
     if not may_live(path):

@@ -11,6 +11,7 @@ import contextlib
 import gzip
 import json
 import os
+import stat
 import time
 from collections.abc import Iterable
 from dataclasses import replace
@@ -27,11 +28,16 @@ from ..model.runrecord import RunRecord
 from . import damagedrecords
 from . import distributionsets
 from .blackboxreader import LARGEST
+from .regularfiles import Folder
 from .regularfiles import NotARegularFile
 from .regularfiles import TooLarge
+from .regularfiles import is_folder
+from .regularfiles import names_in
 from .regularfiles import open_regular
+from .regularfiles import opened
 from .regularfiles import read_tail
-from .regularfiles import read_whole
+from .regularfiles import rename
+from .regularfiles import status_of
 from .rundirectory import BLACKBOX
 from .rundirectory import CONTEXT
 from .rundirectory import INCIDENT
@@ -42,8 +48,6 @@ from .rundirectory import SUMMARY_MOST
 from .rundirectory import Base
 from .rundirectory import name_facts
 from .rundirectory import read_json
-from .rundirectory import remove
-from .rundirectory import write_whole
 from .runmailbox import BELL
 from .runmailbox import FOLDER as MAILBOX
 
@@ -81,11 +85,7 @@ class Archive:
         return _KNOWN.setdefault(self.path, {})
 
     def _names(self) -> list[str]:
-        try:
-            names = os.listdir(self.path)
-        except OSError:
-            return []
-        return [name for name in names if RUN_NAME.fullmatch(name)]
+        return [name for name in names_in(self.path) if RUN_NAME.fullmatch(name)]
 
     def _summary(self, name: str) -> RunRecord:
         known = self._known.get(name)
@@ -123,7 +123,7 @@ class Archive:
     def record(self, run: str) -> RunRecord:
         """Return everything that is known about one archived run.  Raises NoSuchRun."""
         path = self.path / run
-        if not RUN_NAME.fullmatch(run) or not path.is_dir():
+        if not RUN_NAME.fullmatch(run) or not is_folder(path):
             raise NoSuchRun(f'There is no archived run {run!r}.')
         record = _from_file(path / INCIDENT)
         if record is None:
@@ -145,10 +145,10 @@ class Archive:
     @property
     def clean_scripts(self) -> int:
         try:
-            status = os.stat(self.path / _CLEAN_SCRIPTS)
+            status = status_of(self.path / _CLEAN_SCRIPTS)
         except OSError:
             return 0
-        return status.st_size
+        return status.st_size if stat.S_ISREG(status.st_mode) else 0
 
     # -- writing -----------------------------------------------------------------------------------
 
@@ -174,16 +174,16 @@ class Archive:
         if is_clean_script(record):
             self._count_script(path)
             return
-        for name in (INCIDENT, SUMMARY):
-            _clear_the_way(path / name)
         mode = self.base.file_mode
         incident = json.dumps(self._on_disk(record))
         summary = json.dumps(record.summary_json())
-        write_whole(path / INCIDENT, incident, mode)
-        write_whole(path / SUMMARY, summary, mode)
-        archived = path.rename(self.path / path.name)
+        with opened(path) as folder:
+            for name, text in ((INCIDENT, incident), (SUMMARY, summary)):
+                _clear_the_way(folder, name)
+                folder.write_whole(name, text.encode(), mode)
+        rename(path, self.path / path.name)
         with contextlib.suppress(OSError):  # on a full disk the folder keeps its size
-            _shrink(archived)
+            _shrink(self.path / path.name)
 
     def _count_script(self, path: Path) -> None:
         descriptor = open_regular(
@@ -195,7 +195,8 @@ class Archive:
             os.write(descriptor, b'.')
         finally:
             os.close(descriptor)
-        _remove(path)
+        with opened(path.parent) as runs:
+            _remove(runs, path.name)
 
     def prune(
         self,
@@ -233,12 +234,13 @@ class Archive:
         kept.sort(key=lambda record: record.is_incident, reverse=True)
         to_remove += kept[keep_runs:]
         size = 0
-        for record in kept[:keep_runs]:
-            size += _size(self.path / record.run)
-            if size > keep_bytes:
-                to_remove.append(record)
-        for record in to_remove:
-            _remove(self.path / record.run)
+        with contextlib.suppress(OSError), opened(self.path) as archive:
+            for record in kept[:keep_runs]:
+                size += _size(archive, record.run)
+                if size > keep_bytes:
+                    to_remove.append(record)
+            for record in to_remove:
+                _remove(archive, record.run)
         distributionsets.prune(self.base, now)
         return len(to_remove)
 
@@ -311,12 +313,11 @@ def _named_start(name: str) -> float:
     return started
 
 
-def _clear_the_way(file: Path) -> None:
+def _clear_the_way(folder: Folder, name: str) -> None:
     """Rename a folder that has the name of a file, because a file cannot replace a folder."""
-    if file.is_dir() and not file.is_symlink():
+    if folder.is_folder(name):
         suffix = os.urandom(2).hex()
-        beside = file.with_name(f'{file.name}.{suffix}')
-        file.rename(beside)
+        folder.rename(name, f'{name}.{suffix}')
 
 
 def _shrink(path: Path) -> None:
@@ -324,17 +325,19 @@ def _shrink(path: Path) -> None:
 
     Removes empty marks, cuts off preallocated tails and compresses the black box.
     """
-    remove(path / MAILBOX)
-    remove(path / BELL)
-    for mark in path.glob('*.mark'):
-        _cut_off_tail(mark)
-    _compress(path / BLACKBOX)
+    with opened(path) as folder:
+        folder.remove(MAILBOX)
+        folder.remove(BELL)
+        for name in folder.names():
+            if name.endswith('.mark'):
+                _cut_off_tail(folder, name)
+        _compress(folder, BLACKBOX)
 
 
-def _cut_off_tail(mark: Path) -> None:
+def _cut_off_tail(folder: Folder, mark: str) -> None:
     """Cut off the NULs that were preallocated and never written; remove a file of only NULs."""
     try:
-        descriptor = open_regular(mark, os.O_RDWR)
+        descriptor = folder.open(mark, os.O_RDWR)
     except NotARegularFile:
         return
     try:
@@ -345,50 +348,33 @@ def _cut_off_tail(mark: Path) -> None:
         if written:
             os.ftruncate(descriptor, written)
         else:
-            mark.unlink()
+            folder.unlink(mark)
     finally:
         os.close(descriptor)
 
 
-def _compress(box: Path) -> None:
-    suffix = os.urandom(2).hex()
-    packed = box.with_name(f'{box.name}.gz')
-    beside = box.with_name(f'.{box.name}.gz.{suffix}')
+def _compress(folder: Folder, box: str) -> None:
     try:
-        content = read_whole(box, LARGEST)
-        status = box.stat()
+        content = folder.read_whole(box, LARGEST)
+        mode = folder.stat(box).st_mode & 0o777
     except (FileNotFoundError, NotARegularFile, TooLarge):
         return
-    try:
-        mode = status.st_mode & 0o777
-        descriptor = os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode)
-        with (
-            open(descriptor, 'wb') as raw,
-            gzip.GzipFile(fileobj=raw, mode='wb', compresslevel=1) as file,
-        ):
-            file.write(content)
-        beside.replace(packed)
-    except OSError:
-        beside.unlink(missing_ok=True)
-        raise
-    box.unlink()
+    folder.write_whole(f'{box}.gz', gzip.compress(content, 1), mode)
+    folder.unlink(box)
 
 
-def _size(path: Path) -> int:
+def _size(archive: Folder, run: str) -> int:
     """Return how many bytes the files of a folder take on the disk; 0 if it is gone."""
-    size = 0
     try:
-        for entry in os.scandir(path):
-            status = entry.stat(follow_symlinks=False)
-            size += status.st_blocks * _BLOCK
+        with archive.folder(run) as folder:
+            return sum(status.st_blocks * _BLOCK for _, status in folder.statuses())
     except OSError:
         return 0
-    return size
 
 
-def _remove(path: Path) -> None:
+def _remove(folder: Folder, run: str) -> None:
     """Rename a folder, then remove it, so that two processes may prune at the same time."""
-    gone = path.with_name(f'.gone-{path.name}-{os.getpid()}')
+    gone = f'.gone-{run}-{os.getpid()}'
     with contextlib.suppress(OSError):
-        path.rename(gone)
-        remove(gone)
+        folder.rename(run, gone)
+        folder.remove(gone)

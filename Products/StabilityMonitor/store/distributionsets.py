@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import re
 import time
 from collections.abc import Iterator
@@ -21,7 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from ..model import foreignjson
+from .regularfiles import names_in
+from .regularfiles import opened
 from .regularfiles import read_whole
+from .regularfiles import status_of
+from .regularfiles import unlink
 from .rundirectory import CONTEXT_MOST
 from .rundirectory import INSTALLED
 from .rundirectory import RUN_NAME
@@ -64,7 +67,8 @@ def _ensure(base: Base, digest: str, text: str) -> None:
     with contextlib.suppress(
         OSError
     ):  # the set belongs to another user, whose own run refers to it
-        os.utime(path)
+        with opened(path.parent) as folder:
+            folder.touch(path.name)
 
 
 def load(base: Path, digest: object) -> dict[str, Any]:
@@ -118,7 +122,7 @@ def prune(base: Base, now: float | None = None) -> int:
     for path in unused.values():
         with contextlib.suppress(OSError):
             if _is_old(path, now):  # a run with this set may have begun meanwhile
-                path.unlink()
+                unlink(path)
                 removed += 1
     return removed
 
@@ -126,30 +130,24 @@ def prune(base: Base, now: float | None = None) -> int:
 def _sets(base: Base) -> list[Path]:
     folder = base.path / FOLDER
     found = []
-    with contextlib.suppress(OSError):
-        for name in os.listdir(folder):
-            path = folder / name
-            if path.suffix == '.json' and _DIGEST.fullmatch(path.stem):
-                found.append(path)
+    for name in names_in(folder):
+        path = folder / name
+        if path.suffix == '.json' and _DIGEST.fullmatch(path.stem):
+            found.append(path)
     return found
 
 
 def _runs(base: Base) -> Iterator[Path]:
     """Yield the directories of all runs, newest first: a newer one usually has the set."""
     for folder in (base.runs, base.archive):
-        try:
-            names = os.listdir(folder)
-        except OSError:
-            continue
-        names.sort(reverse=True)
-        for name in names:
+        for name in sorted(names_in(folder), reverse=True):
             if RUN_NAME.fullmatch(name):
                 yield folder / name
 
 
 def _is_old(path: Path, now: float) -> bool:
     try:
-        status = path.lstat()
+        status = status_of(path)
     except OSError:
         return False
     age = now - status.st_mtime

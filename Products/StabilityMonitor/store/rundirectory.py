@@ -19,7 +19,6 @@ import errno
 import json
 import os
 import re
-import shutil
 import stat
 import time
 from datetime import UTC
@@ -31,9 +30,16 @@ from typing import Any
 from ..model import foreignjson
 from ..system.processidentity import PID_LIMIT
 from ..system.processidentity import process_is_there
+from . import regularfiles
 from .regularfiles import NotARegularFile
+from .regularfiles import OfAnotherUser
+from .regularfiles import names_in
 from .regularfiles import open_regular
+from .regularfiles import opened
+from .regularfiles import own_user
 from .regularfiles import read_whole
+from .regularfiles import rename
+from .regularfiles import status_of
 
 fcntl: ModuleType | None
 grp: ModuleType | None
@@ -71,11 +77,10 @@ _TRIES = 3
 _PAUSE = 0.01
 #: Seconds after which a directory that was never published counts as abandoned.
 _ABANDONED = 60
-#: Flags to open a file that must not exist yet.
-_NEW_FILE = os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, 'O_CLOEXEC', 0)
 _BLOCK = 512  # bytes in a block, as counted by stat
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _GROUP_MAY_READ = 0o050  # list a directory and go into it
+_OTHERS_MAY_WRITE = 0o022
 #: The errors of flock on a volume without file locks.
 _UNLOCKABLE = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 
@@ -89,12 +94,13 @@ def mark_file(directory: Path, mark: str) -> Path:
 
     Before 1.0 the marks of the watchdog were named `deadman*.mark`.
     """
-    path = directory / mark_name(mark)
-    if mark.startswith('watchdog') and not path.exists():
-        older = directory / mark_name(mark.replace('watchdog', 'deadman', 1))
-        if older.exists():
-            return older
-    return path
+    name = mark_name(mark)
+    older = mark_name(mark.replace('watchdog', 'deadman', 1))
+    if older != name:
+        with contextlib.suppress(OSError), opened(directory) as folder:
+            if not folder.has(name) and folder.has(older):
+                return directory / older
+    return directory / name
 
 
 def new_name(now: float, pid: int) -> str:
@@ -135,16 +141,8 @@ def is_possible(name: str) -> bool:
 
 def write_whole(path: Path, text: str, mode: int = 0o600) -> None:
     """Write a temporary file and rename it: a reader sees the old file or the new one."""
-    suffix = os.urandom(2).hex()
-    beside = path.with_name(f'.{path.name}.{os.getpid()}.{suffix}')
-    try:
-        descriptor = os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode)
-        with open(descriptor, 'w', encoding='utf-8') as file:
-            file.write(text)
-        beside.chmod(mode)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with opened(path.parent) as folder:
+        folder.write_whole(path.name, text.encode(), mode)
 
 
 def read_json(path: Path, most: int = CONTEXT_MOST) -> dict[str, Any]:
@@ -162,15 +160,9 @@ def read_json(path: Path, most: int = CONTEXT_MOST) -> dict[str, Any]:
 
 
 def remove(path: Path) -> None:
-    """Remove a folder with its content, or a file of any type.
-
-    `shutil.rmtree` alone would wait at a FIFO.
-    """
-    with contextlib.suppress(OSError):
-        if stat.S_ISDIR(path.lstat().st_mode):
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink()
+    """Remove a folder with its content, or a file of any type; what cannot be removed stays."""
+    with contextlib.suppress(OSError), opened(path.parent) as folder:
+        folder.remove(path.name)
 
 
 def preallocate(path: Path, size: int, mode: int = 0o600) -> int:
@@ -179,14 +171,14 @@ def preallocate(path: Path, size: int, mode: int = 0o600) -> int:
     A disk that fills up later then cannot prevent writes into it.  On a full disk it raises OSError
     and leaves no file.
     """
-    descriptor = os.open(path, _NEW_FILE, mode)
-    try:
-        os.fchmod(descriptor, mode)
-        _reserve(descriptor, size)
-    except BaseException:
-        os.close(descriptor)
-        path.unlink()
-        raise
+    with opened(path.parent) as folder:
+        descriptor = folder.create(path.name, mode)
+        try:
+            _reserve(descriptor, size)
+        except BaseException:
+            os.close(descriptor)
+            folder.unlink(path.name)
+            raise
     return descriptor
 
 
@@ -263,6 +255,8 @@ def may_live(path: Path) -> bool:
         descriptor = open_regular(path / LOCK)
     except FileNotFoundError:  # archived meanwhile, or no run: each one is published with its lock
         return False
+    except OfAnotherUser:  # nothing that we could trust says that it lives
+        return False
     except OSError:
         return True
     try:
@@ -279,13 +273,35 @@ def may_live(path: Path) -> bool:
 
 
 class Base:
-    """The data directory, which all runs of one or several instances share."""
+    """The data directory, which all runs of one or several instances share.
 
-    def __init__(self, path: Path | str, group: str = '') -> None:
+    Its path may lead through links; they are resolved here, once.  With `is_ours` nothing in it is
+    used if it belongs to another user than this one and root, see `regularfiles.guard`.
+
+    `loose` names the folders of this user that others could write to, until `make` found them.
+    """
+
+    def __init__(self, path: Path | str, group: str = '', is_ours: bool = False) -> None:
         self.path = Path(path)
+        with contextlib.suppress(OSError, ValueError):
+            self.path = Path(os.path.realpath(path))
         self.runs = self.path / 'runs'
         self.archive = self.path / 'archive'
         self.group = group
+        self.loose: list[Path] = []
+        regularfiles.guard(self.path, is_ours)
+
+    @property
+    def foreign_owner(self) -> int | None:
+        """The user who owns the directory, or a folder that each run needs, if that is neither
+        this user nor root.
+        """
+        for folder in (self.path, self.runs, self.archive):
+            with contextlib.suppress(OSError, ValueError):
+                owner = os.stat(folder, follow_symlinks=False).st_uid
+                if owner not in (0, own_user()):
+                    return owner
+        return None
 
     @property
     def file_mode(self) -> int:
@@ -302,29 +318,46 @@ class Base:
 
         Raises OSError, or KeyError if the group does not exist.
         """
-        with contextlib.suppress(FileExistsError):
-            folder.mkdir(mode=0o700, parents=True)
-        if not self.group:
-            return
+        if folder == self.path:  # the folders above it may have any owner
+            folder.parent.mkdir(parents=True, exist_ok=True)
+        with opened(folder.parent) as above:
+            with contextlib.suppress(FileExistsError):
+                above.make(folder.name)
+            with above.folder(folder.name) as made, made.itself() as itself:
+                self._tighten(folder, itself)
+                if self.group:
+                    self._open_to_group(itself)
+
+    def _tighten(self, folder: Path, itself: int | str) -> None:
+        """Close a folder of this user to which others may write.
+
+        They cannot even go into it then, because what is in it may be open to them, too.
+        """
+        status = os.stat(itself)
+        is_loose = status.st_mode & _OTHERS_MAY_WRITE and status.st_uid == own_user()
+        if is_loose and os.name == 'posix':
+            with contextlib.suppress(OSError):  # a volume without modes
+                os.chmod(itself, 0o700)
+            if folder not in self.loose:
+                self.loose.append(folder)
+
+    def _open_to_group(self, itself: int | str) -> None:
         if grp is None:
             raise KeyError(f'{self.group}: this system has no groups')
         group = grp.getgrnam(self.group)
-        status = folder.stat()
+        status = os.stat(itself)
         may_read = status.st_mode & _GROUP_MAY_READ == _GROUP_MAY_READ
         if status.st_gid != group.gr_gid or not may_read:
-            os.chown(folder, -1, group.gr_gid)
-            folder.chmod(0o2750)
+            os.chown(itself, -1, group.gr_gid)
+            os.chmod(itself, 0o2750)
 
     def waiting(self) -> list[str]:
         """Return the names of all runs that live or wait for triage, oldest first."""
         names = []
-        try:
-            with os.scandir(self.runs) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False) and RUN_NAME.fullmatch(entry.name):
-                        names.append(entry.name)
-        except OSError:
-            return []
+        with contextlib.suppress(OSError), opened(self.runs) as runs:
+            for name, status in runs.statuses():
+                if RUN_NAME.fullmatch(name) and stat.S_ISDIR(status.st_mode):
+                    names.append(name)
         return sorted(names)
 
     def create(self, name: str, context: dict[str, Any]) -> RunDirectory:
@@ -337,13 +370,14 @@ class Base:
         run = None
         try:
             self.make(new)
-            descriptor = os.open(new / LOCK, _NEW_FILE, self.file_mode)
+            with opened(new) as folder:
+                descriptor = folder.create(LOCK, self.file_mode)
             run = RunDirectory(new, descriptor)
-            os.fchmod(descriptor, self.file_mode)
             run.locked = _flock(descriptor)
             text = json.dumps(context | {'locked': run.locked})
             write_whole(new / CONTEXT, text, self.file_mode)
-            run.path = new.rename(self.runs / name)
+            rename(new, self.runs / name)
+            run.path = self.runs / name
         except BaseException:
             if run:
                 run.abandon()
@@ -384,11 +418,13 @@ class Base:
 
         They hold no evidence.
         """
-        for folder in self.runs.glob('.new-*'):
+        for name in names_in(self.runs):
+            if not name.startswith('.new-'):
+                continue
+            folder = self.runs / name
             context = read_json(folder / CONTEXT)
             with contextlib.suppress(OSError):
-                status = folder.stat()
-                age = time.time() - status.st_mtime
+                age = time.time() - status_of(folder).st_mtime
                 if age > _ABANDONED and not process_is_there(context.get('identity')):
                     remove(folder)
 
@@ -435,7 +471,7 @@ def _is_ours(claimed: RunDirectory, context: dict[str, Any]) -> bool:
     if claimed.descriptor >= 0:
         try:
             held = os.fstat(claimed.descriptor)
-            present = os.stat(claimed.path / LOCK)
+            present = status_of(claimed.path / LOCK)
         except OSError:  # archived by another process meanwhile
             return False
         if not os.path.samestat(held, present):
@@ -463,9 +499,9 @@ def _is_silent(path: Path) -> bool:
         return not there
     newest = 0.0
     try:
-        for entry in os.scandir(path):
-            status = entry.stat(follow_symlinks=False)
-            newest = max(newest, status.st_mtime)
+        with opened(path) as folder:
+            for _, status in folder.statuses():
+                newest = max(newest, status.st_mtime)
     except OSError:  # archived by another process meanwhile
         return False
     age = time.time() - newest
@@ -477,15 +513,13 @@ def _claim_by_file(path: Path) -> bool:
 
     The process that creates the file first has the claim, for SILENCE seconds.
     """
-    claim = path / CLAIM
-    with contextlib.suppress(OSError):
-        status = claim.stat()
-        age = time.time() - status.st_mtime
-        if age > SILENCE:
-            remove(claim)
     try:
-        descriptor = os.open(claim, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        with opened(path) as folder:
+            if folder.has(CLAIM):
+                age = time.time() - folder.stat(CLAIM).st_mtime
+                if age > SILENCE:
+                    folder.remove(CLAIM)
+            os.close(folder.create(CLAIM))
     except OSError:
         return False
-    os.close(descriptor)
     return True

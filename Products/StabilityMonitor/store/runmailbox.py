@@ -25,11 +25,13 @@ from pathlib import Path
 from typing import Any
 
 from ..model.errors import NoAnswer
+from .regularfiles import Folder
 from .regularfiles import NotARegularFile
+from .regularfiles import OfAnotherUser
 from .regularfiles import open_regular
+from .regularfiles import opened
 from .rundirectory import preallocate
 from .rundirectory import read_json
-from .rundirectory import write_whole
 
 #: The folder of the mailbox.  The name stays, because processes of older releases use it.
 FOLDER = 'questions'
@@ -59,23 +61,24 @@ def ask(
     """
     number = os.urandom(8).hex()
     name = f'{number}-{subject}'
-    request = run / FOLDER / f'{name}.ask'
-    answer = run / FOLDER / f'{name}.answer'
+    request, answer = f'{name}.ask', f'{name}.answer'
     try:
-        request.touch(0o600)
-    except (FileNotFoundError, NotADirectoryError):
+        mailbox = opened(run / FOLDER)
+    except (FileNotFoundError, NotADirectoryError, OfAnotherUser):
         raise NoAnswer('This run has no mailbox.') from None
-    try:
-        _ring(run / BELL)
-        until = time.monotonic() + patience
-        while time.monotonic() < until:
-            if os.path.lexists(answer):
-                return read_json(answer, ANSWER_MOST)
-            time.sleep(pause)
-        raise NoAnswer(f'The process has not answered within {patience:g} s.')
-    finally:
-        request.unlink(missing_ok=True)
-        answer.unlink(missing_ok=True)
+    with mailbox:
+        os.close(mailbox.create(request))
+        try:
+            _ring(run / BELL)
+            until = time.monotonic() + patience
+            while time.monotonic() < until:
+                if mailbox.has(answer):
+                    return read_json(run / FOLDER / answer, ANSWER_MOST)
+                time.sleep(pause)
+            raise NoAnswer(f'The process has not answered within {patience:g} s.')
+        finally:
+            mailbox.discard(request)
+            mailbox.discard(answer)
 
 
 def _ring(bell: Path) -> None:
@@ -104,7 +107,8 @@ class Inbox:
         self.folder = run / FOLDER
         self.answers = answers
         self._worker = worker
-        self.folder.mkdir(mode=0o700)
+        with opened(run) as folder:
+            folder.make(FOLDER)
         self._seen = 0
         self._rung = b''
         self._bell = _mapped(run / BELL)
@@ -122,11 +126,13 @@ class Inbox:
 
     def look(self) -> None:
         """Answer new requests without the bell.  It costs one system call if there are none."""
-        changed = os.stat(self.folder).st_mtime_ns
+        # This call may follow a link above the folder, but it only compares two numbers.
+        changed = os.stat(self.folder, follow_symlinks=False).st_mtime_ns
         if changed == self._seen:
             return
-        found = sorted(os.listdir(self.folder))
-        self._answer_all(found)
+        with opened(self.folder) as folder:
+            found = sorted(folder.names())
+            self._answer_all(folder, found)
         # The folder is not listed while its mtime is the remembered one.  But a second change
         # within the same clock tick does not alter the mtime, and files in the folder become
         # stale.  So the mtime is remembered only if the folder is empty and has not changed for a
@@ -135,7 +141,7 @@ class Inbox:
         if not found and unchanged_for > _SAME_TIME:
             self._seen = changed
 
-    def _answer_all(self, found: Sequence[str]) -> None:
+    def _answer_all(self, folder: Folder, found: Sequence[str]) -> None:
         requests: list[tuple[str, str]] = []
         for file in found:
             match = _REQUEST.fullmatch(file)
@@ -143,17 +149,16 @@ class Inbox:
                 requests.append((match[1], match[2]))
         given: dict[str, str] = {}
         for name, subject in requests[:_MOST_AT_ONCE]:
-            self._answer(name, subject, given)
+            self._answer(folder, name, subject, given)
         for file in found:
-            path = self.folder / file
             with contextlib.suppress(OSError):
-                status = path.stat()
-                age = time.time() - status.st_mtime
+                age = time.time() - folder.stat(file).st_mtime
                 if age > _STALE:
-                    path.unlink()
+                    folder.unlink(file)
 
     def _answer(
         self,
+        folder: Folder,
         name: str,
         subject: str,
         given: dict[str, str],
@@ -162,13 +167,11 @@ class Inbox:
 
         `given` is {subject: answer} of this beat, so that ten equal requests cost one answer.
         """
-        request = self.folder / f'{name}.ask'
-        answer = self.folder / f'{name}.answer'
         with contextlib.suppress(OSError):  # the asker has given up, or the disk is full
-            request.unlink()
+            folder.unlink(f'{name}.ask')
             if subject not in given:
                 given[subject] = self._worker(lambda: self._text(subject))
-            write_whole(answer, given[subject])
+            folder.write_whole(f'{name}.answer', given[subject].encode())
 
     def _text(self, subject: str) -> str:
         """Return the answer as JSON, or the reason why there is none."""

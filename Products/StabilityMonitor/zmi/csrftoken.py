@@ -25,7 +25,9 @@ from zExceptions import Forbidden
 
 from ..model.errors import WrongProcess
 from ..model.interfaces import ILivingRun
-from ..store.regularfiles import read_whole
+from ..store.regularfiles import Folder
+from ..store.regularfiles import opened
+from ..store.regularfiles import own_user
 from ..store.rundirectory import RUN_NAME
 from .forms import variable
 from .zopetypes import Request
@@ -41,31 +43,34 @@ _Place: TypeAlias = tuple[str, int | None]
 
 
 def key(directory: Path, mode: int = 0o600) -> bytes:
-    """Return the key of a data directory.  If it is missing, the first process makes it."""
-    file = directory / KEY_FILE
-    with contextlib.suppress(OSError):
-        if not os.path.lexists(file):
-            _make(file, mode)
-        found = read_whole(file, KEY_SIZE)
-        if len(found) == KEY_SIZE:
+    """Return the key of a data directory.  If it is missing, the first process makes it.
+
+    A key that another user made is not used: with it, that user could forge requests.
+    """
+    with contextlib.suppress(OSError), opened(directory) as folder:
+        if not folder.has(KEY_FILE):
+            _make(folder, mode)
+        with open(folder.open(KEY_FILE), 'rb') as file:
+            owner = os.fstat(file.fileno()).st_uid
+            found = file.read(KEY_SIZE + 1)
+        if owner in (0, own_user()) and len(found) == KEY_SIZE:
             return found
     return _own_key
 
 
-def _make(file: Path, mode: int) -> None:
-    """Write a new key to a temporary file, then link it to `file`.
+def _make(folder: Folder, mode: int) -> None:
+    """Write a new key to a temporary file, then link it to `KEY_FILE`.
 
     Unlike a rename, a link never replaces the key that another process made meanwhile.
     """
-    beside = file.with_name(f'.{file.name}.{os.getpid()}.{secrets.token_hex(4)}')
+    beside = Folder.beside(KEY_FILE)
     try:
-        descriptor = os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode)
-        with open(descriptor, 'wb') as new:
+        with open(folder.create(beside, mode), 'wb') as new:
             new.write(secrets.token_bytes(KEY_SIZE))
         with contextlib.suppress(FileExistsError):
-            os.link(beside, file)
+            folder.link(beside, KEY_FILE)
     finally:
-        beside.unlink(missing_ok=True)
+        folder.discard(beside)
 
 
 def make(secret: bytes, user: str, action: str) -> str:
