@@ -82,9 +82,7 @@ class Forky:
         return process.returncode, output, errors
 
     def left(self):
-        """Return (the contents of the folder for temporary files, whether anything is mounted
-        there).
-        """
+        """Return (paths in the folder for temporary files, whether a mount is left there)."""
         mounted = Path('/proc/self/mounts').read_text()
         return [*(self.folder / 'tmp').iterdir()], str(self.folder) in mounted
 

@@ -42,7 +42,7 @@ def texts():
                 yield path
 
 
-def test_old_words_are_gone():
+def test_no_text_contains_an_old_word():
     found, seen = [], 0
     for path in texts():
         place = str(path.relative_to(ROOT)).removeprefix('Products/StabilityMonitor/')
@@ -57,7 +57,7 @@ def test_old_words_are_gone():
 
 
 @pytest.mark.parametrize('place', ALLOWED)
-def test_what_is_allowed_is_needed(place):
+def test_each_allowed_old_word_occurs_in_its_file(place):
     path = ROOT / place
     if not path.exists():
         path = ROOT / 'Products/StabilityMonitor' / place

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 from golden import recorded
+from golden.rewording import Reworded
+from golden.rewording import in_words_of_today
 from support.childprograms import CHECKOUT
 from support.childprograms import COMMAND
 from support.childprograms import PROGRAMS
 from support.childprograms import Program
 from support.childprograms import run_python
-from test_golden import Reworded
-from test_golden import in_words_of_today
 
 SHARED_FILES = PROGRAMS / 'shared_files.py'
 #: The version at the beginning of issue 11, which also wrote the golden files.

@@ -29,7 +29,7 @@ def press(browser, drill):
         pass
 
 
-def test_from_the_control_panel_to_an_incident_and_its_report(browser, make_zope):
+def test_clicks_lead_from_the_control_panel_to_a_report_of_a_crash(browser, make_zope):
     zope = make_zope(options={'drills': 'on'}).start()
     log_in(browser, zope)
     click(browser, 'Stability')

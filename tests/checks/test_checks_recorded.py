@@ -348,7 +348,7 @@ SUPERVISED = {'SUPERVISOR_PROCESS_NAME': 'zope', 'SUPERVISOR_GROUP_NAME': 'sites
         ('kill -3 $(cat /srv/zope/var/Z4.pid)', 'SIGQUIT'),
     ],
 )
-def test_a_recipe_may_name_this_process_in_other_ways(tmp_path, line, word):
+def test_a_recipe_that_names_zope_by_unit_program_or_pid_is_found(tmp_path, line, word):
     tree(tmp_path / 'proc', **AS_SERVICE)
     recipe = OLD_RECIPE.replace('kill -USR2 `cat /srv/zope/var/Z4.pid`', line)
     (found,) = rotated(tmp_path, recipe, environ=SUPERVISED)
@@ -872,7 +872,7 @@ def test_an_environment_overwritten_by_a_process_title_is_not_known(tmp_path, wr
 @pytest.mark.parametrize(
     'size, most', [(0, 10), (9, 10), (10, 10), (11, 10), (40_000, 1 << 20), (40_000, 32_768)]
 )
-def test_the_beginning_of_a_file_is_read(tmp_path, size, most):
+def test_text_reads_no_more_of_a_file_than_asked(tmp_path, size, most):
     path = tmp_path / 'file'
     path.write_bytes(bytes(i % 50 + 48 for i in range(size)))
     assert text(path, most) == path.read_text()[:most]

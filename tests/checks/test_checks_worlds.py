@@ -243,7 +243,7 @@ WORLDS = [
 @pytest.mark.parametrize(
     'world, id, severity, title, action', WORLDS, ids=[row[0] for row in WORLDS]
 )
-def test_the_check_finds_the_case_that_was_made(tmp_path, world, id, severity, title, action):
+def test_each_check_finds_its_bad_case(tmp_path, world, id, severity, title, action):
     with (tmp_path / 'stderr').open('wb') as stderr:
         found = findings(world, tmp_path, stderr=stderr)
     assert [(f['id'], f['severity']) for f in found] == [(id, severity)], found

@@ -215,7 +215,7 @@ def test_a_thread_that_cannot_be_started_is_a_finding(monkeypatch):
     assert not background.running
 
 
-def test_one_run_at_a_time(hangs):
+def test_a_second_run_waits_for_the_first(hangs):
     """The second run waits for the first, and they never overlap."""
     order, checks = [], []
 

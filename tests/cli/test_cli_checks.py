@@ -202,7 +202,7 @@ def test_json_has_the_findings_of_each_subject(living, command):
     )
 
 
-def test_every_server_is_asked_and_no_script(living, command):
+def test_every_server_but_no_script_is_asked(living, command):
     living(word(finding('a', 'ok')))
     living(word(finding('b')))
     living(role='script')
@@ -443,7 +443,7 @@ def ask(zope, *words):
 
 
 @pytest.mark.zope
-def test_checks_of_a_real_site_that_lives_is_stopped_and_is_dead(make_zope):
+def test_checks_shows_a_real_site_that_answers_is_stopped_or_is_dead(make_zope):
     zope = make_zope().start()
     done = ask(zope)
     assert done.returncode == 1 and done.stdout.startswith(f'Process {zope.pid} '), done

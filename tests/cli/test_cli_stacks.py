@@ -39,7 +39,7 @@ WORKER = 0x7F0000000010
 
 
 class Living:
-    """A run of this process, whose mailbox answers with `told`."""
+    """A living run of this process; its mailbox answers with `told`, or it has none for None."""
 
     def __init__(self, base, told, **context):
         self.directory = base.create(
@@ -379,7 +379,7 @@ def stacks(zope, *words):
 
 
 @pytest.mark.zope
-def test_stacks_of_a_real_site_that_works_then_hangs_then_does_not_answer(zope):
+def test_stacks_shows_a_real_site_while_it_works_hangs_and_does_not_answer(zope):
     status, output, errors = stacks(zope)
     assert (status, errors) == (0, '') and 'waitress-1' in output
 
@@ -395,7 +395,7 @@ def test_stacks_of_a_real_site_that_works_then_hangs_then_does_not_answer(zope):
 
 @pytest.mark.zope
 @pytest.mark.slow(20)
-def test_stacks_of_a_real_site_whose_interpreter_lock_is_held(make_zope):
+def test_stacks_names_the_thread_of_a_real_site_that_holds_the_gil(make_zope):
     zope = make_zope(options={'stall': '0.5s', 'sample-interval': '0.1s'})
     zope.publish(SOURCE).start()
     zope.background('/hold')
@@ -417,6 +417,6 @@ def test_stacks_of_a_real_site_whose_interpreter_lock_is_held(make_zope):
         assert status == 1 and '[Has the GIL]' in output and 'in hold' in output
 
 
-def test_pydll_can_call_sleep():
+def test_pydll_can_call_sleep_of_libc():
     """The programs above need it to hold the interpreter lock."""
     assert ctypes.PyDLL(None).sleep(0) == 0

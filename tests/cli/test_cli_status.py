@@ -265,7 +265,7 @@ def test_status_as_json_has_all_keys(base, living, command, hangs):
     }
 
 
-def test_status_as_json_of_a_crash_loop_and_of_an_empty_directory(base, command):
+def test_status_as_json_lists_the_runs_of_a_crash_loop(base, command):
     status, output, _ = command('status', '--format', 'json')
     told = json.loads(output)
     assert (status, told['exit_status'], told['living'], told['instances']) == (0, 0, [], [])
@@ -274,7 +274,7 @@ def test_status_as_json_of_a_crash_loop_and_of_an_empty_directory(base, command)
     assert known['crash_loop'] == names[::-1] and known['last_run']['run'] == names[-1]
 
 
-def test_the_documents_name_every_key_of_its_json(base, living, command, hangs):
+def test_formats_rst_names_every_key_of_the_json_of_status(base, living, command, hangs):
     archived(base, record(0))
     living()
     hangs('hang', STARTED, 'It is stuck.', 1, 1)

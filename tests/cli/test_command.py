@@ -74,11 +74,11 @@ def test_a_reader_that_closes_the_pipe_early_is_not_an_error(base):
 # -- status ----------------------------------------------------------------------------------------
 
 
-def test_status_without_any_run(command):
+def test_status_without_any_run_gives_exit_status_0(command):
     assert command('status') == (0, 'No run has been recorded here yet.\n', '')
 
 
-def test_status_of_a_wanted_stop(base, command):
+def test_status_after_a_wanted_stop_gives_exit_status_0(base, command):
     archived(base, record(0, 'crashed'), record(1, 'stopped'))
     status, output, _ = command('status')
     assert (
@@ -87,12 +87,12 @@ def test_status_of_a_wanted_stop(base, command):
     )
 
 
-def test_status_of_an_incident(base, command):
+def test_status_after_an_incident_gives_exit_status_1(base, command):
     archived(base, record(0), record(1, 'hung'))
     assert command('status')[0] == 1
 
 
-def test_status_of_a_dead_run(base, command):
+def test_status_judges_a_dead_run_that_is_not_archived(base, command):
     run = DeadRun(base.path).crashed()
     status, output, _ = command('status')
     assert (
@@ -103,7 +103,7 @@ def test_status_of_a_dead_run(base, command):
     )
 
 
-def test_status_of_a_living_run(base, command):
+def test_status_of_a_living_run_gives_exit_status_0(base, command):
     living = base.create(
         new_name(1e9, os.getpid()), {'identity': identity(), 'instance': {'host': 'here'}}
     )
@@ -112,7 +112,7 @@ def test_status_of_a_living_run(base, command):
     living.abandon()
 
 
-def test_status_of_a_crash_loop(base, command):
+def test_status_begins_with_a_crash_loop(base, command):
     archived(base, *(record(n, 'crashed', after=n * 60) for n in range(3)))
     status, output, _ = command('status')
     assert status == 1 and output.startswith(f'CRASH LOOP: 3 incidents in a row: {HERE.label}')
@@ -156,7 +156,7 @@ def test_an_unknown_run_gives_exit_status_2(base, command, words):
     )
 
 
-def test_report_as_text_and_as_json(base, command, tmp_path):
+def test_report_has_the_last_incident_as_json_or_text(base, command, tmp_path):
     DeadRun(base.path).crashed()
     triage(base, world=quiet_world(tmp_path))
     status, output, _ = command('report', '--format', 'json')
@@ -170,12 +170,12 @@ def test_report_as_text_and_as_json(base, command, tmp_path):
     assert 'The incident' in command('report', report['previous']['run'])[1]
 
 
-def test_report_without_any_run(command):
+def test_report_without_any_run_gives_exit_status_2(command):
     status, output, errors = command('report')
     assert (status, output) == (2, '') and 'No run has been archived here yet.' in errors
 
 
-def test_trace_of_a_run(base, command, tmp_path):
+def test_trace_of_a_dead_run_is_the_same_before_and_after_triage(base, command, tmp_path):
     run = DeadRun(base.path).crashed()
     waiting = command('trace', run.name)
     triage(base, world=quiet_world(tmp_path))
@@ -188,7 +188,7 @@ def test_trace_of_a_run(base, command, tmp_path):
     )
 
 
-def test_trace_of_the_newest_run(base, command):
+def test_trace_without_a_run_shows_the_newest_one(base, command):
     archived(base, record(0), record(1))
     last = DeadRun(base.path, 2).crashed()
     status, output, _ = command('trace')
@@ -232,7 +232,7 @@ def test_triage_that_fails_says_what_to_do(base, command, monkeypatch):
     assert 'as the user that Zope runs as' in errors
 
 
-def test_checks_of_an_empty_directory_and_of_one_with_a_waiting_run(base, command):
+def test_checks_reports_a_dead_run_and_a_run_without_a_black_box(base, command):
     assert command('checks') == (0, 'No problem was found in the data directory.\n', '')
     DeadRun(base.path)
     living = base.create(new_name(1e9, os.getpid()), {'identity': identity()})

@@ -221,7 +221,7 @@ def test_a_report_without_run_says_what_it_is_about(base, command):
     archived(base, record(0))
     status, output, _ = command('report')
     assert status == 0 and output.startswith(
-        'This report is about the present state: no incident.\n'
+        'This report is about the current state: no incident.\n'
     )
     assert 'How the last run ended' in output
     (crashed,) = archived(base, record(1, 'crashed'))

@@ -247,8 +247,8 @@ class Check:
 
     @property
     def between(self):
-        """The number of requests in flight that the journal has no begin of yet, or already
-        an end.
+        """How many requests were killed between two writes: in flight in the record, but in the
+        journal not begun yet, or ended already.
         """
         return len(self.flying - self.begun) + len(self.flying & self.ended)
 
@@ -257,8 +257,9 @@ class Check:
             list_.append(f'process {self.life.pid}: ' + ' '.join(map(str, words)))
 
     def _sent(self, r):
-        """Return the request of a line of the record, after comparing all fields; None for a probe
-        or a torn line.
+        """Compare all fields of a line of the record with the request that was sent.
+
+        Return that request; None for a probe or a torn line.
         """
         if r['path'] == PROBE:
             self._expect((r['method'], r['cut']) == ('GET', False), self.torn, 'probe:', r)

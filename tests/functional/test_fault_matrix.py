@@ -2,6 +2,11 @@
 
 One instance serves all rows: the process that reports the death of one row is the process that dies
 in the next row.
+
+Rows of CRASHES, SILENT and STOPS without `before` are run a second time without the product, with
+the setting OFF.  So a row with its own `setting` belongs into another tuple.  A page that dies is a
+function in `products/ways_to_die.py`; a package that changes something before the product arms has
+a name before "StabilityMonitor" and is published in `deaths.Site.create`.
 """
 
 import dataclasses
@@ -524,7 +529,7 @@ def rows(table, *marks):
         *rows(AS_PID_1, pytest.mark.root),
     ],
 )
-def test_the_next_start_says_how_it_ended(site, row):
+def test_the_next_start_says_how_the_last_run_ended(site, row):
     site.run_as(row.setting)
     run, known = site.run_directory.name, site.archived()
     if row.before:
@@ -656,8 +661,8 @@ def test_a_signal_during_the_start_is_recognised(site, name, code, verdict, phas
 
 _NOT_PLAIN = (
     'reboot',
-    'SystemExit in the main thread',
-)  # SystemExit waits five seconds for the threads of waitress
+    'SystemExit in the main thread',  # waits five seconds for the threads of waitress
+)
 PLAIN = [row for row in CRASHES + SILENT + STOPS if row.before is None and row.id not in _NOT_PLAIN]
 
 

@@ -277,7 +277,7 @@ def possible(verdict, file, damage):
     return (verdict,)
 
 
-def test_dead_runs_with_damaged_files_get_a_possible_verdict(site, dead):
+def test_dead_runs_with_damaged_files_get_a_plausible_verdict(site, dead):
     graves = Graveyard(site)
     for verdict, source in dead.items():
         for file in sorted(path.name for path in source.iterdir() if path.is_file()):
@@ -286,7 +286,7 @@ def test_dead_runs_with_damaged_files_get_a_possible_verdict(site, dead):
     graves.check()
 
 
-def test_dead_runs_with_a_folder_in_place_of_a_file_get_a_possible_verdict(site, dead):
+def test_dead_runs_with_a_folder_in_place_of_a_file_get_a_plausible_verdict(site, dead):
     graves = Graveyard(site)
     for source in dead.values():
         for file in sorted(

@@ -339,7 +339,7 @@ class Graveyard:
         return {file.parent.name: file.stat().st_mtime_ns for file in files if file.exists()}
 
     def culprits(self):
-        """Describe runs whose triage fails or hangs alone; at most eight."""
+        """Judge each run alone, and describe those whose triage fails or hangs; at most eight."""
         found = []
         for name in sorted(os.listdir(self.runs)):
             alone = self.site.home / 'alone' / name

@@ -56,7 +56,7 @@ def running(plone):
 # -- findings --------------------------------------------------------------------------------------
 
 
-def test_it_is_a_full_plone(plone):
+def test_plone_6_2_with_plone_protect_serves_its_front_page(plone):
     front = plone.get(DOCUMENT, auth=False, timeout=PATIENCE)
     assert front.status == 200 and 'The front page' in front.text and 'portal-footer' in front.text
     assert plone_site.installed('Plone').startswith('6.2.') and plone_site.installed(

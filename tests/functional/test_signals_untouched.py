@@ -98,7 +98,8 @@ _HARMLESS = {
 ENDING = sorted({n for n in signal.valid_signals() if n < signal.SIGRTMIN} - _HARMLESS | REAL_TIME)
 CATCHABLE = [number for number in ENDING if number not in UNBLOCKABLE]
 WAITED_FOR = [number for number in CATCHABLE if number not in SYNCHRONOUS]
-DUMPED = [
+#: `faulthandler.register` accepts these; a site that dumps its stacks on them survives them.
+REGISTERED = [
     signal.SIGHUP,
     signal.SIGQUIT,
     signal.SIGUSR1,
@@ -572,7 +573,7 @@ ENDINGS = (
     *FATAL_UNDER_NOHUP,
     *by_a_site_that('ignore', CATCHABLE, SURVIVED),
     *by_a_site_that('count', CATCHABLE, SURVIVED),
-    *by_a_site_that('dump', DUMPED, SURVIVED),
+    *by_a_site_that('dump', REGISTERED, SURVIVED),
     *by_a_site_that('wait', WAITED_FOR, SURVIVED),
     *by_a_site_that('block', WAITED_FOR, SURVIVED, [EARLY]),
     *by_a_site_that('leave', LEFT, 'exited 7'),
@@ -594,8 +595,8 @@ def test_the_site_ends_as_without_the_product(pair, ending):
     assert with_product in {without, *if_the_dump_crashes(ending, without)}
 
 
-#: Signals of a crash, for which faulthandler dumps the stacks of all threads.
-DUMPED = ('SIGILL', 'SIGFPE', 'SIGBUS', 'SIGABRT')
+#: Signals of a crash except SIGSEGV: faulthandler dumps the stacks of all threads on them.
+CRASH_SIGNALS = ('SIGILL', 'SIGFPE', 'SIGBUS', 'SIGABRT')
 
 
 def if_the_dump_crashes(ending, without):
@@ -605,7 +606,7 @@ def if_the_dump_crashes(ending, without):
     README).  This happened about once in several hundred runs.
     """
     if ending.number or ending.page.startswith(('/send_to_process', '/send_to_main')):
-        for name in DUMPED:
+        for name in CRASH_SIGNALS:
             if without.startswith(f'killed by {name}'):
                 yield without.replace(name, 'SIGSEGV')
 

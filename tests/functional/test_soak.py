@@ -113,5 +113,5 @@ class TestTheMeasure:
             and soaking.steady_growth(filled, 'resident') == 0
         )
 
-    def test_the_cost_is_cpu_time_per_request(self):
+    def test_the_cost_of_a_request_is_its_cpu_time(self):
         assert soaking.cost(self.held(lambda n: 1)) == pytest.approx(500)

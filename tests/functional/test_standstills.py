@@ -133,7 +133,7 @@ def test_a_shutdown_that_waits_for_a_request_is_not_a_hang(site):
 
 
 def rounds_pass(site):
-    """Wait until the heartbeat has checked the loop of the server."""
+    """Wait for two rounds of the heartbeat: in each, it checks the loop of the server."""
     before = site.recording().last_sample.monotonic
     wait_for(lambda: site.recording().last_sample.monotonic > before + 2, PATIENCE, 'two rounds')
 

@@ -418,7 +418,7 @@ def command(directory, *words):
 
 
 def tell(runs):
-    """Keep the output of the command for each data directory and each run."""
+    """Call the command for each data directory and each run, and keep its outputs."""
     import recorded
 
     asked = {

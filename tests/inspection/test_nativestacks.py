@@ -307,7 +307,7 @@ class TestLimits:
         stacks = take(os.getpid(), fake('yes'), seconds=3, most=5000)
         assert 'was ended after' in stacks.error and len(stacks.result) == 5000
 
-    def test_words_show_the_progress(self, fake, tmp_path):
+    def test_words_say_not_started_then_reads_then_finished(self, fake, tmp_path):
         stacks = NativeStacks(
             1,
             tools=fake(f'touch {tmp_path}/runs; while [ ! -e {tmp_path}/go ]; do sleep .01; done'),
@@ -379,7 +379,7 @@ class TestFailures:
             7, str(proc)
         ) or (os.geteuid() != 0)
 
-    def test_only_one_runs_at_a_time(self, fake, tmp_path):
+    def test_a_second_reading_is_refused_while_one_runs(self, fake, tmp_path):
         hanging = fake(f'while [ ! -e {tmp_path}/go ]; do sleep .01; done; {THREAD}')
         first, second = NativeStacks(1, tools=hanging), NativeStacks(1, tools=hanging)
         assert first.start() and not second.start() and not first.start()
@@ -414,7 +414,7 @@ class TestTheChild:
         monkeypatch.setenv('DEBUGINFOD_URLS', 'https://symbols.invalid/')
         assert 'DEBUGINFOD' not in take(os.getpid(), fake('env')).result
 
-    def test_it_works_in_a_process_with_many_descriptors(self, fake):
+    def test_stacks_are_taken_in_a_process_with_many_descriptors(self, fake):
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if hard < 2000:
             pytest.skip('this system does not allow 2000 descriptors')
@@ -522,7 +522,7 @@ class TestTools:
         )
         assert take(make_target().pid, {'pystack': started}).error == ''
 
-    def test_no_tool_is_found(self, monkeypatch):
+    def test_without_an_installed_tool_none_is_found(self, monkeypatch):
         monkeypatch.setattr(nativestacks.importlib.util, 'find_spec', lambda name: None)
         assert nativestacks.find_tools('/nowhere/python', '') == {}
 

@@ -9,7 +9,7 @@ from Products.StabilityMonitor.inspection import outside
 
 
 @pytest.mark.skipif(not sys.platform.startswith('linux'), reason='only Linux has /proc')
-def test_the_program_and_the_users_of_this_process():
+def test_program_and_users_of_a_process_are_found():
     assert outside.executable(os.getpid()) == os.path.realpath(sys.executable)
     assert {os.getuid(), os.geteuid()} <= outside.users(os.getpid())
 

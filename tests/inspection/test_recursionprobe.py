@@ -146,7 +146,7 @@ class Children:
     'enough', [1, STEP, STEP + 1, 7 * STEP, 8 * STEP - 5, 39 * STEP, 100 * STEP, LARGEST]
 )
 @pytest.mark.parametrize('size', [STEP, STEP + 4096, 3 * STEP, 128 * STEP, LARGEST, 4 * LARGEST])
-def test_the_smallest_size_is_found(enough, size):
+def test_the_smallest_size_that_survives_is_found(enough, size):
     children, progress = Children(enough), []
     found = recursionexperiment._look(children, size, lambda *word: progress.append(word))
     least = max(STEP, -(-enough // STEP) * STEP)
@@ -230,7 +230,7 @@ def test_the_probe_works_in_a_process_that_ignores_sigchld():
 
 
 @pytest.mark.parametrize('name', ['httpd', 'uwsgi', '', None])
-def test_an_embedding_server_is_not_started(monkeypatch, tmp_path, name):
+def test_an_executable_other_than_python_is_not_started(monkeypatch, tmp_path, name):
     started = tmp_path / 'started'
     path = name and tmp_path / name
     if path:
@@ -419,7 +419,7 @@ def test_the_program_imports_only_the_standard_library():
     assert not [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
 
 
-def test_an_import_starts_no_probe():
+def test_importing_the_probe_starts_and_changes_nothing():
     code = (
         'import sys, threading, faulthandler, subprocess\n'
         'limit = sys.getrecursionlimit()\nsubprocess.Popen = threading.Thread.start = None\n'
@@ -451,7 +451,7 @@ def test_the_background_probe_shows_its_progress(stub, tmp_path):
     go.touch()
     assert finished(probe).survives and probe.result.smallest == 1 << 20
     assert probe.progress is None and probe.error == ''
-    assert probe.start()  # and again
+    assert probe.start(), 'it can be started again'
     assert finished(probe).survives
 
 

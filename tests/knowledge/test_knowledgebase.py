@@ -424,7 +424,7 @@ def test_every_rule_has_a_source_a_fix_and_a_short_title():
         ),
     ],
 )
-def test_an_answer_says_why(rule, values, words):
+def test_a_match_gives_its_reason(rule, values, words):
     said = [
         match.reasons
         for side in knowledgebase.affected([RULES[rule]], system(**values))
@@ -1044,7 +1044,7 @@ def test_any_record_that_can_be_read_is_matched(document):
 # -- this system -----------------------------------------------------------------------------------
 
 
-def test_this_system_is_described():
+def test_the_facts_of_this_system_are_right():
     here = systemfacts.here()
     assert (
         here.python == '.'.join(map(str, sys.version_info[:3]))

@@ -48,7 +48,7 @@ def test_an_action_has_pieces_and_a_text_form(action, found, text):
 
 
 @pytest.mark.parametrize('path', ['/a "b" c', '/a`b`c', '/{x}', '"', '`'])
-def test_marks_in_a_value_have_no_effect(path):
+def test_quotation_marks_in_a_value_do_not_mark_code(path):
     action = Action('Make {path} writable: "chmod {path}".', path=path)
     assert pieces(action) == [f'Make {path} writable: ', f'[chmod {path}]', '.']
 

@@ -86,12 +86,12 @@ class TestTimes:
     @pytest.mark.parametrize(
         'text', [None, '', 'yesterday', 17, [], '2026-13-01T00:00:00Z', '0001-01-01T00:00:00']
     )
-    def test_from_isotime_of_other_text_is_none(self, text):
+    def test_from_isotime_of_nonsense_does_not_raise(self, text):
         result = records.from_isotime(text)
         assert result is None or isinstance(result, float)
 
     @given(st.floats(0, 4e9))
-    def test_there_and_back(self, seconds):
+    def test_a_time_survives_isotime_and_from_isotime(self, seconds):
         assert records.from_isotime(records.isotime(seconds)) == pytest.approx(seconds, abs=0.0011)
 
 
@@ -99,7 +99,7 @@ class TestRunRecord:
     def test_a_record_has_all_promised_keys(self):
         assert RUN <= set(RECORD.to_json())
 
-    def test_there_and_back(self):
+    def test_a_record_survives_json(self):
         assert RunRecord.from_json(json.loads(json.dumps(RECORD.to_json()))) == RECORD
 
     def test_keys_of_a_later_release_are_ignored(self):
@@ -195,5 +195,5 @@ def test_values_are_frozen(value):
         (Instance(), '? on ?'),
     ],
 )
-def test_the_label_of_an_instance(instance, label):
+def test_a_label_names_client_home_host_and_address(instance, label):
     assert instance.label == label

@@ -319,12 +319,12 @@ def cgroup(tmp_path, run):
     return folder
 
 
-def test_the_rise_of_both_oom_counters(run, world, cgroup):
+def test_kills_are_the_rise_of_each_oom_counter(run, world, cgroup):
     found = collect(run, world)
     assert (found.cgroup_kills, found.host_kills) == (1, 1)
 
 
-def test_the_oom_counter_of_cgroup_version_2(run, world, cgroup):
+def test_the_counter_of_cgroup_version_2_is_oom_kill(run, world, cgroup):
     run.change(
         cgroup=json.loads((run.path / 'context.json').read_text())['cgroup'] | {'version': 2}
     )

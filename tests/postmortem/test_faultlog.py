@@ -193,7 +193,7 @@ class TestTwoFaultsAtOnce:
         assert [frame.line for frame in first.threads[0].frames] == [7, 1]
         assert len(first.threads) == 2 and second.threads == ()
 
-    def test_the_first_process_dies_while_the_second_header_is_written(self):
+    def test_two_dumps_are_read_if_the_process_dies_during_the_second_header(self):
         first, second = parse(load('race_end-3.12.1'))
         assert (first.signal, second.signal) == ('SIGILL', 'SIGSEGV')
         assert first.truncated and len(first.threads) == 1
@@ -244,7 +244,7 @@ class TestMadeDumps:
         assert thread.note == '<Cannot show all threads while the GIL is disabled>'
         assert dump.native == () and not dump.truncated
 
-    def test_unusual_parts_are_read(self):
+    def test_unknown_signals_and_invalid_frames_are_read(self):
         dump = the_one(load('made-odd_parts-3.14'))
         assert (dump.reason, dump.signal) == ('unexpected signum: 31', 'SIG31')
         assert [thread.note for thread in dump.threads] == [
@@ -371,7 +371,7 @@ class TestDamage:
             b'Timeout (1)!\n',
         ],
     )
-    def test_time_is_linear(self, piece):
+    def test_parsing_time_grows_linearly_with_the_length(self, piece):
         """One long text takes about as long as 32 short ones of the same total size.
 
         Up to four times as long was seen, because the short ones fit into a cache; quadratic time
@@ -488,7 +488,7 @@ class TestRepetition:
             ('123456789aaaa', 0),  # the cycle is too far below the top
         ],
     )
-    def test_how_many_frames_the_cycle_covers(self, names, length):
+    def test_the_frames_that_a_cycle_covers_are_counted(self, names, length):
         assert repetition(self.frames(names)) == length
 
     def test_a_cycle_compares_files_but_not_lines(self):

@@ -55,11 +55,11 @@ class TestHangs:
         (hang,) = hangnotes.hangs(OVER, ENDED)
         assert (hang.ended, hang.seconds) == (STARTED + 300, 200.0)
 
-    def test_a_hang_whose_first_note_was_overwritten(self):
+    def test_the_note_of_its_end_tells_when_a_hang_began(self):
         (hang,) = hangnotes.hangs(OVER[-1:], ENDED)
         assert (hang.started, hang.ended, hang.seconds) == (STARTED + 100, STARTED + 300, 200.0)
 
-    def test_two_hangs_with_one_title(self):
+    def test_the_end_of_a_hang_does_not_end_a_later_one_with_the_same_title(self):
         found = hangnotes.hangs(numbered(*OVER, note('hang', 500, title='All hang.')), ENDED)
         assert [hang.lasts for hang in found] == [False, True]
 
@@ -88,7 +88,7 @@ class TestHangs:
         (hang,) = hangnotes.hangs(LASTING, STARTED)
         assert hang.seconds == 0.0
 
-    def test_no_notes_no_hangs(self):
+    def test_without_notes_there_are_no_hangs(self):
         assert hangnotes.hangs((), ENDED) == ()
 
 
@@ -134,7 +134,7 @@ class TestLasting:
         assert hangnotes.lasting(over, 'spinning') is None
         assert [hang.lasts for hang in hangnotes.hangs(over, ENDED)] == [False]
 
-    def test_notes_of_other_kinds_between_the_threads_of_a_hang(self):
+    def test_notes_of_other_kinds_do_not_hide_threads_of_a_hang(self):
         notes = numbered(
             LASTING[0],
             note('slow', 100, 99),
@@ -144,6 +144,12 @@ class TestLasting:
         )
         begun = hangnotes.lasting(notes)
         assert [one.title for one in hangnotes.threads(notes, begun)] == ['GET /a', 'GET /b']
+
+    def test_of_two_hangs_with_one_title_the_older_one_has_ended(self):
+        notes = numbered(
+            note('hang', 1, title='x'), note('hang', 2, title='x'), note('hang-ended', 3, title='x')
+        )
+        assert hangnotes.all_lasting(notes) == [notes[1]] and hangnotes.lasting(notes) == notes[1]
 
 
 @settings(max_examples=150, deadline=None)
@@ -171,12 +177,6 @@ def test_any_notes_are_read_without_an_error(notes):
         if begun:
             assert all(one.of_thread for one in hangnotes.threads(notes, begun))
     assert all(to_json(one)['time'] for one in notes)
-
-    def test_of_two_with_one_name_the_older_one_has_ended(self):
-        notes = numbered(
-            note('hang', 1, title='x'), note('hang', 2, title='x'), note('hang-ended', 3, title='x')
-        )
-        assert hangnotes.all_lasting(notes) == [notes[1]] and hangnotes.lasting(notes) == notes[1]
 
 
 LOOP = numbered(
@@ -221,7 +221,7 @@ class TestWords:
             **values,
         )
 
-    def test_duration_request_and_function_of_a_hang(self):
+    def test_a_hang_names_its_duration_its_request_and_its_function(self):
         found = self.hung(*LASTING)
         assert hangsummary.how_long(found) == 'had not been answering for 5 min'
         assert hangsummary.where_it_hung(found) == ': GET /b was in render (/site/view.py:7)'
@@ -238,7 +238,7 @@ class TestWords:
         facts = [evidence.fact for evidence in hangsummary.lasting_events(found)]
         assert [fact.partition(';')[0] for fact in facts] == ['The loop hangs', 'All hang']
 
-    def test_a_hang_without_a_known_function(self):
+    def test_a_hang_without_a_known_function_names_its_request(self):
         assert hangsummary.where_it_hung(self.hung()) == ': GET /b'
         assert hangsummary.where_it_hung(self.hung(in_flight=())) == ''
         assert hangsummary.where_it_hung(traces(recording=None)) == ''
@@ -250,7 +250,7 @@ class TestWords:
             == ': GET /b was in hold (/c.py:3)'
         )
 
-    def test_evidence_of_lasting_events_of_each_kind(self):
+    def test_lasting_events_of_each_kind_are_evidence(self):
         notes = numbered(
             *LASTING,
             note('deadlock', 102, title='Deadlock: A and B.'),

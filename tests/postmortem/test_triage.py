@@ -136,7 +136,7 @@ def test_an_unwritable_dead_run_is_an_error_unless_it_is_gone(base, monkeypatch,
     assert errors == ([] if is_gone else [(run.name, PermissionError)])
 
 
-@pytest.mark.parametrize('step', ['write_whole', '_slim', 'rename'])
+@pytest.mark.parametrize('step', ['write_whole', '_shrink', 'rename'])
 def test_after_an_interrupted_triage_the_next_one_archives_the_run(base, monkeypatch, step):
     """Wherever triage is interrupted, the run is archived once and no evidence is lost."""
     run = DeadRun(base.path).crashed()

@@ -725,7 +725,7 @@ TABLE = [
     'found, verdict, confidence, signal, words',
     [pytest.param(*row[1:], id=row[0]) for row in TABLE],
 )
-def test_verdict_of_traces(found, verdict, confidence, signal, words):
+def test_the_traces_of_each_ending_give_its_verdict(found, verdict, confidence, signal, words):
     judgement = judge(found)
     assert (judgement.verdict, judgement.confidence, judgement.signal) == (
         verdict,

@@ -190,9 +190,10 @@ class Check:
             self.lost.append(f'thread {thread}: finished, not kept: {missing}')
 
     def _is_kept(self, thread):
-        """Return whether its last request certainly ended later than the oldest one in the ring.
+        """Return whether the ring must have the last request of this thread.
 
-        The thread may still wait within `end`.
+        The recorder may not have written it yet if the thread was killed within `end`: so only a
+        request counts that certainly ended later than the oldest one in the ring.
         """
         return not self.is_full or self.end_times[thread] > self.finished[0].ended
 
@@ -210,8 +211,9 @@ def _number(path):
 
 
 def _fits(r, thread, number, user):
-    """Return whether path, method, retry and user are those of this request; with `user` None it
-    may not be known yet.
+    """Return whether path, method, retry and user of `r` are those of this request.
+
+    If `user` is None, `r` may have no user yet, or a part of it.
     """
     users = {''} if is_probe(number) else {USERS[number % 3]} | ({''} if user is None else set())
     return (r.path, r.method, r.retry) == (

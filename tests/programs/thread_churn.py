@@ -82,7 +82,10 @@ class Churn:
             self.odd.append(repr(error))
 
     def batch(self, first, size, together=None):
-        """Run threads of `threading`, and one in eight of `_thread`, as C code starts them."""
+        """Run `size` threads: seven of eight with `threading`, the others with `_thread`.
+
+        The latter are like threads that C code starts.
+        """
         threads = [
             threading.Thread(target=self.serve, args=(first + n, together))
             for n in range(size - size // 8)

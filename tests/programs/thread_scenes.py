@@ -467,8 +467,10 @@ def _import_with_a():
 
 
 class Stock:
-    """Objects of one class: threads hold and want their locks in opposite order, but of different
-    objects.
+    """An object with two locks.
+
+    Threads hold and want these locks in opposite order, as in a deadlock, but those of different
+    objects: so no thread waits for another one in a cycle.
     """
 
     def __init__(self):

@@ -76,7 +76,7 @@ ENDS = [
 @pytest.mark.parametrize(
     'way, status, marks, finished, exception', ENDS, ids=['-'.join(end[0]) for end in ENDS]
 )
-def test_a_process_that_ends_itself_leaves_these_marks_and_this_exit_status(
+def test_each_way_to_end_itself_has_its_marks_and_its_exit_status(
     pair, way, status, marks, finished, exception
 ):
     armed, control = pair(*way)

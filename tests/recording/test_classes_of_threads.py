@@ -74,7 +74,7 @@ def site(tmp_path):
 
 
 @pytest.mark.zope
-def test_no_thread_or_hook_defines_such_a_class_from_start_to_end(site):
+def test_no_thread_or_hook_defines_a_dataclass_or_named_tuple(site):
     zope, log = site
     wait_for(lambda: list(zope.stability.glob('runs/*/checks.json')), what='the checks')
     for page in ('main', 'incidents', 'threads', 'checks'):
@@ -89,7 +89,7 @@ def test_no_thread_or_hook_defines_such_a_class_from_start_to_end(site):
 
 
 @pytest.mark.zope
-def test_the_watch_detects_such_a_class(site):
+def test_a_class_defined_in_a_thread_is_detected(site):
     zope, log = site
     zope.get('/control')
     assert 'StabilityMonitor, pretended: ' in log.read_text()

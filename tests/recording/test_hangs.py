@@ -242,7 +242,7 @@ class TestAHang:
 
 
 class TestTheServersLoop:
-    """test_serverloop tests how it is found that the loop is blocked."""
+    """How a hang of the loop is noted; see test_serverloop.py for whether the loop is blocked."""
 
     HERE, THERE = ('write', 'loop'), ('read', 'loop')
 

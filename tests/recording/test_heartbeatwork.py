@@ -275,7 +275,7 @@ class TestWhileAllThreadsAreBusy:
         assert {slow['ended'] is None for slow in answer['slow']} == {False}
         assert 'hang' not in [finding.id for finding in rounds.life.findings]
 
-    def test_if_the_threads_cannot_be_read_all_else_still_works(self, rounds, server, tmp_path):
+    def test_a_hang_is_noted_even_if_the_threads_cannot_be_read(self, rounds, server, tmp_path):
         def fail():
             raise OSError('a reason')
 
@@ -336,7 +336,7 @@ class TestDeadlocks:
             'only the heartbeat begins a deadlock'
         )
 
-    def test_the_threads_are_not_read_while_all_is_well(self, rounds):
+    def test_the_threads_are_not_read_while_nothing_hangs(self, rounds):
         threads = watching(rounds, tuple)
         rounds.start()
         until(lambda: rounds.heartbeat.beats > 3 * ROUND)
@@ -373,7 +373,7 @@ class TestWorkers:
 
 
 class TestSpinning:
-    def test_spinning_begins_and_ends(self, rounds):
+    def test_a_spinning_thread_is_noted_when_it_begins_and_ends(self, rounds):
         main = ThreadState(7, 'MainThread', native_id=8, kind='main', activity='running', cpu=1.0)
         threads = watching(rounds, lambda: (main,))
         threads.spins = True
@@ -423,7 +423,7 @@ class TestTheServersLoop:
     def test_the_loop_expects_one_look_in_each_round(self, life, rounds):
         assert rounds.loop.pause == ROUND * life.options.sample_interval
 
-    def test_the_rate_of_begun_requests_is_known(self, rounds, monkeypatch):
+    def test_the_rate_is_that_of_requests_begun_since_the_last_call(self, rounds, monkeypatch):
         clock = [rounds._begun[0] + 10]
         monkeypatch.setattr(rounds_module.time, 'monotonic', lambda: clock[0])
         for _ in range(500):
@@ -465,7 +465,7 @@ class TestAlarms:
             ),
         ],
     )
-    def test_the_heartbeat_is_alarmed_in_these_cases(self, rounds, begin):
+    def test_few_slots_a_hang_or_a_slow_request_alarm_the_heartbeat(self, rounds, begin):
         rounds.take_sample()
         assert not rounds.heartbeat.alarmed
         begin(rounds)
@@ -481,7 +481,7 @@ class TestAlarms:
 
 
 class TestTheParts:
-    def test_a_part_that_the_system_lacks_is_a_finding_and_the_others_work(self, rounds, tmp_path):
+    def test_without_timers_the_watchdog_is_a_finding_and_all_else_works(self, rounds, tmp_path):
         rounds.start()
         until(lambda: rounds.inbox)
         assert ask(tmp_path, 'stacks', PATIENCE)['threads']

@@ -287,7 +287,7 @@ class TestWhatHasChanged:
             ('abc', '', 'the whole stack has changed'),
         ],
     )
-    def test_the_change_of_a_stack_in_words(self, before, after, words):
+    def test_a_sentence_says_how_far_down_a_stack_has_changed(self, before, after, words):
         profile = made_profile()
         profile.shown, profile.last = stack(before), stack(after)
         assert profile.change() == words
@@ -306,7 +306,7 @@ def made_profile():
 
 
 class TestWhereTheTimeWent:
-    def test_where_the_time_went_in_words(self):
+    def test_a_sentence_gives_the_share_of_each_function(self):
         profile = made_profile()
         for letters in ('abc', 'abc', 'bc', 'xc'):
             profile.add(stack(letters), 1.0)

@@ -131,7 +131,7 @@ def test_modules_that_the_checks_need_are_loaded_before_zope_serves(starts):
         (('own',), ('other',), True),
     ],
 )
-def test_a_past_is_any_run_but_the_own_one(tmp_path, runs, archived, has_past):
+def test_a_process_has_a_past_if_there_is_another_run(tmp_path, runs, archived, has_past):
     base = Base(tmp_path)
     base.prepare()
     for folder, names in ((base.runs, runs), (base.archive, archived)):

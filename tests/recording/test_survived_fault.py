@@ -24,7 +24,7 @@ print(log.file.length)
 """
 
 
-def test_the_second_fault_is_dumped_too(tmp_path):
+def test_a_fault_after_a_survived_one_is_dumped_too(tmp_path):
     done = run_python('-c', PROGRAM, tmp_path)
     assert done.returncode == 0, done.stderr
     dumps = faultlog.parse((tmp_path / 'faults.mark').read_bytes())

@@ -67,9 +67,9 @@ def test_memory_objects_and_mappings_do_not_grow(churn, what, most):
     assert growth(churn, what) < most
 
 
-def test_slow_requests_are_seen(churn):
+def test_slow_requests_are_noticed(churn):
     assert churn['slow'] > 10
 
 
-def test_no_hang_is_seen(churn):
+def test_no_hang_is_reported(churn):
     assert churn['hangs'] == []

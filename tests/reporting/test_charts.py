@@ -55,7 +55,7 @@ def test_without_runs_there_is_no_chart():
     assert charts.timeline([RunRecord(run='x')], NOW) == ''
 
 
-def test_a_chart_of_one_living_run():
+def test_a_living_run_is_a_bar_without_a_marker():
     svg = parsed(charts.timeline([run(start=50, verdict='running')], NOW))
     (bar,) = svg.iter(f'{SVG}rect')
     assert bar.get('fill') == charts.colour('running')
@@ -208,7 +208,7 @@ numbers = st.one_of(st.none(), st.text(max_size=3), st.integers(-5, 1 << 63), st
         max_size=8,
     )
 )
-def test_no_samples_break_a_curve(found):
+def test_a_curve_is_well_formed_with_any_samples(found):
     found = items_from_json(Sample, found)
     for svg in (charts.memory_curve(found), charts.cpu_curve(found)):
         assert svg == '' or parsed(svg) is not None
@@ -216,7 +216,7 @@ def test_no_samples_break_a_curve(found):
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 4e9), st.floats(0, 4e9), st.sampled_from(list(VERDICTS)))))
-def test_no_runs_break_the_timeline(spans):
+def test_a_timeline_is_well_formed_with_any_runs(spans):
     runs = [
         RunRecord(run=str(n), started=a, ended=b, verdict=v) for n, (a, b, v) in enumerate(spans)
     ]

@@ -80,7 +80,7 @@ CHECK = {'id', 'severity', 'title', 'detail', 'action', 'source'}
 INVENTORY = {'distributions', 'products', 'compiled_modules', 'system'}
 REQUEST = {'thread', 'method', 'path', 'started', 'seconds', 'phase', 'crashed'}
 THREAD = {'ident', 'name', 'crashed', 'frames'}
-#: What a list leaves out.
+#: Fields of a record that the list of runs leaves out.
 LARGE = {'threads', 'native', 'samples', 'log', 'recent'}
 
 
@@ -186,7 +186,7 @@ def test_the_json_report_can_be_read_back(life, archive):
     assert b'stability-' in name.encode() and ':' not in name
 
 
-def test_a_report_of_one_incident(life, archive):
+def test_a_report_of_one_incident_is_named_after_its_run(life, archive):
     run = archive.summaries()[0].run
     report = build(life, archive, run)
     assert report['incident'] == report['previous'] and report['incident']['run'] == run
@@ -348,7 +348,7 @@ def test_the_command_reads_the_files_of_a_living_process(archive):
     assert (report['in_flight'], report['sources']['in_flight']['source']) == ([], 'nobody')
 
 
-def test_a_report_without_any_run(tmp_path):
+def test_a_report_without_any_run_is_not_an_error(tmp_path):
     report = build(None, Archive(Base(tmp_path)), instance=HERE)
     assert (report['process'], report['last_process'], report['checks']) == (None, None, [])
     assert INVENTORY <= set(report['inventory'])
@@ -419,7 +419,7 @@ def test_the_versions_of_a_crash_are_the_versions_at_that_time(life, tmp_path, i
     assert lines[1:4] == CHANGES and lines[5:7] == ['gone 1', 'lxml 6.1.3']
 
 
-def test_the_versions_of_another_verdict_are_headed_time_of_the_end(life, tmp_path):
+def test_versions_of_a_run_that_did_not_crash_are_those_at_its_end(life, tmp_path):
     archive, run = archived_crash(tmp_path)
     report = build(life, archive, run)
     report['incident'] |= {'verdict': 'vanished'}
@@ -435,7 +435,7 @@ def test_the_command_compares_with_its_environment_if_the_python_is_the_same(
     assert 'compared with the environment of this command' in section(report, 'Versions')[1]
 
 
-def test_with_another_python_changes_are_not_known(tmp_path, installed_now):
+def test_the_command_knows_no_changes_if_it_runs_another_python(tmp_path, installed_now):
     archive, run = archived_crash(tmp_path, executable='/elsewhere/python')
     report = build(None, archive, run, HERE)
     assert report['incident']['versions'] == {'known': True, 'with': 'nobody', 'changed': None}
@@ -523,7 +523,7 @@ def test_the_report_says_why_the_checks_could_not_run(life, archive):
     assert report['sources']['checks']['error'] and 'could not be run: OSError' in findings(report)
 
 
-def test_finished_checks_without_findings_are_none(life, archive):
+def test_the_report_says_none_if_finished_checks_found_nothing(life, archive):
     life.findings = Findings()
     here = allfindings.of(life)
     here.checks = Background(lambda: None, [])

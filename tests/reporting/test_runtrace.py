@@ -74,7 +74,7 @@ EXPECTED = [
 ]
 
 
-def test_the_trace_log_of_a_living_run(base, living):
+def test_the_trace_log_of_a_living_run_ends_with_requests_in_flight(base, living):
     made = trace(base, living.name)
     assert (
         requests(made) == EXPECTED

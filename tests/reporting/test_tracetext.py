@@ -125,7 +125,7 @@ class TestLines:
     def test_a_path_that_was_cut_is_marked(self):
         assert lines([done(1, '/long', cut=True)])[0].endswith(r' /long\...')
 
-    def test_the_lines_as_bytes(self):
+    def test_lines_become_utf8_with_unencodable_characters_escaped(self):
         assert tracetext.as_text(['a', 'ü\udcff']) == 'a\nü\\udcff\n'.encode()
 
 

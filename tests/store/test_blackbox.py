@@ -35,7 +35,7 @@ class TestTheFile:
         assert box.SIZE <= 1 << 20
         assert box.SIZE % 8 == 0
 
-    def test_every_single_word_is_aligned(self):
+    def test_every_part_and_entry_is_aligned_to_8_bytes(self):
         for part in (box.SLOTS, box.REQUESTS, box.LOG, box.SAMPLES):
             assert part.start % 8 == 0 and part.size % 8 == 0
 

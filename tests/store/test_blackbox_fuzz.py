@@ -149,7 +149,7 @@ def test_a_damaged_header_raises_only_unreadable_record(changes):
 
 @given(st.integers(0, box.SIZE))
 @OUR_SETTINGS
-def test_any_length_raises_only_unreadable_record(length):
+def test_a_file_cut_at_any_length_raises_only_unreadable_record(length):
     check(FULL[:length])
 
 

@@ -92,7 +92,7 @@ def test_read_whole_refuses_a_file_above_its_limit(tmp_path):
         read_whole(file, 7)
 
 
-def test_a_huge_file_is_not_read(tmp_path):
+def test_read_whole_refuses_a_huge_file_and_read_start_reads_its_start(tmp_path):
     file = tmp_path / 'huge'
     file.touch()
     os.truncate(file, 1 << 40)

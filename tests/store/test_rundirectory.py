@@ -176,7 +176,7 @@ class TestWriteWhole:
 
 
 class TestPreallocation:
-    def test_the_blocks_are_allocated(self, tmp_path):
+    def test_preallocate_allocates_all_blocks(self, tmp_path):
         descriptor = rundirectory.preallocate(tmp_path / 'x', 100000)
         status = os.fstat(descriptor)
         assert status.st_size == 100000 and status.st_blocks * 512 >= 100000
@@ -216,7 +216,7 @@ class TestPreallocation:
 
     @pytest.mark.root
     @linux
-    def test_a_disk_that_is_really_full(self, tmp_path):
+    def test_on_a_real_full_disk_no_file_and_no_run_is_left(self, tmp_path):
         if subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=64k', 'tmpfs', tmp_path]).returncode:
             pytest.skip('no file system can be mounted here')
         try:
@@ -339,7 +339,7 @@ class TestClaiming:
     @settings(
         max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
     )
-    def test_no_identity_raises_an_error(self, base, known, is_here):
+    def test_any_identity_is_judged_without_an_error(self, base, known, is_here):
         if isinstance(known, dict) and is_here:
             known = {key: identity()[key] for key in ('host', 'boot_id', 'pid_namespace')} | known
         assert process_is_there(known) in (True, False, None)
@@ -452,13 +452,13 @@ class TestIdentity:
     @pytest.mark.parametrize(
         'pid, ticks', [(4711, 123456), (4712, 0), (4713, 987), (4714, 0), ('../4711', 0), ('\0', 0)]
     )
-    def test_start_ticks_of_a_process(self, pid, ticks):
+    def test_start_ticks_are_read_from_the_stat_of_a_process(self, pid, ticks):
         assert processidentity.start_ticks(pid, self.PROC) == ticks
 
     def known(self, **changes):
         return identity(4711, self.PROC) | changes
 
-    def test_the_identity_of_a_process(self, monkeypatch):
+    def test_an_identity_has_pid_start_ticks_boot_and_namespace(self, monkeypatch):
         monkeypatch.setattr(os, 'readlink', lambda path: f'link {path.relative_to(self.PROC)}')
         known = self.known()
         assert known['pid'] == 4711 and known['start_ticks'] == 123456

@@ -187,7 +187,7 @@ class TestListening:
     def test_listening_costs_no_system_call_while_the_bell_is_unchanged(self, run, monkeypatch):
         run.age_folder()
         run.inbox.listen()
-        run.leave()  # by an asker that does not change the bell
+        run.leave()  # a request whose sender does not change the bell
         monkeypatch.setattr(os, 'stat', None)  # would raise
         run.inbox.listen()
         monkeypatch.undo()

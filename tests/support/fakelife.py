@@ -21,8 +21,8 @@ from Products.StabilityMonitor.store.rundirectory import Base
 class FakeLife:
     """See ILivingRun.  `known` replaces any attribute.
 
-    It keeps what it gets in `beats`, `rounds` and `answers`.  It runs an errand in the background
-    at once, unless `errands` is a list: then it appends it there.
+    Registered functions are kept in `beats`, `rounds` and `answers`.  An errand runs in the
+    background at once, unless `errands` is a list: then the errand is appended to this list.
     """
 
     def __init__(self, path: Path, **known):

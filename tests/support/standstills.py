@@ -26,8 +26,8 @@ from support.zopekit import wait_for
 
 OPTIONS = (('sample-interval', '100ms'), ('stall', '2s'), ('slow-request', '1s'))
 STANDING = Setting(options=OPTIONS)
-#: The reader of a pipe that reads nothing: another process as long as this one lives, or the test,
-#: which holds a FIFO.
+#: The output goes into a pipe that nobody reads.  The other end is open in `tail`, which ends with
+#: Zope, or in the test, which has opened the FIFO var/pipe.
 FULL_STDOUT = Setting(
     options=OPTIONS, prefix=('bash', '-c', 'exec "$@" > >(exec tail --pid=$$ -f /dev/null)', 'bash')
 )
@@ -164,7 +164,7 @@ class Standstill:
     pages: tuple
     stands: tuple
     says: tuple = ()
-    kind: str = ''  # the kind of the hang: 'hang', 'deadlock', 'spinning' or none
+    kind: str = ''  # the kind of the event: 'hang', 'deadlock' or 'spinning'; '' for no event
     free: bool = True  # is a worker free?
     answering: bool = True  # does the heartbeat still answer?
     calls: tuple = ()  # (system call, at least this many threads in it, according to the kernel)

@@ -186,7 +186,7 @@ class TestDescriptors:
     @pytest.mark.skipif(
         sys.byteorder != 'little', reason='the recorded table is of a little-endian kernel'
     )
-    def test_the_peer_of_a_socket_that_is_still_connecting(self, kernel):
+    def test_a_socket_that_is_still_connecting_has_a_peer(self, kernel):
         assert kernel.descriptor(4).peer == '10.0.0.5:5432'
 
     @pytest.mark.parametrize('number', [99, -1, 1 << 70])

@@ -193,7 +193,7 @@ def test_methods_hold_the_lock_of_self(module):
     assert held_at(module.Shop.buy.__code__) == held_at(module.Shop.later.__code__) == ['self.lock']
 
 
-def test_a_call_that_may_give_up_is_timed(module):
+def test_a_region_of_acquire_with_a_timeout_is_timed(module):
     assert {
         region.timed for region in regions(module.guarded.__code__) if region.ask < region.begin
     } == {True}

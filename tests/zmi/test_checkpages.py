@@ -262,7 +262,7 @@ def test_values_of_a_wrong_type_become_text_in_a_finding():
     )
 
 
-def test_known_issues_are_a_check(tmp_path):
+def test_known_issues_implement_the_interface_of_a_check(tmp_path):
     assert zope.interface.verify.verifyObject(ICheck, KnownIssues())
     found = KnownIssues().look(SimpleNamespace(directory=tmp_path, started=1.0))
     assert isinstance(found, list) or found.severity.code == 'ok'
@@ -303,7 +303,7 @@ def test_an_action_that_installs_names_the_pip_of_this_python(action, executable
         ('', 'pip'),
     ],
 )
-def test_the_pip_of_this_python(executable, pip):
+def test_the_pip_command_names_the_python_that_runs_zope(executable, pip):
     assert own_pip(executable) == pip
 
 

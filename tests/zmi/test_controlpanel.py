@@ -191,12 +191,12 @@ def test_every_page_works_and_names_the_instance(zope, name):
     assert 'nav-link active' in answer.text
 
 
-def test_the_url_without_a_page_works(zope):
+def test_the_url_without_a_page_leads_to_the_overview(zope):
     assert zope.get(TAB + 'manage_workspace').headers['Location'].endswith('/manage_main')
     assert zope.get(TAB.rstrip('/')).status in (200, 302, 404)
 
 
-def test_the_overview_has_the_eight_values_of_the_howto(zope):
+def test_the_overview_has_paths_versions_pid_and_uptime(zope):
     text = page(zope, 'manage_main').text
     for label in (
         'Zope Version',
@@ -259,7 +259,7 @@ def test_nothing_is_stored_in_the_database(zope):
         {'sort:int': '1'},
     ],
 )
-def test_bad_parameters_mean_the_default(zope, query):
+def test_invalid_parameters_of_the_table_mean_the_default(zope, query):
     answer = page(zope, 'manage_incidents', **query)
     assert answer.status == 200 and harmless(answer.text)
 
@@ -393,7 +393,7 @@ def test_the_report_can_be_downloaded(zope):
     assert text.headers.get_content_type() == 'text/plain' and 'Stability report' in text.text
 
 
-def test_the_report_about_one_incident(zope):
+def test_a_report_about_one_incident_can_be_downloaded(zope):
     run = archived(zope, record(7, zope))
     assert page(zope, 'report', format='json', run=run).json()['incident']['run'] == run
     assert run in page(zope, 'report', format='text', run=run).text
@@ -413,7 +413,7 @@ def test_a_report_that_does_not_exist_is_a_page_with_a_message(zope, query):
     assert answer.status == 404 and harmless(answer.text) and '<main' in answer.text
 
 
-def test_the_trace_log_of_one_incident(zope):
+def test_the_trace_log_of_an_incident_can_be_downloaded(zope):
     request = {
         'ident': 7,
         'number': 3,
@@ -437,7 +437,7 @@ def test_the_trace_log_of_one_incident(zope):
     )
 
 
-def test_the_trace_log_of_this_process_by_its_name(zope):
+def test_the_trace_log_of_this_process_is_found_by_its_run(zope):
     text = page(zope, 'trace', run=zope.report()['process']['run']).text
     assert re.search(r'^B \S+ \S+ GET /Control_Panel/StabilityMonitor/trace$', text, re.MULTILINE)
     assert ' is in flight for ' in text and 'the process ended' not in text
@@ -483,7 +483,7 @@ def test_a_drill_needs_a_login(zope):
     assert zope.running
 
 
-def test_view_and_manage_are_two_permissions(zope):
+def test_a_user_who_may_only_view_cannot_start_a_drill(zope):
     import base64
 
     assert zope.get('/grant').status == 200

@@ -184,7 +184,7 @@ class TestTheFirstRequestOfAForkedWorker:
         monkeypatch.setattr(site.subscribers.zopechecks, 'begin', lambda life: None)
         return life
 
-    def test_is_recorded_while_dead_runs_are_judged_in_the_background(self, site, life):
+    def test_the_request_is_recorded_while_dead_runs_are_judged(self, site, life):
         site.send('request_begins', Request())
         assert [r.path for r in site.read().in_flight] == ['/a']
         until(lambda: len(life.did) == 2)
@@ -193,7 +193,9 @@ class TestTheFirstRequestOfAForkedWorker:
         assert signalmask.is_ours(thread) and thread.daemon
         assert thread.name == 'StabilityMonitor triage' and not list(life.findings)
 
-    def test_is_recorded_even_if_no_thread_can_be_started(self, site, life, monkeypatch):
+    def test_the_request_is_recorded_even_if_no_thread_can_be_started(
+        self, site, life, monkeypatch
+    ):
         def no_more_threads(thread):
             raise RuntimeError("can't start new thread")
 
@@ -203,7 +205,9 @@ class TestTheFirstRequestOfAForkedWorker:
         (finding,) = life.findings
         assert finding.id == 'triage' and "can't start new thread" in finding.detail
 
-    def test_is_not_affected_by_a_triage_that_fails(self, site, life, monkeypatch):
+    def test_a_failed_triage_is_a_finding_and_no_error_of_the_request(
+        self, site, life, monkeypatch
+    ):
         def fail():
             raise OSError('no room')
 

@@ -76,7 +76,7 @@ HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>\'&'
         ('', 'site', '', ''),
     ],
 )
-def test_the_place_of_a_file(file, kind, short, package):
+def test_a_file_is_classed_and_shortened_by_its_place(file, kind, short, package):
     assert codeorigin.place(file) == codeorigin.Place(kind, short, package)
 
 
@@ -198,7 +198,7 @@ def threadpages():
     return pytest.importorskip('Products.StabilityMonitor.zmi.threadpages')
 
 
-def test_the_page_has_hangs_requests_other_threads_and_idle_threads(threadpages):
+def test_the_page_groups_hangs_requests_others_and_idle_threads(threadpages):
     page = threadpages.page(tidy(document()))
     assert [(hang['title'], hang['lasted']) for hang in page['hangs']] == [('Deadlock', '30.0 s')]
     summary = page['hangs'][0]['summary']
@@ -269,7 +269,7 @@ def test_the_sentence_of_a_deadlock_is_made_from_its_fields(threadpages):
         )
 
 
-def test_a_deadlock_without_these_fields_keeps_its_summary(threadpages):
+def test_a_deadlock_without_known_and_cycle_keeps_its_summary(threadpages):
     """As in a document of an older release, or in a damaged document."""
     for wrong in ({}, {'known': 'yes'}, {'cycle': 7}, {'cycle': [7]}):
         stacks = document()

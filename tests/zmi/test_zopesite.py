@@ -84,7 +84,7 @@ def plain(tmp_path_factory):
         yield zope
 
 
-def test_the_facts_of_a_plain_zope(plain):
+def test_threads_databases_and_switches_of_a_plain_zope_are_found(plain):
     document = ask(plain)
     assert document['threads'] == 4
     assert document['pid_file'] == str(plain.client_home / 'Z4.pid')

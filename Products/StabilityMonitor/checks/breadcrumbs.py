@@ -19,7 +19,7 @@ _MEMORY = {'tmpfs', 'ramfs', 'devtmpfs'}
 _LAYERS = {'overlay', 'aufs'}
 #: The folder to suggest where the files of the site are not on a local disk.
 _ELSEWHERE = Path('/var/lib/stability')
-#: (severity, share of the disk, bytes): space is short if less than both is free.
+#: (severity, share of the disk, bytes): space is short if the free space is below both values.
 _ROOM = ((CRITICAL, 0.01, 64 << 20), (WARNING, 0.05, 1 << 30))
 
 
@@ -96,12 +96,12 @@ class Room(Check):
         for about, what, folder in _places(site):
             room = os.statvfs(folder)
             facts.append(f'The {what} ({folder}): {megabytes(room.f_bavail * room.f_frsize)} free')
-            finding = self._short(about, what, folder, room)
+            finding = self._lack_of_space(about, what, folder, room)
             if finding is not None:
                 findings.append(finding)
         return findings or self.ok('There is enough free disk space.', '; '.join(facts))
 
-    def _short(
+    def _lack_of_space(
         self, about: str, what: str, folder: Path, room: os.statvfs_result
     ) -> Finding | None:
         if room.f_flag & os.ST_RDONLY:

@@ -18,7 +18,7 @@ from .check import several
 from .livesite import Site
 
 _ZOPE_ADAPTER = re.compile(r'Products\.\w*DA')
-_FLEETING = ('ZODB.MappingStorage.', 'ZODB.DemoStorage.', 'tempstorage.', 'ZODB.tests.')
+_TEMPORARY = ('ZODB.MappingStorage.', 'ZODB.DemoStorage.', 'tempstorage.', 'ZODB.tests.')
 
 
 class Adapters(Check):
@@ -33,8 +33,8 @@ class Adapters(Check):
     def look(self, site: Site) -> Finding | list[Finding]:
         adapters = _dbapi(site)
         zopes = several(sorted({name for name in site.modules if _ZOPE_ADAPTER.fullmatch(name)}))
-        delicate = {name.partition('.')[0] for name, level in adapters.items() if level < 2}
-        shared = _shared_connections(site, delicate)
+        not_shareable = {name.partition('.')[0] for name, level in adapters.items() if level < 2}
+        shared = _shared_connections(site, not_shareable)
         findings = []
         for name, level in adapters.items():
             package = name.partition('.')[0]
@@ -42,7 +42,7 @@ class Adapters(Check):
             if finding:
                 findings.append(finding)
             if package in shared:
-                findings.append(self._held(name, shared[package]))
+                findings.append(self._shared_connection(name, shared[package]))
         if findings:
             return findings
         if not adapters:
@@ -80,7 +80,7 @@ class Adapters(Check):
             )
         return None
 
-    def _held(self, name: str, places: list[str]) -> Finding:
+    def _shared_connection(self, name: str, places: list[str]) -> Finding:
         return self.found(
             WARNING,
             f'A connection of {name} is shared by all threads.',
@@ -211,8 +211,8 @@ class DurableStorage(Check):
             return self.unknown('The databases are not known here.')
         # A temporary storage is wrong for the root of the site only, not for /temp_folder.
         roots = [database for database in site.zope.databases if '/' in database.mounted]
-        fleeting = [database for database in roots if database.storage.startswith(_FLEETING)]
-        if not fleeting:
+        temporary = [database for database in roots if database.storage.startswith(_TEMPORARY)]
+        if not temporary:
             facts = '; '.join(f'{d.name}: {d.storage}' for d in site.zope.databases)
             return self.ok('The databases are durable.', facts)
         return [
@@ -228,5 +228,5 @@ class DurableStorage(Check):
                 ),
                 database.name,
             )
-            for database in fleeting
+            for database in temporary
         ]

@@ -69,7 +69,10 @@ def _interference(fault_log: FaultLog | None) -> str:
 
 
 class KillingSignals(Check):
-    """Only `info`, because it is so in every Zope; `LogRotation` finds what sends such a signal."""
+    """Only `info`, because no Zope has handlers for these signals.
+
+    `LogRotation` finds programs that send them.
+    """
 
     id = 'killing-signals'
     question = 'Are SIGHUP, SIGUSR1 and SIGUSR2 harmless?'

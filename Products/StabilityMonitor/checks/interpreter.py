@@ -25,8 +25,8 @@ except ImportError:
     resource = None
 
 _DEFAULT_LIMIT = 1000
-#: {version of Python: the last day with security fixes}, as the release schedule in its PEP says.
-#: Where that names only a month, it is the last day of the month.
+#: {version of Python: the last day with security fixes}, from the release schedule in its PEP.  If
+#: the schedule names only a month, this is the last day of that month.
 END_OF_LIFE = {
     (3, 6): date(2021, 12, 23),
     (3, 7): date(2023, 6, 27),

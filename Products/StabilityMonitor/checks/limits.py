@@ -71,7 +71,7 @@ class Descriptors(Check):
 
 
 def to_raise(name: str, option: str, wanted: int, unit: str = '') -> Action:
-    """Return what to write for a higher limit; `wanted` is in KiB where the unit is "K".
+    """Return what to write for a higher limit; if `unit` is "K", `wanted` is in KiB.
 
     A shell can raise a limit only up to the hard limit.
     """
@@ -139,14 +139,14 @@ class CoreFiles(Check):
                 Action('Let the supervisor change the user before it starts Python.'),
             )
         if pattern.startswith('|'):
-            return self._given_to(pattern, soft, hard)
+            return self._piped_to_program(pattern, soft, hard)
         if not soft:
             return self.found(
                 INFO,
                 'A crash leaves no core file.',
                 'RLIMIT_CORE is 0. The fault log still has the Python frames; a core file adds the '
                 'frames of C code.',
-                self._allow(hard),
+                self._how_to_allow(hard),
             )
         folder = Path(pattern if pattern.startswith('/') else Path.cwd() / pattern).parent
         if '%' not in str(folder) and not os.access(folder, os.W_OK):
@@ -161,7 +161,7 @@ class CoreFiles(Check):
             limit = f'the limit is {soft} bytes'
         return self.ok('A crash leaves a core file.', f'core_pattern is "{pattern}"; {limit}.')
 
-    def _given_to(self, pattern: str, soft: int, hard: int) -> Finding:
+    def _piped_to_program(self, pattern: str, soft: int, hard: int) -> Finding:
         program = pattern[1:].split(' ')[0]
         detail = f'core_pattern is "{pattern}".'
         if os.path.basename(program) in _KEEP_NONE:
@@ -183,12 +183,12 @@ class CoreFiles(Check):
                 INFO,
                 'Core files are given to a program, which may keep none.',
                 f'{detail} RLIMIT_CORE is 0: then systemd-coredump and others only log the crash.',
-                self._allow(hard),
+                self._how_to_allow(hard),
             )
         return self.ok('Core files are given to a program.', detail)
 
     @staticmethod
-    def _allow(hard: int) -> Action:
+    def _how_to_allow(hard: int) -> Action:
         if hard:
             return Action(
                 'To have one, write "core-files on" into `<product-config stabilitymonitor>` of '

@@ -298,7 +298,7 @@ def started_with(site: Site) -> dict[str, str]:
     """Return the environment that this process was started with; {} if it is not known.
 
     A program that changes the title of its process may overwrite that memory.  So the environment
-    counts as not known if fewer than half of the present variables are in it.
+    counts as not known if fewer than half of the current variables are in it.
     """
     pairs = (line.partition('=') for line in site.text('self/environ').split('\0'))
     given = {name: value for name, found, value in pairs if found}

@@ -247,7 +247,7 @@ def _lock(descriptor: int) -> None:
 
     On a volume without locks, continue without one.
     """
-    assert fcntl is not None  # the caller has checked that
+    assert fcntl is not None  # the caller has checked it
     end = time.monotonic() + _PATIENCE
     while True:
         try:

@@ -267,7 +267,7 @@ class EventLog(Check):
                 WARNING,
                 'There is no event log.',
                 detail or 'The root logger has no handler: errors of the site are lost.',
-                _FOLLOW if troubles else self._to_have_one(site),
+                _FOLLOW if troubles else self._how_to_add_one(site),
             )
         level = site.root_logger.level
         disabled = site.root_logger.manager.disable
@@ -289,7 +289,7 @@ class EventLog(Check):
         return self.ok('There is an event log.', '; '.join(kept))
 
     @staticmethod
-    def _to_have_one(site: Site) -> Action:
+    def _how_to_add_one(site: Site) -> Action:
         return Action(
             'In zope.ini, add ", eventlog" to "keys" of `[handlers]`, to "keys" of `[formatters]` '
             'and to "handlers" of `[logger_root]`, unless it is already there; write the lines '
@@ -321,7 +321,10 @@ def _file_trouble(handler: logging.FileHandler) -> str:
 
 
 def _stream_trouble(handler: logging.Handler, site: Site) -> str:
-    """Return why the output of this handler, which may not write to a file, is lost; '' if not."""
+    """Return why the output of this handler is lost; '' if it is not.
+
+    The handler may write to something other than a file.
+    """
     stream: Any = getattr(handler, 'stream', None)
     try:
         descriptor = stream.fileno()

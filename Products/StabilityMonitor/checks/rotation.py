@@ -1,5 +1,7 @@
-"""Check of the logrotate recipes: does one kill this site with a signal that was harmless with
-ZServer, or rename a log that Zope keeps open?
+"""Check of the logrotate recipes, which can harm this site in two ways.
+
+A recipe may send a signal that was harmless with ZServer and now kills Zope.  Or it may rename a
+log file that Zope keeps open.
 """
 
 from __future__ import annotations
@@ -46,11 +48,11 @@ class LogRotation(Check):
         findings: list[Finding] = []
         seen: list[str] = []
         for recipe, names, body in _stanzas(site):
-            mine = _mine(site, names, body)
-            if not mine:
+            link = _link_to_this_site(site, names, body)
+            if not link:
                 continue
-            seen.append(f'{recipe} ({mine})')
-            finding = self._kills(site, recipe, body, mine, deadly)
+            seen.append(f'{recipe} ({link})')
+            finding = self._kills(site, recipe, body, link, deadly)
             if finding is None:
                 finding = self._moves(site, recipe, names, body)
             if finding is not None:
@@ -62,19 +64,19 @@ class LogRotation(Check):
         return self.ok('No recipe of logrotate harms this site.', several(seen))
 
     def _kills(
-        self, site: Site, recipe: Path, body: str, mine: str, deadly: list[str]
+        self, site: Site, recipe: Path, body: str, link: str, deadly: list[str]
     ) -> Finding | None:
         sent: set[str] = set()
         for program, command in _COMMAND.findall(body):
-            if _aims_at_us(site, program, command, body):
-                sent |= _sent(command)
+            if _is_sent_to_this_process(site, program, command, body):
+                sent |= _signals_in(command)
         killing = [name for name in deadly if name in sent]
         if not killing:
             return None
         return self.found(
             CRITICAL,
             f'{recipe} would end Zope with {killing[0]}.',
-            f'It names {mine}, and sends a signal that Zope has no handler for: Zope dies at the '
+            f'It names {link}, and sends a signal that Zope has no handler for: Zope dies at the '
             'next rotation.',
             Action(
                 'In {recipe}, remove the command that sends the signal and write "copytruncate" '
@@ -111,13 +113,13 @@ class LogRotation(Check):
         )
 
 
-def _sent(command: str) -> set[str]:
+def _signals_in(command: str) -> set[str]:
     """Return the names of the signals among the arguments of a command."""
     numbers = {str(int(getattr(signal, name))): name for name in _KILLING if hasattr(signal, name)}
     return {numbers.get(word, f'SIG{word.upper()}') for word in _SIGNAL.findall(command)}
 
 
-def _aims_at_us(site: Site, program: str, command: str, body: str) -> bool:
+def _is_sent_to_this_process(site: Site, program: str, command: str, body: str) -> bool:
     """Whether a command sends its signal to this process.
 
     Other servers, for example nginx, may keep their logs in the folders of this site: the recipe
@@ -162,7 +164,7 @@ def _stanzas(site: Site) -> Iterator[tuple[Path, list[str], str]]:
             yield recipe, [quoted or bare for quoted, bare in _WORD.findall(head)], body
 
 
-def _mine(site: Site, names: list[str], body: str) -> str:
+def _link_to_this_site(site: Site, names: list[str], body: str) -> str:
     """Return what connects a stanza with this site: its pid file, one of its logs, or a file in its
     home; '' if nothing does.
     """

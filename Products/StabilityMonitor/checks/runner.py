@@ -152,9 +152,10 @@ class _CheckThread:
 
 
 class _JobRunner:
-    """Has jobs done in a thread, and in a new thread when that one does not answer.
+    """Runs jobs in a thread.  When a job does not answer, the next job runs in a new thread.
 
-    `abandoned` is {id of a check: the abandoned thread that runs it, and its progress value then}.
+    `abandoned` is {id of a check: (the abandoned thread that runs it, and the progress value that
+    the thread had when it was abandoned)}.
     """
 
     def __init__(self, time_limit: float, longest: float, abandoned: dict[str, _Abandoned]):

@@ -34,7 +34,7 @@ _REQUIREMENT = re.compile(r'\s*([A-Za-z0-9][\w.-]*)')
 _DELETED = re.compile(r'(/.*\.so[^/]*) \(deleted\)$')
 #: Releases that do not work together: name and versions of the first, name and versions of the
 #: second, what happens, what to do, and the source.
-_NEVER = (
+_INCOMPATIBLE = (
     (
         'Zope',
         '<6.1',
@@ -80,7 +80,7 @@ class Family(Check):
             )
         found = installed(site.path)
         unmet = _unmet(found)
-        findings = [*self._never(first_of_each(found)), *self._twice(found)]
+        findings = [*self._incompatible(first_of_each(found)), *self._twice(found)]
         if unmet:
             findings.append(
                 self.found(
@@ -99,8 +99,8 @@ class Family(Check):
             'The installed versions fit together.', f'{len(found)} distributions were read.'
         )
 
-    def _never(self, known: dict[str, Distribution]) -> Iterator[Finding]:
-        for one, its, other, others, why, action, source in _NEVER:
+    def _incompatible(self, known: dict[str, Distribution]) -> Iterator[Finding]:
+        for one, its, other, others, why, action, source in _INCOMPATIBLE:
             a = known.get(normalized(one))
             b = known.get(normalized(other))
             if a is None or b is None:
@@ -145,7 +145,7 @@ def _within(version: str, specifiers: str) -> bool:
 
 
 def _metadata(folder: str, name: str) -> list[Action]:
-    """Return the folders with the metadata of a distribution, as code."""
+    """Return the paths of the folders with the metadata of a distribution, marked as code."""
     return [
         Action('"{path}"', path=path)
         for path in sorted(Path(folder).glob('*-info'))
@@ -232,12 +232,12 @@ class CompiledModules(Check):
             file = getattr(site.modules.get(name), '__file__', None)
             if file:
                 files[name] = Path(file)
-        strange: dict[str, list[str]] = {}
+        foreign: dict[str, list[str]] = {}
         for name, path in files.items():
             where = _origin(path, site)
             if where:
-                strange.setdefault(where, []).append(name)
-        if not strange:
+                foreign.setdefault(where, []).append(name)
+        if not foreign:
             return self.ok(
                 f'{len(files)} compiled modules are loaded, all from this environment.',
                 several(sorted({name.partition('.')[0] for name in files}), 30),
@@ -253,7 +253,7 @@ class CompiledModules(Check):
                 ),
                 where,
             )
-            for where, names in strange.items()
+            for where, names in foreign.items()
         ]
 
 

@@ -209,6 +209,6 @@ class LateVariables(Check):
 
 
 def _lines(line: str, names: list[str], site: Site) -> Action:
-    """Return a line for each variable, as code."""
+    """Return `line`, filled in and marked as code, for each variable; joined by "and"."""
     lines = [Action(f'"{line}"', name=name, value=site.environ[name]) for name in names]
     return Action(' and ').join(lines)

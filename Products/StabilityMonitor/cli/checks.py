@@ -429,13 +429,13 @@ def _show_progress(share: float, words: str) -> None:
 
 
 def _lines(parts: Iterable[_Part], everything: bool) -> Iterator[str]:
-    told = []
+    shown = []
     for part in parts:
         if part.when or part.look.shown or part.look.muted:
-            told.append(part)
-    if not told:
+            shown.append(part)
+    if not shown:
         yield 'No problem was found in the data directory.'
-    for number, part in enumerate(told):
+    for number, part in enumerate(shown):
         if number:
             yield ''
         yield part.subject + _when(part)

@@ -68,7 +68,7 @@ def show(runs: AllRuns, options: Namespace) -> int:
 
 
 def report(runs: AllRuns, options: Namespace) -> int:
-    """Print the report of one run; without RUN, of the newest incident, or of the present state if
+    """Print the report of one run; without RUN, of the newest incident, or of the current state if
     there is no incident.
     """
     run = options.run
@@ -77,7 +77,7 @@ def report(runs: AllRuns, options: Namespace) -> int:
     if run:
         instance = _site_of(runs, runs.record(run))
     else:
-        instance = _present_instance(runs)
+        instance = _current_instance(runs)
     document = build(None, runs, run, instance)
     if options.run is None:
         if run:
@@ -85,7 +85,7 @@ def report(runs: AllRuns, options: Namespace) -> int:
             words = f'the newest incident, {run}'
         else:
             document['about'] = 'present state'
-            words = 'the present state: no incident'
+            words = 'the current state: no incident'
         if options.format == 'text':
             print(clean(f'This report is about {words}.'), flush=True)
     _, _, content = render(document, options.format)
@@ -110,7 +110,7 @@ def _site_of(runs: AllRuns, record: RunRecord) -> Instance:
     return script
 
 
-def _present_instance(runs: AllRuns) -> Instance:
+def _current_instance(runs: AllRuns) -> Instance:
     """The instance of a living server, else of the run that ended last.  Raises NoSuchRun."""
     for _, context in reversed(runs.living):
         if context.get('role') != 'script':

@@ -84,9 +84,9 @@ def _show_process(path: Path, context: dict[str, Any]) -> int:
         reason = error.args[0]
         print_lines(outsidetext.lines(view, subject, reason, commands, needed))
         return WRONG
-    told = tidy(answer)
-    print(threadtext.text(told, subject), end='')
-    if told.threads and is_well(told):
+    stacks = tidy(answer)
+    print(threadtext.text(stacks, subject), end='')
+    if stacks.threads and is_well(stacks):
         return WELL
     return WRONG
 

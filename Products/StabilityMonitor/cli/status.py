@@ -33,8 +33,8 @@ from .exitstatus import WELL
 from .exitstatus import WRONG
 from .terminal import print_lines
 
-#: {kind of hang: the first word of its line}.  "silent" and "stopped" are seen from outside only,
-#: so they are not kinds of events.
+#: {kind of hang: the first word of its line}.  "silent" and "stopped" are added here: only another
+#: process sees them, so they are not kinds of events.
 _VERBS = {kind.code: kind.verb for kind in EVENT_KINDS.values()}
 _VERBS |= {'silent': 'HANGS', 'stopped': 'STOPPED'}
 

@@ -51,9 +51,9 @@ def data_directory(
 
 def _guesses(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Yield (how it was found, path) of possible data directories, the most likely first."""
-    here = 'found below the current directory'
-    yield here, os.path.join('var', 'stability')
-    yield here, 'stability'  # if the current directory is the CLIENT_HOME
+    how = 'found below the current directory'
+    yield how, os.path.join('var', 'stability')
+    yield how, 'stability'  # if the current directory is the CLIENT_HOME
     for variable, below in (
         ('INSTANCE_HOME', 'var/stability'),
         ('CLIENT_HOME', 'stability'),

@@ -25,11 +25,11 @@ from ..store.rundirectory import is_alive
 from ..store.rundirectory import name_facts
 from ..system import procfiles
 
-#: The heartbeat counts as silent after this many sample intervals,
+#: The heartbeat counts as silent when the last sample is this many sample intervals old.
 _BEATS = 5
-#: but not before this many seconds: a busy machine delays it.
+#: The heartbeat never counts as silent before this many seconds: a busy machine delays it.
 _LEAST_SILENCE = 10.0
-#: If the watchdog has fired, this many sample intervals are enough.
+#: If the watchdog has fired, the heartbeat counts as silent after this many sample intervals.
 _BEATS_IF_FIRED = 3
 _STOPPED = frozenset('Tt')
 
@@ -177,7 +177,11 @@ def _hang_of_silent(
 
 
 def _place_of_a_request(traces: Traces, recording: Recording) -> str:
-    """The end of the sentence: the innermost frame of a request that the watchdog has dumped."""
+    """Return the end of the sentence: which function a request is in.
+
+    The function is from the stack that a worker wrote when the watchdog fired; "." if there is no
+    such stack of a request in flight.
+    """
     requests = {request.ident: request for request in reversed(recording.in_flight)}
     for ident, mark in traces.stuck.items():
         request = requests.get(ident)

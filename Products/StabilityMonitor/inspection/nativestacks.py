@@ -126,10 +126,10 @@ def command_lines(pid: int, executable: str = '') -> list[tuple[str, str]]:
         gdb.append(executable)
     lines = [('gdb: C frames of all threads', shlex.join(gdb))]
     python = shlex.quote(executable or 'python3')
-    here = find_tools()
+    installed = find_tools()
     for name in _TOOLS:
         title = f'{name}: C and Python frames'
-        started = here.get(name)
+        started = installed.get(name)
         if started is None:
             title += f' (first: {python} -m pip install {name})'
             started = (name,)
@@ -218,18 +218,19 @@ class NativeStacks(BackgroundJob[str, str]):
 
     def _take(self) -> tuple[str, str]:
         self._began = time.monotonic()
-        said = ''
+        output = ''
         error = (
             'pystack is not installed. Install it into this Python (pip install pystack), or use '
             'the command lines.'
         )
         for name, started in self.tools.items():
-            outcome, said = self._ask(name, _command(started, name, self.pid))
-            error = self._error(name, outcome, said)
-            # Try the next tool if this one failed by itself; if it was ended, the time is over.
+            outcome, output = self._ask(name, _command(started, name, self.pid))
+            error = self._error(name, outcome, output)
+            # Try the next tool only if this one failed by itself: if the warden ended it, no time
+            # is left for another.
             if not error or outcome['ended'] != 'itself':
                 break
-        return said, error
+        return output, error
 
     def _ask(
         self,
@@ -244,7 +245,7 @@ class NativeStacks(BackgroundJob[str, str]):
         self.tell(f'{name} reads process {self.pid}')
         interpreter = sys.executable or ''
         if 'python' not in os.path.basename(interpreter):
-            # A server embeds Python, and `sys.executable` is the server.
+            # This server embeds Python, so `sys.executable` is the server.
             interpreter = os.path.join(sys.exec_prefix, 'bin', 'python3')
         guarded = python_command(
             interpreter,
@@ -282,7 +283,7 @@ class NativeStacks(BackgroundJob[str, str]):
         self,
         name: str,
         outcome: dict[str, Any],
-        said: str,
+        output: str,
     ) -> str:
         """Return what went wrong, with the next step; '' if the tool has printed the stacks."""
         code = outcome['code']
@@ -293,16 +294,16 @@ class NativeStacks(BackgroundJob[str, str]):
             )
         if outcome['ended'] != 'itself':
             return f'The process that controls {name} was ended. Try again.'
-        if code == 0 and parse(said):
+        if code == 0 and parse(output):
             return ''
-        if code not in (0, 127) and _NOT_PERMITTED.search(said):
+        if code not in (0, 127) and _NOT_PERMITTED.search(output):
             needed = what_is_needed(self.pid, self.proc)
             return (
                 f'{name} may not attach to process {self.pid}, or another debugger is attached. '
                 f'{needed}'
             )
         last = 'nothing'
-        for line in said.splitlines():
+        for line in output.splitlines():
             last = line.strip() or last
         return (
             f'{name} ended with exit status {code} and showed no threads; its last line: '

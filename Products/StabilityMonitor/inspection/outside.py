@@ -85,10 +85,10 @@ class View:
         if not self.waiting or self.is_stopped:
             return []
         found = [seen for seen in self.threads if not seen.waits_for_gil]
-        for tells in _SIGNS_OF_HOLDER:
-            told = [seen for seen in found if tells(seen)]
-            if told:
-                found = told
+        for has_sign in _SIGNS_OF_HOLDER:
+            likely = [seen for seen in found if has_sign(seen)]
+            if likely:
+                found = likely
         return found
 
 

@@ -26,8 +26,9 @@ from .recursionresult import ProbeResult
 PROGRAM = Path(__file__).with_name('recursionprogram.py')
 #: The sizes that are tried are multiples of this, in bytes, up to LARGEST.
 STEP = 64 << 10
-#: Seconds that a child may take, and then seconds in which it must end by itself.
+#: Seconds that a child may take.
 _CHILD_SECONDS = 15
+#: A child that has closed its output gets this many seconds to end, then it is killed.
 _ENDING = 5.0
 #: How a child dies when its stack overflows, or when Python aborts: {exit status: signal}.
 _DEATHS = {
@@ -138,12 +139,12 @@ def _least(
     survives: bool,
     on_progress: _OnProgress,
 ) -> tuple[int, _Death | None]:
-    """Return (the smallest size that survives, or 0; the death with one step less, or None).
+    """Return (smallest size that survives, or 0; how a size one step smaller dies, or None).
 
     The size is doubled until a child survives; then the interval is halved until it is one step.
     """
-    # In steps: the largest size that is known to die, and the smallest size that is known to
-    # survive; 0 if there is none yet.
+    # The largest size that is known to die, and the smallest size that is known to survive, as
+    # multiples of STEP; 0 if there is none yet.
     died = 0
     survived = 0
     if survives:
@@ -211,7 +212,7 @@ class _Children:
             raise _CannotTell(
                 'The time was over: the machine is too busy, or the recursion limit too high.'
             )
-        lines, status = self._live(size, seconds, names)
+        lines, status = self._run_child(size, seconds, names)
         first = lines[0]
         last = lines[-1]
         word, _, self.python = first.partition(' ')
@@ -233,7 +234,7 @@ class _Children:
             f'child was {last!r}, its exit status {status}.'
         )
 
-    def _live(
+    def _run_child(
         self,
         size: int,
         seconds: int,

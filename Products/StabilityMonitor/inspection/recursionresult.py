@@ -35,10 +35,12 @@ class ProbeResult:
     """The result of a probe.  Sizes are in bytes, `took` is in seconds.
 
     If `error` is not '', the probe failed, and `error` is a sentence that says why.  `smallest` is
-    the smallest size that survives every way, 0 if no size up to LARGEST does.  `ways` are all ways
-    that kill a thread with `stack_size`; if it survives, the first way that kills a thread with one
-    step less than `smallest`.  `signal` is the signal of the first of these ways; '' if the exit
-    status was lost, or if the system allows no smaller stack.
+    the smallest size that survives every way, 0 if no size up to LARGEST does.
+
+    If a thread with `stack_size` does not survive, `ways` are all ways that kill it.  If it does,
+    `ways` has the first way that kills a thread whose stack is one step smaller than `smallest`.
+    `signal` is the signal of the first of these ways; '' if the exit status was lost, or if the
+    system allows no smaller stack.
     """
 
     stack_size: int
@@ -71,7 +73,8 @@ def read(
     values = document.get('result')
     if not isinstance(values, dict):
         return None
-    # Late, because the key imports the ways to recurse, which no start needs.
+    # The key is computed only if there is a result: it imports the ways to recurse, which a start
+    # does not need.
     limit = recursion_limit or sys.getrecursionlimit()
     if document.get('key') != _key(stack_size, limit):
         return None

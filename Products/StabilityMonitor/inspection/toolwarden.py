@@ -26,7 +26,7 @@ def main(
     parent = os.getppid()
     if not os.read(0, 3):
         return
-    stood = _is_stopped(pid)
+    was_stopped = _is_stopped(pid)
     try:
         tool = subprocess.Popen(
             command,
@@ -45,7 +45,7 @@ def main(
     code = tool.wait()
     # A tool that failed or was killed may leave the process stopped.
     has_failed = ended != 'itself' or code
-    if not stood and (has_failed or _is_stopped(pid)):
+    if not was_stopped and (has_failed or _is_stopped(pid)):
         with contextlib.suppress(OSError):
             os.kill(pid, signal.SIGCONT)
     _send({'ended': ended, 'code': code}, said)
@@ -59,22 +59,22 @@ def _listen(
 ) -> tuple[bytearray, str]:
     """Return (output of the tool, why it ended: itself, time, or parent)."""
     assert tool.stdout is not None  # it is a pipe
-    said = bytearray()
+    output = bytearray()
     open_ends = [0, tool.stdout.fileno()]
     while True:
         ready, _, _ = select.select(open_ends, [], [], 0.05)
         if 0 in ready or os.getppid() != parent:
-            return said, 'parent'
+            return output, 'parent'
         if ready:
             part = os.read(ready[0], 1 << 16)
-            left = most - len(said)
-            said += part[:left]
+            left = most - len(output)
+            output += part[:left]
             if not part:  # the tool has closed its output, but may still be running
                 open_ends = [0]
         elif tool.poll() is not None:
-            return said, 'itself'
+            return output, 'itself'
         if time.monotonic() > until:
-            return said, 'time'
+            return output, 'time'
 
 
 def _is_stopped(pid: int) -> bool:
@@ -86,10 +86,10 @@ def _is_stopped(pid: int) -> bool:
     return fields.split()[:1] == ['T']
 
 
-def _send(outcome: dict[str, object], said: bytes | bytearray) -> None:
+def _send(outcome: dict[str, object], output: bytes | bytearray) -> None:
     head = json.dumps(outcome).encode()
     with contextlib.suppress(OSError), open(1, 'wb') as answer:
-        answer.write(head + b'\n' + said)
+        answer.write(head + b'\n' + output)
 
 
 if __name__ == '__main__':

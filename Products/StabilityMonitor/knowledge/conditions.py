@@ -35,7 +35,7 @@ class Answer:
 
 #: Returns whether a system meets a field of the rule; the first argument is the value of the field.
 Condition = Callable[[Any, Rule, System], Answer]
-#: Returns the same for one word of the field `build`.
+#: Returns whether a system meets one word of the field `build` of the rule.
 BuildCondition = Callable[[Rule, System], Answer]
 
 
@@ -63,7 +63,7 @@ def _one_installed(wanted: Requirements, rule: Rule, system: System) -> Answer:
     for answer in answers:
         if answer.holds:
             return answer
-    # A distribution in another version says more than one that is not installed.
+    # Name the installed distributions: their versions explain the answer better than a missing one.
     installed = [answer for answer in answers if not answer.is_missing]
     return Answer(False, _joined(installed or answers))
 

@@ -66,7 +66,7 @@ class Problem:
     line: int
     sentence: str
     file: str = ''
-    lacks: str = ''  # the missing library without which no file is read
+    lacks: str = ''  # the missing library that is needed to read the files
 
     @property
     def finding(self) -> Finding:
@@ -89,7 +89,8 @@ class Problem:
         where = self.file
         if self.line:
             where = f'{self.file}, line {self.line}'
-        # Without the line: an edit elsewhere in the file must not unmute the finding.
+        # The line number is not part of it: an edit elsewhere in the file must not unmute the
+        # finding.
         fingerprint = zlib.crc32(self.sentence.encode())
         return Finding(
             f'known-issues-{self.file}-{fingerprint:08x}',
@@ -142,8 +143,8 @@ def in_force(directory: Path | str, today: date | None = None) -> Knowledge:
     """Return the shipped rules and those of the site, without those that the site mutes; and the
     mutes in force.
 
-    The rules of the site are in its data directory.  A mute ends after a day of UTC, as the mute of
-    a finding does.
+    The rules of the site are in its data directory.  Like the mute of a finding, a mute of a rule
+    is in force up to and including its last day (UTC).
     """
     if today is None:
         today = datetime.now(UTC).date()
@@ -153,7 +154,7 @@ def in_force(directory: Path | str, today: date | None = None) -> Knowledge:
     known = {rule.id: rule for rule in ours.rules}
     problems = list(ours.problems)
     for problem in site.problems:
-        if problem not in ours.problems:  # without `packaging` both files have the same one
+        if problem not in ours.problems:  # without `packaging` both files have the same problem
             problems.append(problem)
     for rule in site.rules:
         if rule.id in known:
@@ -349,8 +350,8 @@ def affected(
 
 # -- a run that has ended --------------------------------------------------------------------------
 
-#: The points that each match adds to a score.  'against': traces were recorded, but do not show
-#: the issue.
+#: {kind of sign: points that it adds to the score of an issue}.  'against': traces were recorded,
+#: but do not show the issue.
 WEIGHTS = {
     'conditions': 30,
     'stack': 40,
@@ -367,7 +368,8 @@ WEIGHTS = {
 def match_incident(rules: Iterable[Rule], record: RunRecord, system: System) -> list[KnownIssue]:
     """Return the known issues that a RunRecord may have met, likeliest first.
 
-    `system` is the present system (`systemfacts.here()`); facts recorded with the run win over it.
+    `system` is the current system (`systemfacts.here()`).  Facts that the run recorded are used
+    instead of those of the current system.
     `strength` is "strong" (versions and a trace), "likely" (versions and a frame of another
     thread), "possible" (versions alone) or "weak" (a trace, but versions that are not affected).
     `matched` and `against` are sentences such as "version: waitress 2.1 is < 3.0.1".
@@ -396,7 +398,7 @@ def _weigh(rule: Rule, record: RunRecord, then: System, traces: Traces) -> Known
     failed = [answer.words for answer in answers if not answer.holds]
     shown = traces.show(rule)
     kinds = {sign.kind for sign in shown.signs}
-    proof = kinds - {'memory', 'cpu'}  # a full CPU or growth has many other causes
+    proof = kinds - {'memory', 'cpu'}  # a busy CPU or growing memory has many other causes
     strength = _strength(rule, proof, is_affected=not failed)
     if not strength:
         return None

@@ -23,7 +23,7 @@ _LINES = 500
 _LENGTH = 300
 #: Only this many innermost frames of a Python stack are searched; outer frames only lead to them.
 _FRAMES = 25
-#: The same number for a stack of C code.
+#: Only this many innermost frames of a C stack are searched.
 _NATIVE = 8
 
 
@@ -88,7 +88,7 @@ class Traces:
             if line:
                 sentence = f'{search.word}: {line}'
                 shown.append(Sign(search.kind, sentence))
-            elif lines and search.is_telling:
+            elif lines and search.is_decisive:
                 against.append(f'{search.word}: no recorded one matches')
         if self.signal in rule.signals:
             shown.append(Sign('signal', f'signal: {self.signal}'))
@@ -100,8 +100,8 @@ class _Search:
     """Where to search for one kind of sign.
 
     `patterns` is a field of the rule, `lines` a field of Traces, `word` its name in the sentence.
-    `in_frames`: it counts only together with all signs that the rule asks for.  `is_telling`: if
-    lines were recorded and no pattern matches, that is a reason against the issue.
+    `in_frames`: a match counts only if the run also shows all `signs` of the rule.  `is_decisive`:
+    if lines were recorded and no pattern matches, that is a reason against the issue.
     """
 
     kind: str
@@ -109,7 +109,7 @@ class _Search:
     lines: str
     word: str
     in_frames: bool = False
-    is_telling: bool = False
+    is_decisive: bool = False
 
 
 _SEARCHES = (
@@ -119,7 +119,7 @@ _SEARCHES = (
         lines='stack',
         word='frame',
         in_frames=True,
-        is_telling=True,
+        is_decisive=True,
     ),
     _Search(
         'frame',
@@ -133,7 +133,7 @@ _SEARCHES = (
         patterns='native',
         lines='native',
         word='native frame',
-        is_telling=True,
+        is_decisive=True,
     ),
     _Search(
         'message',
@@ -151,7 +151,7 @@ def _frames(threads: Iterable[_WithFrames]) -> Iterator[str]:
 
 
 def _different(lines: Iterable[str]) -> tuple[str, ...]:
-    """Return each different line once; of a long line its end, because file names differ there."""
+    """Return each line once.  A long line is cut to its end, because there file names differ."""
     found: dict[str, None] = {}
     for line in islice(lines, 4 * _LINES):
         end = line[-4 * _LENGTH :]
@@ -161,7 +161,7 @@ def _different(lines: Iterable[str]) -> tuple[str, ...]:
 
 
 def _first(patterns: Patterns, lines: Iterable[str]) -> str:
-    """Return the first line that matches the first pattern that matches any line, or ''."""
+    """Return the first line that matches a pattern; '' if none does.  Earlier patterns win."""
     for pattern in patterns:
         for line in lines:
             if pattern.search(line):

@@ -29,8 +29,8 @@ def known(directory: Path | str, has_started: bool = False) -> Known:
     adds and mutes rules.
     """
     rules = knowledgebase.in_force(directory)
-    here = systemfacts.here()
-    affected, unaffected = knowledgebase.affected(rules.rules, here, has_started)
+    system = systemfacts.here()
+    affected, unaffected = knowledgebase.affected(rules.rules, system, has_started)
     return Known(
         affected=affected,
         unaffected=unaffected,
@@ -51,8 +51,8 @@ def of_incident(record: RunRecord, directory: Path | str) -> tuple[KnownIssue, .
         return record.known_issues
     try:
         rules = knowledgebase.in_force(directory).rules
-        here = systemfacts.here()
-        found = knowledgebase.match_incident(rules, record, here)
+        system = systemfacts.here()
+        found = knowledgebase.match_incident(rules, record, system)
         return tuple(found) or record.known_issues
     except Exception:  # the record is from a file, so nothing in it is trusted
         LOGGER.warning(

@@ -127,7 +127,10 @@ def _builds(
     distributions: Mapping[str, str] | None,
     now: System,
 ) -> Mapping[str, str]:
-    """Return how distributions were installed: as recorded, else as now if no version changed."""
+    """Return how distributions were installed, as the run recorded it.
+
+    If it recorded nothing, return how they are installed now, unless a version has changed since.
+    """
     recorded = context.get('builds')
     if recorded and isinstance(recorded, dict):
         builds = {}

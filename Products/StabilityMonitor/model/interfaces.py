@@ -71,14 +71,14 @@ class ILivingRun(Interface):
         """Call `errand` once, in the background thread; without a heartbeat, call it at once."""
 
     def every_beat(duty: Callable[[], object]) -> None:
-        """Call `duty` at each beat, in the thread of the heartbeat; it may take microseconds.
+        """Call `duty` at each beat, in the thread of the heartbeat.  A duty may take microseconds.
 
         A duty is never added twice; a duty that raises is removed, with a finding.  Without a
         heartbeat, `every_beat`, `every_round` and `answer` do nothing.
         """
 
     def every_round(duty: Callable[[], object]) -> None:
-        """Like `every_beat`, but at each twentieth beat; it may take milliseconds."""
+        """Like `every_beat`, but at each twentieth beat.  Such a duty may take milliseconds."""
 
     def answer(subject: str, tell: Callable[[], dict[str, Any]]) -> None:
         """From now on, answer mailbox requests for `subject` with the result of `tell`.

@@ -191,7 +191,7 @@ def _decode_form(form: Form, value: Any) -> Any:
 
 
 def _decode_either(plain: _Codec, form: Form, value: Any) -> Any:
-    """Read a value in its plain form or in the other form."""
+    """Read a value that has its plain form, or the form that its Form describes."""
     try:
         found = plain.decode(value)
     except ValueError:

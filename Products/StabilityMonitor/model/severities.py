@@ -1,5 +1,9 @@
 """The table of severities: how serious a finding is, and the words for it.
 
+Critical: the site will stop, freeze or lose data.  Warning: something does harm as soon as a
+certain condition holds; the command `checks` exits with 1.  Information: good to know, nothing has
+to be done now.
+
 Code compares the rows; documents contain their codes.
 """
 
@@ -18,8 +22,9 @@ from .jsonform import Form
 class Severity:
     """One severity, and how pages and texts show it.
 
-    `one` and `many` follow the number of findings; `heading` is the heading of a group of findings.
-    `alert` is the class of the Bootstrap alert, `icon` the Font Awesome icon.
+    `one` and `many` are the words after a number, as in "1 warning" and "2 warnings"; `heading` is
+    the heading of a group of findings.  `alert` is the class of the Bootstrap alert, `icon` the
+    Font Awesome icon.
     """
 
     code: str

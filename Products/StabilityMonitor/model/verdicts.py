@@ -1,7 +1,8 @@
 """The table of verdicts: how a run can end, and the words and colours for each.
 
-A new verdict needs a row here and a rule in `postmortem.verdict`.  The legend of the charts has the
-order of this table: wanted ends first, unreadable records last.
+A new verdict needs a row here and a rule in `postmortem.verdict` (CONTRIBUTING.rst has all steps).
+`running` is never judged.  `killed` and `exited` have no rule yet.  The legend of the charts has
+the order of this table: wanted ends first, unreadable records last.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ class Verdict:
     """One verdict, and how pages and charts show it.
 
     `ending` follows the words "The last run" or "This run"; `label` is for the legend of a chart.
-    `colour` is the colour of the bar in the timeline, `letter` the mark of an incident there.  ''
-    is for a wanted end, which is not an incident.
+    `colour` is the colour of the bar in the timeline; similar ends share one.  `letter`, which
+    occurs once, is the mark of an incident there; '' is for a wanted end, which is no incident.
     """
 
     code: str

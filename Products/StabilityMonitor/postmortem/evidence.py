@@ -83,7 +83,7 @@ class Mark:
 
     @property
     def last_threads(self) -> tuple[ThreadState, ...]:
-        """The threads of its last dump."""
+        """The threads of the last dump in the mark file."""
         if not self.dumps:
             return ()
         return self.dumps[-1].threads

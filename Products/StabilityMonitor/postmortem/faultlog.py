@@ -36,11 +36,11 @@ _FRAMES = 100
 _FRAMES_THROUGH_C = 50
 #: The outermost function of a complete stack: of a script, of `python -m`, or of a thread.
 _OUTERMOST = ('<module>', '_run_module_as_main', '_bootstrap')
-#: This many foreign lines in a row do not end a dump.
+#: A dump ends when more than this many foreign lines follow one another.
 _NOISE = 8
 _LINES = re.compile(rb'([^\n\0]*)(\n|\0+|\Z)')
 _HEADERS = re.compile(rb'(?=Fatal Python error(?:: | from unexpected signum: ))')
-#: At most this many characters of a thread's notes are kept when another note follows.
+#: When a thread gets another note, at most this many characters of its earlier notes are kept.
 _NOTE = 200
 #: The kinds of dumps that begin with "Fatal Python error".
 _FATAL = ('fatal', 'pyfatal')
@@ -158,7 +158,7 @@ class _Draft:
     offset: int
     reason: str = ''
     signal: str | None = None
-    raw: str = ''  # the whole text of the reason, in which a signal's name may be
+    raw: str = ''  # the whole text of the reason; it may contain a signal's name
     under: _Draft | None = None  # the dump that this one interrupted
     runtime_state: str = ''
     note: str = ''  # belongs to the next thread
@@ -209,7 +209,7 @@ class _Parser:
 
     @property
     def dump(self) -> _Draft:
-        """The dump to which lines are added, for methods that are called only if there is one."""
+        """The dump to which lines are added; read only by methods that run while there is one."""
         assert self.now is not None
         return self.now
 
@@ -235,8 +235,8 @@ class _Parser:
     def headers(self, head: bytes, headers: list[bytes]) -> None:
         """Begin a dump for each header in this line.
 
-        A header without a reason is skipped if another header follows: the reason of the first one
-        is then after the second one.
+        If a second thread crashes while faulthandler writes a header, two headers come before the
+        reason of the first.  So a header without a reason is skipped if another header follows.
         """
         interrupted = None
         if head.startswith(_PREFIXES):
@@ -290,10 +290,10 @@ class _Parser:
         return False
 
     def has(self, needed: str) -> bool:
-        """Whether the thing that a rule needs is there: a dump, or a thread of a dump.
+        """Whether there is what a rule needs: a dump, or a thread of a dump.
 
-        If the present dump has no threads and has interrupted another dump, a line of a thread
-        belongs to the interrupted one.
+        If the current dump has no threads and has interrupted another dump, a line of a thread
+        belongs to the interrupted dump.
         """
         if not needed:
             return True
@@ -351,7 +351,10 @@ class _Parser:
         return True
 
     def stack(self, line: bytes) -> bool:
-        """Read the heading of a single stack.  After a fatal header it is that of the crash."""
+        """Read the heading of a stack without a thread ident.
+
+        Right after a fatal header, this is the stack of the thread that crashed.
+        """
         crashed = False
         if self.now and not self.now.threads:
             crashed = self.now.kind in _FATAL
@@ -366,7 +369,7 @@ class _Parser:
         return True
 
     def add(self, thread: _DraftThread) -> None:
-        """Add a thread to the present dump, or begin another dump.
+        """Add a thread to the current dump, or begin another dump.
 
         The threads of one dump have blank lines between them.
         """
@@ -387,10 +390,10 @@ class _Parser:
         return self.blank or not dump.threads
 
     def forget_newborn(self, ident: int | None) -> None:
-        """Remove that ident from a thread that has only just been started.
+        """Remove that ident from a thread that was being started during the dump.
 
-        Such a thread has no frame, and the ident of the thread that starts it.  That one comes
-        later in the dump.
+        The dump shows such a thread without frames, and with the ident of the thread that starts
+        it.  The thread that really has the ident comes later in the dump.
         """
         for thread in self.dump.threads:
             if thread.ident == ident and not thread.frames:

@@ -52,9 +52,9 @@ def by_hand(
 
 
 def recorded_options(base: Base) -> dict[str, str | int | float]:
-    """Return the options that `options.for_record` wrote into the newest context that has them.
+    """Return the options that a run recorded in its context with `options.for_record`.
 
-    Contexts of living servers come first, then those of other servers, then those of scripts.
+    A living server is preferred, then another server, then a script; among equals, the newest run.
     """
     found = []  # (is a server, may live, name, path)
     for name in base.waiting():

@@ -26,7 +26,7 @@ def last_server_run(summaries: Iterable[RunRecord]) -> RunRecord | None:
 
 
 def crash_loop(summaries: Iterable[RunRecord]) -> tuple[RunRecord, ...]:
-    """Return the runs of the present crash loop, newest first; () if there is none.
+    """Return the runs of the current crash loop, newest first; () if there is none.
 
     These are the newest server runs, if all are incidents and began within LOOP_SECONDS.  There is
     no loop if the last run was not an incident.  `summaries` are those of one instance, sorted

@@ -23,7 +23,8 @@ def exception_line(text: str) -> str:
     exception = lines[-1:]
     before = '  '  # so that the first line may be a heading too
     for number, line in enumerate(lines):
-        # A heading is not indented; the line before it, which belongs to the last frame, is.
+        # The heading of an exception is not indented.  It follows a line of the last frame, which
+        # is indented.
         if before.startswith('  ') and _HEADING.match(line):
             exception = lines[number:]
         before = line

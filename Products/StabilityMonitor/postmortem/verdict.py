@@ -214,7 +214,7 @@ def hung(t: Traces) -> Judgement | None:
         ended = 'came to a normal exit'
     else:
         ended = 'ended without a trace'
-    asked = _marks(t) or _asked_for(t)
+    asked = _marks(t) or _outlived_stop_signal(t)
     return Judgement(
         verdict='hung',
         confidence='strong',
@@ -248,7 +248,7 @@ def stopped(t: Traces) -> Judgement | None:
     if not signal and not finished:
         return None
     confidence = 'strong'
-    evidence = _marks(t) or _asked_for(t)
+    evidence = _marks(t) or _outlived_stop_signal(t)
     if finished:
         confidence = 'certain'
         fact = f'The interpreter began its normal exit at {clocktime(finished)}.'
@@ -393,7 +393,7 @@ def _is_interrupt(t: Traces) -> bool:
 def _stop_signal(t: Traces) -> str | None:
     """The signal that asked for a stop, or None.
 
-    A process that needs some time to shut down outlives that signal; it counts all the same.
+    It counts even if the process ran on for a while after it, because a shutdown takes time.
     """
     for name in _STOP_SIGNALS:
         if name in t.marks:
@@ -418,7 +418,7 @@ def _exited_soon_after(t: Traces, asked: float) -> bool:
     return -1 <= took <= GRACE
 
 
-def _asked_for(t: Traces) -> tuple[Evidence, ...]:
+def _outlived_stop_signal(t: Traces) -> tuple[Evidence, ...]:
     """The evidence of a stop signal that the process outlived while its server shut down."""
     signal = _stop_signal(t)
     if signal not in t.asked:
@@ -428,9 +428,9 @@ def _asked_for(t: Traces) -> tuple[Evidence, ...]:
 
 
 def _was_ready(t: Traces) -> bool:
-    """Whether it was ready to serve for READY seconds, or is the master of a preforking server.
+    """Whether the run was ready to serve for READY seconds, or is a master that has forked.
 
-    Such a master answers no request itself.
+    The master of a preforking server answers no request itself.
     """
     serving = t.word('serving')
     if not serving:

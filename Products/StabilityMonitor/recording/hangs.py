@@ -54,16 +54,16 @@ _KEPT = 50
 #: The keys of the two kinds of hangs: all workers are busy, or the server's loop is blocked.
 _WORKERS: _Key = 'hang'
 _LOOP: _Key = ('hang', 'loop')
-#: A thread "spins" from when it demands at least this share of one CPU ...
+#: A thread spins if it demands at least this share of one CPU at _LOOKS looks in a row.
 SPINNING = 0.8
-#: ... at this many looks in a row ...
 _LOOKS = 2
-#: ... until it demands less than this share.
+#: A spin ends when the thread demands less than this share of one CPU.
 _CALM = 0.5
 #: The server's loop needs at most this much CPU time (seconds) for each request; a fifth of it is
 #: usual.
 _A_REQUEST = 0.005
-#: Kinds of threads that may spin, and the severity: a thread of other code may have work to do.
+#: {kind of thread: severity when it spins}.  A thread that other code started may have work to do,
+#: so that is only a warning.
 _SPINNERS = {'main': CRITICAL, 'other': WARNING}
 
 _LOOK = Action('Look at the page "Threads": it shows what each thread waits for.')
@@ -119,7 +119,7 @@ class Hangs:
         serving = _serving(seen)
         summary = (
             f'All {count} workers have been busy with requests for longer than '
-            f'{self.stall:g} s: {_mostly(serving)}.'
+            f'{self.stall:g} s: {_summary_of(serving)}.'
         )
         hang = Event(
             'hang',
@@ -165,8 +165,8 @@ class Hangs:
     def look_at_loop(self, place: tuple[CodePlace, ...], stood: float) -> None:
         """Begin or end the hang "the server's loop is blocked".  Called in each round.
 
-        `place` is the stack of MainThread where it is outside the server's loop, and `stood` for
-        how many seconds it has not left that place; see ServerLoop.  Only a changed place ends the
+        `place` is the stack of MainThread while it is outside the server's loop, and `stood` is the
+        number of seconds that it has been there; see ServerLoop.  Only a changed place ends the
         hang: in a process that was suspended and resumed, `stood` starts at 0 again, but the
         process may still hang.
         """
@@ -434,16 +434,17 @@ def _note(kind: str, state: ThreadState) -> Note:
     )
 
 
-def _mostly(states: list[ThreadState]) -> str:
-    """Return what most of these threads do, in words, and what the threads do whose locks the
-    others wait for.
+def _summary_of(states: list[ThreadState]) -> str:
+    """Return in words what most of these threads do.
+
+    If some threads hold locks that the others wait for, the words also say what the holders do.
     """
     most = _largest_group(states)
     if not most:
         return 'what they do is not known'
     first = most[0]
     if any(words(state) != words(first) for state in most):
-        # Its words may contain its CPU share or its line, which are wrong for the other threads.
+        # The words of `first` may contain its CPU share or its line, which differ between threads.
         first = replace(first, detail=_where(first))
     summary = f'{len(most)} of them: {words(first)}'
     holders: set[int] = set()

@@ -73,8 +73,8 @@ class Heartbeat(threading.Thread):
     def run(self) -> None:
         """Beat until the end.
 
-        Between beats this thread sleeps.  Waiting for a lock takes a third more CPU time, and an
-        Event is a lock and more.
+        Between beats this thread sleeps.  Waiting for a lock would take a third more CPU time than
+        a sleep; waiting for an Event would take even more.
         """
         if self._lives_after(self.in_thread):
             while self._lives_after(self.beat):
@@ -92,17 +92,17 @@ class Heartbeat(threading.Thread):
             in_background(functools.partial(self._run_guarded, errand))
         if self.beats % ROUND == 0 or self.is_round_due:
             self.is_round_due = False
-            self._fulfil(self.rounds, self.rounds)
+            self._call_each(self.rounds, self.rounds)
             # It is the turn of the first inspection: it moves to the end of the list, and runs.
             self.inspections[:] = self.inspections[1:] + self.inspections[:1]
-            self._fulfil(self.inspections, self.inspections[-1:])
-        self._fulfil(self.duties, self.duties)
+            self._call_each(self.inspections, self.inspections[-1:])
+        self._call_each(self.duties, self.duties)
         if self.alarmed:
-            self._fulfil(self.alarms, self.alarms)
+            self._call_each(self.alarms, self.alarms)
         self.beats += 1
         self.last = time.monotonic()
 
-    def _fulfil(self, duties: list[Duty], due: Iterable[Duty]) -> None:
+    def _call_each(self, duties: list[Duty], due: Iterable[Duty]) -> None:
         """Call the functions in `due`.  One that fails is removed from `duties`."""
         for duty in tuple(due):
             try:

@@ -341,7 +341,8 @@ class Rounds:
         if self.slow.are_in_flight() or self.hangs.lasts('deadlock', 'hang'):
             self.hangs.look_for_deadlock()
         else:
-            self.hangs.suspected.clear()  # a look before a pause and one after it are not in a row
+            # Two looks with a pause between them do not count as two looks in a row.
+            self.hangs.suspected.clear()
 
     def _look_for_spinning(self) -> None:
         loads = self.loads.busiest()

@@ -31,10 +31,10 @@ _FEW = box.SLOT_COUNT // 4
 #: number of the last of them (lower bits).
 _ONCE = 1 << box.COUNT_SHIFT
 _COUNT_IS_FULL = 0xFFFFFF << box.COUNT_SHIFT
-#: Offsets within the entry of a request, in bytes ...
+#: Offsets within the entry of a request, in bytes.
 _PHASE = box.PHASE_IN_REQUEST
 _STATUS = box.STATUS_IN_REQUEST
-#: ... and in words of 8 bytes.
+#: More offsets within the entry of a request, in words of 8 bytes.
 _BEGAN = box.BEGAN_IN_REQUEST // 8
 _LAST_END = box.LAST_END_IN_REQUEST // 8
 _TALLY = box.TALLY_IN_REQUEST // 8
@@ -240,7 +240,7 @@ class Recorder:
         return slot
 
     def stack(self, index: int, size: int, guard: int) -> None:
-        """Record the size of the stack and its guard, in bytes, of the thread that owns a slot."""
+        """Record the sizes in bytes of a thread's stack and guard; the thread owns slot `index`."""
         at = box.SLOTS.at(index) // 8
         self.words[at + 3] = size
         self.words[at + 4] = guard

@@ -69,13 +69,13 @@ class ServerLoop:
         has_run = was_suspended or used != self._used
         before = self.place
         saw_before = self._saw
-        # The stack is read only if the CPU time is not enough: MainThread was in the loop at the
-        # last look and has run since, so it is not blocked elsewhere.
+        # The CPU time is enough if MainThread was in the loop at the last look and has run since:
+        # then it is not blocked elsewhere.  Otherwise the stack is read.
         is_clock_enough = has_run and used is not None
         was_in_loop = self._caller is not None and not before
         self._saw = not (is_clock_enough and was_in_loop)
         if self._saw:
-            self.place = self._outside(main)
+            self.place = self._stack_outside_loop(main)
         # MainThread may have run after its CPU time was read.  So a changed stack is progress, too,
         # if the last look has read the stack.
         is_comparable = saw_before or used is None
@@ -95,7 +95,7 @@ class ServerLoop:
         codes = [place.code for place in stack]
         return self._caller is not None and self._caller not in codes
 
-    def _outside(self, main: threading.Thread) -> tuple[CodePlace, ...]:
+    def _stack_outside_loop(self, main: threading.Thread) -> tuple[CodePlace, ...]:
         """Return the stack of MainThread if it is outside the loop, else (); see `place`."""
         stack = self.stack(main.ident or 0)
         frames = frames_of(stack)

@@ -29,7 +29,7 @@ from .slots import Slot
 
 #: At most this many requests that have ended are kept.
 _KEPT = 50
-#: At most this many innermost frames of each are kept and shown.
+#: At most this many innermost frames of each request are kept and shown.
 _INNERMOST = 10
 #: "Where the time went" names at most this many functions, each with at least this share.
 _SHOWN = 4
@@ -158,21 +158,21 @@ class SlowRequests:
         if not old and not self.watched:
             return
         taken = stacks({slot.ident for slot, *_ in old})
-        # A thread may have begun another request meanwhile.  What was read of the slot belongs to
-        # this stack only if the same request is still in flight.
+        # A thread may have begun another request while the stacks were read.  So a stack is counted
+        # only if the request that was read from the slot before is still in flight.
         still = dict(self.recorder.in_flight())
-        flying = set()
+        in_flight = set()
         for slot, began, number, key in old:
             if still.get(slot) != began:
                 continue
-            flying.add(number)
+            in_flight.add(number)
             if slot.ident not in taken:
                 continue  # the thread has ended without ending the request
             if number not in self.watched:
                 self.watched[number] = Profile(number, slot, key, began, self.slow)
             self.watched[number].add(taken[slot.ident], now - began)
         for number in list(self.watched):
-            if number not in flying:
+            if number not in in_flight:
                 self._end(self.watched.pop(number), now)
         self._keep_due(now)
 
@@ -251,10 +251,10 @@ class SlowRequests:
 
     def known(self) -> list[Profile]:
         """Return the slow requests: first those in flight, then those that ended, newest first."""
-        flying = [profile for profile in list(self.watched.values()) if profile.noted]
-        flying.sort(key=lambda profile: profile.began)
+        in_flight = [profile for profile in list(self.watched.values()) if profile.noted]
+        in_flight.sort(key=lambda profile: profile.began)
         newest_first = self._kept[::-1]
-        return flying + newest_first
+        return in_flight + newest_first
 
 
 def _line(frames: tuple[Frame, ...], activity: str) -> str:

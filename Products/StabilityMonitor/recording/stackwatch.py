@@ -90,7 +90,7 @@ class StackWatch:
         found = headroom(stack.size, used, name, self.gauge.granule, main)
         if found.severity.rank > self._worst.rank:
             self._worst = found.severity
-            self.findings.drop(found.id)  # all threads share one finding: the worst
+            self.findings.drop(found.id)  # there is one finding for all threads: the worst
             self.findings.add(found.id, found.title, found.detail, found.action, found.severity)
 
     def measured(self, states: Collection[ThreadState]) -> tuple[ThreadState, ...]:

@@ -152,7 +152,7 @@ class _Post:
     def rearm(self, *turns: float) -> None:
         """Restart the timers: the thread writes after each of these numbers of seconds."""
         settime = _settime()
-        # While this is disarmed, there are no timers, and nothing happens.
+        # A disarmed post has no timers, so nothing happens.
         timers = tuple(self._timers)
         for timer, seconds in zip(timers, turns, strict=False):
             has_failed = settime(timer, 0, _setting(seconds), None)
@@ -336,7 +336,7 @@ def _settime() -> Callable[..., int]:
 
 @functools.lru_cache(1024)
 def _setting(seconds: float) -> Any:
-    """Return a reference to a `struct itimerspec`: once, after that number of seconds."""
+    """Return a reference to a `struct itimerspec`: the timer expires once, after `seconds`."""
     never = _Moment(0, 0)
     nanoseconds = int(seconds % 1 * 1e9)
     then = _Moment(int(seconds), nanoseconds)

@@ -175,7 +175,7 @@ def _marker(group: Sequence[_Bar], scale: Scale, link: _Link) -> str:
     else:
         letter = str(len(group))
     newest_first = reversed(group[-8:])
-    told = '\n\n'.join(_tooltip(bar.run) for bar in newest_first)
+    tooltip = '\n\n'.join(_tooltip(bar.run) for bar in newest_first)
     stem = svg.element(
         'line',
         x1=x,
@@ -202,7 +202,7 @@ def _marker(group: Sequence[_Bar], scale: Scale, link: _Link) -> str:
         font_size=11,
         font_weight='bold',
     )
-    content = f'{svg.title(told)}{stem}{dot}{label}'
+    content = f'{svg.title(tooltip)}{stem}{dot}{label}'
     shape = svg.element('g', content, **{'class': 'incident'})
     return _linked(shape, link(last.run.run))
 

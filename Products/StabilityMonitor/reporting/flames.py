@@ -91,9 +91,10 @@ class _Drawing:
 
 
 def _chain(call: _Call) -> list[_Call]:
-    """This call and the framework calls below it that only call on; they are drawn as one box.
+    """Return this call and the framework calls below it that are drawn in the same box.
 
-    The innermost call is never part of it, because it shows where the time went.
+    Each of them is the only callee of the call before.  The innermost call is never part of the
+    box, because it shows where the time went.
     """
     chain = [call]
     while _carries(chain[-1]) and len(chain[-1].callees) == 1:
@@ -124,9 +125,9 @@ def _box(chain: Sequence[_Call], x: float, row: int, width: float, share: float)
             label = f'{call.function} · {place.short}'
         colour = _COLD.get(place.kind) or _warm(call)
     calls = [f'{call.function} ({call.file})' for call in chain]
-    told = '\n'.join(calls)
+    tooltip = '\n'.join(calls)
     y = row * _ROW
-    content = svg.title(f'{share:.0%}  {told}')
+    content = svg.title(f'{share:.0%}  {tooltip}')
     content += svg.element(
         'rect',
         x=x,

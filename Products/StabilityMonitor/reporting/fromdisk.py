@@ -95,7 +95,7 @@ class RecordedRun:
             return self.record.instance
         return instance_of(self.context)
 
-    def told(self, as_of: float | None) -> Document:
+    def source(self, as_of: float | None) -> Document:
         """Return the entry of a report's `sources` for a part from this run."""
         return {'source': RUN, 'run': self.run, 'as_of': isotime(as_of)}
 
@@ -215,8 +215,8 @@ def checks(
             findings.append(finding)
     muted = MuteList(archive.base.path, instance.label)
     look = allfindings.sorted_out(findings, muted)
-    told = last.told(when) | {'running': False, 'error': error}
-    return look.to_json(), told
+    source = last.source(when) | {'running': False, 'error': error}
+    return look.to_json(), source
 
 
 def inventory(last: RecordedRun) -> Document:
@@ -256,7 +256,7 @@ def in_flight(last: RecordedRun, clock: Clock = time.time) -> tuple[tuple[Reques
         recording = load(last.path / BLACKBOX)
     except (OSError, UnreadableRecord):  # the run may have no black box on disk
         return (), UNKNOWN
-    return recording.in_flight, last.told(clock())
+    return recording.in_flight, last.source(clock())
 
 
 # -- versions then and now -------------------------------------------------------------------------
@@ -284,7 +284,7 @@ def compared(
     """Compare the versions of that run with those of now; returns {known, with, changed}.
 
     `known`: whether the run recorded its versions.
-    `with`: the source of the present versions: "process" (the living process of that instance, or
+    `with`: the source of the current versions: "process" (the living process of that instance, or
     this process if it has the same Python), "command", or "nobody".
     `changed`: [{name, then, now}]; None if one of the two sides is not known.
     """

@@ -150,11 +150,11 @@ def _thread(seen: Seen) -> str:
 
 
 def _requests(view: View) -> Iterator[str]:
-    flying = sorted(_flying(view), key=lambda request: request.started)
-    if flying:
+    requests = sorted(_in_flight(view), key=lambda request: request.started)
+    if requests:
         yield ''
         yield 'Requests in flight, from its black box:'
-    for request in flying:
+    for request in requests:
         so_far = age(max(0.0, view.time - request.started))
         yield (
             f'  {request.method} {request.path} for {so_far} ({request.phase}) '
@@ -164,7 +164,7 @@ def _requests(view: View) -> Iterator[str]:
 
 def _marks(view: View) -> Iterator[str]:
     """The stacks that the watchdog wrote when the heartbeat was stuck."""
-    requests = {request.ident: request for request in _flying(view)}
+    requests = {request.ident: request for request in _in_flight(view)}
     for ident, mark in view.traces.stuck.items():
         subject = f'thread 0x{ident:x}'
         request = requests.get(ident)
@@ -196,6 +196,6 @@ def _hangs(view: View) -> Iterator[str]:
                 yield from frame_lines(note.frames, '    ')
 
 
-def _flying(view: View) -> tuple[Request, ...]:
+def _in_flight(view: View) -> tuple[Request, ...]:
     recording = view.traces.recording
     return recording.in_flight if recording else ()

@@ -121,23 +121,23 @@ def lines(report: Document) -> Iterator[str]:
 def _source(report: Document, part: str) -> Document:
     """Return the source of a part of the report, and the time when the part was true."""
     sources = report.get('sources', {})
-    told: Document = sources.get(part)
-    if told:
-        return told
+    source: Document = sources.get(part)
+    if source:
+        return source
     return {'source': PROCESS, 'as_of': None}
 
 
 def _process(report: Document) -> Iterator[str]:
-    told = _source(report, 'process')
+    source = _source(report, 'process')
     living = report.get('process')
     last = report.get('last_process')
-    if living and told['source'] == PROCESS:
+    if living and source['source'] == PROCESS:
         yield from _section('This process', _facts(living))
     elif living:
-        head = f'As of its start, {told["as_of"]}:'
+        head = f'As of its start, {source["as_of"]}:'
         yield from _section('The living process', [head, *_facts(living)])
     elif last:
-        head = f'No process of this instance runs here. As of its start, {told["as_of"]}:'
+        head = f'No process of this instance runs here. As of its start, {source["as_of"]}:'
         known = dict(last)
         for key in _NOT_KNOWN_AT_START:
             known.pop(key, None)
@@ -145,21 +145,21 @@ def _process(report: Document) -> Iterator[str]:
 
 
 def _in_flight(report: Document) -> Iterator[str]:
-    told = _source(report, 'in_flight')
-    if told['source'] == NOBODY:
+    source = _source(report, 'in_flight')
+    if source['source'] == NOBODY:
         yield (
             'Not known: only a living process knows its requests, what its threads do, which '
             'requests are slow and what hangs.'
         )
         return
-    if told['source'] == RUN:
-        yield f'As of {told["as_of"]}, from the black box of the living process:'
+    if source['source'] == RUN:
+        yield f'As of {source["as_of"]}, from the black box of the living process:'
     for document in report['in_flight']:
         request = from_json(Request, document)
         yield _request(request)
     if not report['in_flight']:
         yield 'None.'
-    if told['source'] == RUN:
+    if source['source'] == RUN:
         yield (
             'Only the process knows what its threads do, which requests are slow and what hangs: '
             'ask it with "stabilitymonitor stacks".'
@@ -167,32 +167,32 @@ def _in_flight(report: Document) -> Iterator[str]:
 
 
 def _findings(report: Document) -> Iterator[str]:
-    told = _source(report, 'checks')
-    if told['source'] == NOBODY:
+    source = _source(report, 'checks')
+    if source['source'] == NOBODY:
         yield 'Not known: the last process recorded no results of its checks.'
         return
-    note = checks_note(told)
+    note = checks_note(source)
     if note:
         yield note
-    elif told.get('as_of') and told['source'] == RUN:
-        yield f'As of {told["as_of"]}, recorded by the run {told["run"]}:'
-    elif told.get('as_of'):
-        yield f'As of {told["as_of"]}:'
+    elif source.get('as_of') and source['source'] == RUN:
+        yield f'As of {source["as_of"]}, recorded by the run {source["run"]}:'
+    elif source.get('as_of'):
+        yield f'As of {source["as_of"]}:'
     for check in report['checks']:
         yield from finding_lines(check)
     if not (note or report['checks']):
         yield 'None.'
 
 
-def checks_note(told: Document) -> str:
+def checks_note(source: Document) -> str:
     """Return why the findings of a report may be incomplete; '' if they are complete.
 
-    `told` is the entry of the checks in the report's `sources`.
+    `source` is the entry of the checks in the report's `sources`.
     """
-    running = told.get('running')
-    when = told.get('as_of')
-    if told.get('error'):
-        return str(told['error'])
+    running = source.get('running')
+    when = source.get('as_of')
+    if source.get('error'):
+        return str(source['error'])
     if running and when:
         return f'The checks are running again; these are the results of {when}.'
     if running:
@@ -208,16 +208,16 @@ def checks_note(told: Document) -> str:
 def _inventory(report: Document) -> Iterator[str]:
     """What is installed; in a report about an incident, what was installed then."""
     incident = report.get('incident')
-    told = _source(report, 'inventory')
+    source = _source(report, 'inventory')
     inventory = report['inventory']
     nothing = 'Not recorded.'
     time = ''
     if incident:
         inventory = incident.get('inventory') or inventory
         time = f' {at_the_end(incident["verdict"])}'
-    elif told['source'] == RUN:
-        time = f' as of {told["as_of"]}'
-    elif told['source'] == PROCESS:
+    elif source['source'] == RUN:
+        time = f' as of {source["as_of"]}'
+    elif source['source'] == PROCESS:
         nothing = 'None.'
     products = ', '.join(inventory['products'])
     yield from _section(f'Products{time}', [products or nothing])
@@ -244,7 +244,7 @@ def at_the_end(code: str) -> str:
     return 'at the time of the end'
 
 
-#: {source of the present versions: words}, see `fromdisk.compared`.
+#: {source of the current versions: words}, see `fromdisk.compared`.
 _COMPARED_WITH = {'process': 'the living process', 'command': 'the environment of this command'}
 
 

@@ -64,12 +64,12 @@ def build(
     else:
         left = fromdisk.newest(archive, ours, instance)
         now = _of_disk(left, archive, instance, clock)
-    incident = _whole(archive, run, life, left) if run else None
+    incident = _extended_record(archive, run, life, left) if run else None
     previous = None
     if last and last.run == run:
         previous = incident
     elif last:
-        previous = _whole(archive, last.run, life, left)
+        previous = _extended_record(archive, last.run, life, left)
     options = life.options if life else None
     support = {key: getattr(options, key, '') for key in _SUPPORT}
     report: Document = {
@@ -98,7 +98,7 @@ def build(
 def _of_life(life: ILivingRun, clock: Clock) -> Document:
     """The parts of a report about this process, as of now."""
     state, look = checks_state(life)
-    told = {'source': fromdisk.PROCESS, 'run': life.name, 'as_of': isotime(clock())}
+    source = {'source': fromdisk.PROCESS, 'run': life.name, 'as_of': isotime(clock())}
     return {
         'process': process(life, clock),
         'last_process': None,
@@ -106,10 +106,10 @@ def _of_life(life: ILivingRun, clock: Clock) -> Document:
         'inventory': inventory(compiled_modules()),
         'in_flight': list(map(to_json, in_flight(life, clock))),
         'sources': {
-            'process': told,
-            'checks': told | state,
-            'inventory': told,
-            'in_flight': told,
+            'process': source,
+            'checks': source | state,
+            'inventory': source,
+            'in_flight': source,
         },
     }
 
@@ -132,40 +132,40 @@ def _of_disk(
                 'in_flight': fromdisk.UNKNOWN,
             },
         }
-    checks, of_checks = fromdisk.checks(left, archive, instance)
-    flying, of_flying = fromdisk.in_flight(left, clock)
+    checks, source_of_checks = fromdisk.checks(left, archive, instance)
+    requests, source_of_requests = fromdisk.in_flight(left, clock)
     facts = fromdisk.process(left, archive, clock)
-    at_its_start = left.told(left.started)
+    at_its_start = left.source(left.started)
     return {
         'process': facts if left.alive else None,
         'last_process': None if left.alive else facts,
         'checks': checks,
         'inventory': fromdisk.inventory(left),
-        'in_flight': list(map(to_json, _flying(flying, clock()))),
+        'in_flight': list(map(to_json, _with_seconds(requests, clock()))),
         'sources': {
             'process': at_its_start,
-            'checks': of_checks,
+            'checks': source_of_checks,
             'inventory': at_its_start,
-            'in_flight': of_flying,
+            'in_flight': source_of_requests,
         },
     }
 
 
 def checks_state(life: ILivingRun) -> tuple[Document, Look]:
     """Return ({as_of, running, error} of the checks, findings); no results: `as_of` is None."""
-    here = standing_of(life)
+    state_of_checks = standing_of(life)
     # Read before the results: checks that end between the two lines count as running.
-    running = here.checks.running
-    look = here.look()
+    running = state_of_checks.checks.running
+    look = state_of_checks.look()
     state = {
         'as_of': isotime(look.when),
         'running': running,
-        'error': here.checks.error,
+        'error': state_of_checks.checks.error,
     }
     return state, look
 
 
-def _whole(
+def _extended_record(
     archive: Archive, run: str, life: ILivingRun | None, left: RecordedRun | None
 ) -> Document:
     """Everything about one archived run.
@@ -220,11 +220,11 @@ def standing(life: ILivingRun | None) -> Document:
     JSON with times in seconds since the epoch.
     """
     stacks = life.stacks() if life else Stacks()
-    told = to_json(stacks, plain=True)
+    document = to_json(stacks, plain=True)
     return {
-        'threads': told['threads'],
-        'slow_requests': told['slow'],
-        'hangs': told['hangs'],
+        'threads': document['threads'],
+        'slow_requests': document['slow'],
+        'hangs': document['hangs'],
     }
 
 
@@ -233,10 +233,10 @@ def in_flight(life: ILivingRun, clock: Clock = time.time) -> list[Request]:
     if life.recorder is None:
         return []
     recording = read(bytes(life.recorder.buffer))
-    return _flying(recording.in_flight, clock())
+    return _with_seconds(recording.in_flight, clock())
 
 
-def _flying(requests: Iterable[Request], now: float) -> list[Request]:
+def _with_seconds(requests: Iterable[Request], now: float) -> list[Request]:
     """Return the requests, oldest first, with the seconds that they have taken so far."""
     found = []
     oldest_first = sorted(requests, key=lambda request: request.started)

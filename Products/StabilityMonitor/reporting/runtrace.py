@@ -61,7 +61,7 @@ def newest(base: Base) -> str:
 
     Raises NoSuchRun if there is no run.
     """
-    found = []  # (is it a server, is it alive, its name, which begins with the start time)
+    found = []  # (is a server, may live, name, which begins with the start time)
     for name in base.waiting():
         path = base.runs / name
         is_script = read_json(path / CONTEXT).get('role') == 'script'

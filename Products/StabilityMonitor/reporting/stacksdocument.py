@@ -24,13 +24,13 @@ def tidy(document: dict[str, Any]) -> Stacks:
 # -- judging ---------------------------------------------------------------------------------------
 
 
-def is_well(told: Stacks) -> bool:
+def is_well(stacks: Stacks) -> bool:
     """Whether no hang, deadlock, critical spin or slow request lasts."""
-    for hang in told.hangs:
+    for hang in stacks.hangs:
         is_harmless = hang.kind == 'spinning' and hang.severity != CRITICAL
         if hang.lasts and not is_harmless:
             return False
-    return not any(request.lasts for request in told.slow)
+    return not any(request.lasts for request in stacks.slow)
 
 
 def ordered(
@@ -41,19 +41,19 @@ def ordered(
     `own` is the ident of the thread that makes the document: its request is the one that asked for
     the document, so the thread counts as idle.
     """
-    loud: list[ThreadState] = []
-    quiet: list[ThreadState] = []
+    active: list[ThreadState] = []
+    idle: list[ThreadState] = []
     for thread in threads:
-        if _is_quiet(thread, own):
-            quiet.append(thread)
+        if _counts_as_idle(thread, own):
+            idle.append(thread)
         else:
-            loud.append(thread)
-    loud.sort(key=_rank)
-    quiet.sort(key=lambda thread: (thread.kind == 'monitor', thread.name, thread.native_id))
-    return loud, quiet
+            active.append(thread)
+    active.sort(key=_rank)
+    idle.sort(key=lambda thread: (thread.kind == 'monitor', thread.name, thread.native_id))
+    return active, idle
 
 
-def _is_quiet(thread: ThreadState, own: int) -> bool:
+def _counts_as_idle(thread: ThreadState, own: int) -> bool:
     if thread.kind == 'monitor':
         return True
     if own and thread.ident == own:

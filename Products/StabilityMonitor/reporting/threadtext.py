@@ -22,32 +22,32 @@ _SHARES = 6
 _LEAST_SHARE = 0.01
 
 
-def text(told: Stacks, subject: str = 'this process', own: int = 0) -> str:
+def text(stacks: Stacks, subject: str = 'this process', own: int = 0) -> str:
     """Return the text, safe for a terminal.
 
     `own` is the ident of the thread that makes the text, see `stacksdocument.ordered`.
     """
-    safe = map(clean, lines(told, subject, own))
+    safe = map(clean, lines(stacks, subject, own))
     return ''.join(f'{line}\n' for line in safe)
 
 
-def lines(told: Stacks, subject: str, own: int = 0) -> Iterator[str]:
-    yield f'Threads of {subject} at {clocktime(told.time)}'
-    for hang in told.hangs:
+def lines(stacks: Stacks, subject: str, own: int = 0) -> Iterator[str]:
+    yield f'Threads of {subject} at {clocktime(stacks.time)}'
+    for hang in stacks.hangs:
         yield from ('', hang_line(hang))
-    loud, quiet = ordered(told.threads, own)
-    for thread in loud:
+    active, idle = ordered(stacks.threads, own)
+    for thread in active:
         yield ''
         yield from thread_lines(thread)
     yield ''
-    if loud or quiet:
-        names = ', '.join(map(_name, quiet))
+    if active or idle:
+        names = ', '.join(map(_name, idle))
         yield f'Idle threads, and threads of the stability monitor: {names or "none"}'
     else:
         yield 'No thread could be read.'
     lasting = []
     ended = []
-    for profile in told.slow:
+    for profile in stacks.slow:
         if profile.lasts:
             lasting.append(profile)
         else:

@@ -158,7 +158,8 @@ class Archive:
     def add(self, path: Path, record: RunRecord) -> None:
         """Archive a claimed run.
 
-        It is archived by one rename, so it is archived once.  Until then all evidence is complete.
+        One rename archives the run, so no run is archived twice.  The evidence is made smaller only
+        after it: a process that dies before the rename leaves all evidence.
         """
         if is_clean_script(record):
             self._count_script(path)
@@ -172,7 +173,7 @@ class Archive:
                 folder.write_whole(name, text.encode(), mode)
         rename(path, self.path / path.name)
         with contextlib.suppress(OSError):  # on a full disk the folder keeps its size
-            _slim(self.path / path.name)
+            _shrink(self.path / path.name)
 
     def _count_script(self, path: Path) -> None:
         descriptor = open_regular(
@@ -203,25 +204,25 @@ class Archive:
             now = time.time()
         oldest = now - keep_days * _DAY
         kept: list[RunRecord] = []
-        doomed: list[RunRecord] = []
+        to_remove: list[RunRecord] = []
         for record in self.summaries():
             ended = record.ended or _named_start(record.run)
             if ended < oldest:
-                doomed.append(record)
+                to_remove.append(record)
             else:
                 kept.append(record)
         kept.sort(key=lambda record: (record.is_incident, record.run), reverse=True)
-        doomed += kept[keep_runs:]
+        to_remove += kept[keep_runs:]
         size = 0
         with contextlib.suppress(OSError), opened(self.path) as archive:
             for record in kept[:keep_runs]:
                 size += _size(archive, record.run)
                 if size > keep_bytes:
-                    doomed.append(record)
-            for record in doomed:
+                    to_remove.append(record)
+            for record in to_remove:
                 _remove(archive, record.run)
         distributionsets.prune(self.base, now)
-        return len(doomed)
+        return len(to_remove)
 
 
 def _from_file(path: Path, most: int = INCIDENT_MOST) -> RunRecord | None:
@@ -278,7 +279,7 @@ def _clear_the_way(folder: Folder, name: str) -> None:
         folder.rename(name, f'{name}.{suffix}')
 
 
-def _slim(path: Path) -> None:
+def _shrink(path: Path) -> None:
     """Make the evidence of a run smaller.
 
     Removes empty marks, cuts off preallocated tails and compresses the black box.

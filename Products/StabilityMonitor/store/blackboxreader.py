@@ -257,8 +257,8 @@ def read_request(
         phase=box.PHASES[phase],
         retry=retry,
         cut=path_length > box.PATH_MAX,
-        method=_whole(method.rstrip(b'\0')),
-        path=_whole(path[:path_length]),
+        method=_without_cut_character(method.rstrip(b'\0')),
+        path=_without_cut_character(path[:path_length]),
         user=_string(user, user_length),
     )
     if not ended:
@@ -412,7 +412,7 @@ def _plausible(seconds: float) -> bool:
     return 0 <= seconds < _MOST_SECONDS
 
 
-def _whole(field: bytes) -> str:
+def _without_cut_character(field: bytes) -> str:
     """Decode text that may be cut off inside a character, which is then left out."""
     decoder = codecs.getincrementaldecoder('utf-8')('replace')
     return decoder.decode(field)

@@ -42,7 +42,7 @@ ANSWER_MOST = 16 << 20
 _REQUEST = re.compile(r'([0-9a-f]{16}-([a-z]{1,20}))\.ask')
 #: At most this many requests are answered in a beat.
 _MOST_AT_ONCE = 20
-#: Nanoseconds after a change of a folder in which a later change may have the same time.
+#: Nanoseconds.  Two changes of a folder within this time may give it the same mtime.
 _SAME_TIME = 2_000_000_000
 #: Files older than this many seconds are removed.
 _STALE = 60.0
@@ -132,15 +132,16 @@ class Inbox:
             return
         with opened(self.folder) as folder:
             found = sorted(folder.names())
-            self._take(folder, found)
-        # A later change within the same clock tick does not alter the time, and files in the folder
-        # become stale.  So the time is remembered only for an empty folder that has not changed for
-        # a while.
+            self._answer_all(folder, found)
+        # The folder is not listed while its mtime is the remembered one.  But a second change
+        # within the same clock tick does not alter the mtime, and files in the folder become
+        # stale.  So the mtime is remembered only if the folder is empty and has not changed for a
+        # while.
         unchanged_for = time.time_ns() - changed
         if not found and unchanged_for > _SAME_TIME:
             self._seen = changed
 
-    def _take(self, folder: Folder, found: Sequence[str]) -> None:
+    def _answer_all(self, folder: Folder, found: Sequence[str]) -> None:
         requests: list[tuple[str, str]] = []
         for file in found:
             match = _REQUEST.fullmatch(file)

@@ -111,9 +111,9 @@ class Loads:
         return shares
 
     def now(self) -> dict[int, Load]:
-        """Return {native id: Load} since the last reading that is at least a second old.
+        """Return {native id: Load}, measured from an earlier reading until now.
 
-        {} if there is no such reading.
+        It is the newest reading that is at least a second old; {} if there is none.
         """
         now = self.clock()
         for look in reversed(tuple(self._looks)):

@@ -21,8 +21,9 @@ def current_frames() -> dict[int, FrameType]:
     """
     if not (MAY_DEADLOCK and gc.isenabled()):
         return sys._current_frames()
-    # Not atomic: if another thread calls gc.disable() between these lines, its call is undone.
-    # That needs a thread switch exactly here, and costs that thread only a garbage collection.
+    # If another thread calls gc.disable() during the call below, gc.enable() undoes it.  That is
+    # rare, because threads would have to switch exactly here, and harmless: the other thread only
+    # gets garbage collections that it did not want.
     gc.disable()
     try:
         return sys._current_frames()

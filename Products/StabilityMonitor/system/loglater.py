@@ -49,7 +49,7 @@ class Messenger:
         if not is_our_turn:
             return  # the thread that logs will find the line
         thread = threading.Thread(
-            target=self._speak,
+            target=self._log_lines,
             name='StabilityMonitor log',
             daemon=True,
         )
@@ -58,7 +58,7 @@ class Messenger:
         except RuntimeError:  # no more threads, or the interpreter ends; the next call tries again
             self._turn.release()
 
-    def _speak(self) -> None:
+    def _log_lines(self) -> None:
         signalmask.be_like_main_thread()
         is_our_turn = True
         while is_our_turn:
@@ -83,9 +83,10 @@ def start_anew() -> None:
 
 
 def log(level: int, text: str, *args: object, exc_info: ExcInfo = None) -> None:
-    """Log at once; in a thread of this product or a hurried one, through the messenger.
+    """Log at once.  A thread that must not wait logs through the messenger instead.
 
-    `exc_info` is the triple of `sys.exc_info`, or an exception.
+    These are the threads of this product and those in HURRIED.  `exc_info` is the triple of
+    `sys.exc_info`, or an exception.
     """
     thread = threading.current_thread()
     must_not_wait = thread.ident in HURRIED or signalmask.is_ours(thread)

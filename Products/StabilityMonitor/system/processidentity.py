@@ -70,21 +70,21 @@ def process_is_there(
     pid = document.get('pid')
     if type(pid) is not int or not 0 < pid < _PID_LIMIT:
         return None
-    here = identity(proc=proc)
-    is_same_host = document.get('host') == here['host']
+    own = identity(proc=proc)
+    is_same_host = document.get('host') == own['host']
     boot_id = document.get('boot_id')
     ticks = document.get('start_ticks')
-    if not boot_id or not here['boot_id'] or not ticks:
+    if not boot_id or not own['boot_id'] or not ticks:
         # There is no /proc here, or there was none there: only the pid can be compared.
         if is_same_host:
             return _pid_exists(pid)
         return None
-    if boot_id != here['boot_id']:
+    if boot_id != own['boot_id']:
         # This host has been rebooted since, or the process is of another host.
         if is_same_host:
             return False
         return None
-    if document.get('pid_namespace') != here['pid_namespace']:
+    if document.get('pid_namespace') != own['pid_namespace']:
         return None
     return bool(start_ticks(pid, proc) == ticks)
 

@@ -64,7 +64,10 @@ def start(thread: threading.Thread) -> None:
 
 
 def is_ours(thread: threading.Thread) -> bool:
-    """Return whether `start` started it.  Its children would inherit the signals that it blocks."""
+    """Return whether `start` started this thread.
+
+    A child process of such a thread would inherit the signals that the thread blocks.
+    """
     return getattr(thread, _OURS, False)
 
 

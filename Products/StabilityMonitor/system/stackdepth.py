@@ -37,7 +37,7 @@ _PAGE = mmap.PAGESIZE
 _CHUNK = 2048
 #: Pages that `rise` reads just below the mark.
 _WINDOW = 16
-#: The same in bytes.
+#: Sizes of a chunk and of the window in bytes.
 _CHUNK_SIZE = _CHUNK * _PAGE
 _WINDOW_SIZE = _WINDOW * _PAGE
 _VECTORS = {pages: ctypes.c_char * pages for pages in (_CHUNK, _WINDOW)}
@@ -236,7 +236,12 @@ class StackGauge:
     # -- the high-water mark -----------------------------------------------------------------------
 
     def used(self, stack: Stack) -> int:
-        """Return the high-water mark in bytes; this reads the state of all pages of the stack."""
+        """Return the high-water mark in bytes; this reads the state of all pages of the stack.
+
+        0 if the lowest page is in memory: something has read the whole stack.  The kernel maps a
+        page that is only read, and pystack reads all of a stack when it takes native stacks.  A
+        thread that uses its last page dies with the next one, so it is hardly ever seen there.
+        """
         top = stack.top
         lowest = self._scan(stack.address, top)
         if lowest is None:  # the main thread's stack is mapped only as far as it has grown
@@ -247,6 +252,8 @@ class StackGauge:
         if lowest is None:
             return 0
         lowest = self._swapped(stack.address, lowest)
+        if lowest == stack.address and self.granule == _PAGE:
+            return 0
         return top - lowest
 
     def rise(self, stack: Stack, known: int) -> int:
@@ -346,18 +353,18 @@ def _mincore(libc: Library) -> Callable[[int, int, ctypes.Array[ctypes.c_char]],
 def _main(mappings: Iterable[_Mapping]) -> Stack | None:
     """Return the main thread's stack.  It may grow to the limit that is in force now."""
     floor = 0  # the end of the mapping below
-    for here in mappings:
-        if not here.is_main_stack:
-            floor = here.end
+    for mapping in mappings:
+        if not mapping.is_main_stack:
+            floor = mapping.end
             continue
         import resource
 
         address = floor
         limit, _ = resource.getrlimit(resource.RLIMIT_STACK)
         if limit != resource.RLIM_INFINITY:
-            lowest = max(floor, here.end - limit)
+            lowest = max(floor, mapping.end - limit)
             address = _page_of(lowest + _PAGE - 1)
-        return Stack(address, here.end - address)
+        return Stack(address, mapping.end - address)
     return None
 
 

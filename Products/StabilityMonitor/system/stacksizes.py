@@ -6,9 +6,9 @@ takes the most stack.  The probe can also measure the current Python.
 
 Python 3.12 counts the levels of C code separately, so a higher recursion limit needs no more stack.
 3.13 needs more stack with a higher limit, up to a plateau.  3.14 checks the stack itself and raises
-RecursionError before its end (the probe survives with 64 KiB on 3.14.8 and 3.15.0).  It is still
-assumed to need as much as 3.12: for C code that recurses without such a check, and so that a
-recursion can get equally deep.
+RecursionError before its end (the probe survives with 64 KiB on 3.14.8 and 3.15.0).  Nevertheless
+3.14 is assumed to need as much as 3.12, for two reasons: C code may recurse without such a check,
+and a recursion should be able to get as deep as with 3.12.
 """
 
 from __future__ import annotations
@@ -31,16 +31,17 @@ from ..model.severities import WARNING
 #: A C library: `ctypes.PyDLL`, or a replacement in a test.
 Library = Any
 
-#: {version of Python: function from recursion limit to bytes of stack}, with the measurements.
+#: {version of Python: function from recursion limit to needed bytes of stack}.  The comments have
+#: the measured needs.
 _NEEDS: dict[tuple[int, int], Callable[[int], int]] = {
-    # 3.11.7: 2,432 KiB for a limit of 1,000; 7,296 for 3,000; 24,384 for 10,000
+    # 3.11.7: 2,432 KiB for a recursion limit of 1,000; 7,296 KiB for 3,000; 24,384 KiB for 10,000
     (3, 11): lambda limit: 2560 * limit,
-    # 3.12.1: 2,496 KiB for 1,000 and for 20,000
+    # 3.12.1: 2,496 KiB for a recursion limit of 1,000 and for 20,000
     (3, 12): lambda limit: 2496 << 10,
-    # 3.13.0: 5,056 KiB for 1,000; 12,608 from 3,000 on
+    # 3.13.0: 5,056 KiB for a recursion limit of 1,000; 12,608 KiB for 3,000 and more
     (3, 13): lambda limit: min(5200 * limit, 12608 << 10),
 }
-_LIKE_NEWER = (3, 12)  # used for 3.14 and later
+_LIKE_NEWER = (3, 12)  # Python 3.14 and later are assumed to need as much as this version
 _MARGIN = 64 << 10
 #: Room for a `pthread_attr_t`, which has 56 bytes in glibc on x86-64.
 _ATTRIBUTES = ctypes.c_char * 128

@@ -39,7 +39,9 @@ _KINDS = (
 )
 _STANDARD = {0: 'stdin', 1: 'stdout', 2: 'stderr'}
 _STREAMS = ('terminal', 'pipe', 'socket')
-_RUNTIME_SIZE = 1 << 20  # 3.11 to 3.13: 100 to 450 KiB; locks of the program are elsewhere
+#: No `_PyRuntime` is larger: it has 100 to 450 KiB in Python 3.11 to 3.13.  The locks of a program
+#: are not near it, so a futex within this many bytes belongs to the interpreter.
+_RUNTIME_SIZE = 1 << 20
 _POLLED = 64
 _IS_LINUX = sys.platform.startswith('linux')
 _CLOCK_OF_THREAD = 6  # the kernel's number for the CPU time of one thread
@@ -239,7 +241,7 @@ class KernelThreads:
         )
 
     def _is_fifo(self, number: int) -> bool:
-        """Return whether it is a named pipe; its link is a path, as that of a file."""
+        """Return whether a descriptor is a named pipe, whose link is a path like that of a file."""
         try:
             mode = os.stat(f'{self._self}/fd/{number}').st_mode
         except (OSError, ValueError):
@@ -359,9 +361,9 @@ def clock(tid: int) -> float | None:
 
 
 def waits_for_interpreter(task: Task | None) -> bool:
-    """Return whether it waits for a futex of the interpreter itself, such as that of the GIL.
+    """Return whether a thread waits for a futex of the interpreter itself, such as that of the GIL.
 
-    Those are inside `_PyRuntime`.
+    These futexes are inside `_PyRuntime`.
     """
     if task is None or task.call != 'futex' or not _RUNTIME:
         return False

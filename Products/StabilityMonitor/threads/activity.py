@@ -43,7 +43,7 @@ ACTIVITIES = {
 }
 
 #: Where threads without work wait: (end of the file name, function, code, phrase).  The first two
-#: are compared with the frame that `_front` returns.
+#: are compared with the frame that `_first_outside_plumbing` returns.
 PLACES = (
     ('/waitress/task.py', 'handler_thread', 'idle', 'a thread of waitress'),
     ('/cheroot/workers/threadpool.py', 'run', 'idle', 'a thread of cheroot'),
@@ -224,15 +224,15 @@ def words(state: ThreadState) -> str:
 
 def activity_words(code: str, detail: str) -> str:
     """Return the words for a code of ACTIVITIES, with the detail."""
-    said = ACTIVITIES.get(code, code)
+    phrase = ACTIVITIES.get(code, code)
     if detail:
-        return f'{said}: {detail}'
-    return said
+        return f'{phrase}: {detail}'
+    return phrase
 
 
 def listens(frames: Iterable[Frame]) -> bool:
     """Return whether these are the frames of a server loop that waits for connections."""
-    return _is_loop(_front(frames))
+    return _is_loop(_first_outside_plumbing(frames))
 
 
 def loop_in(frames: Iterable[Frame]) -> int | None:
@@ -270,7 +270,7 @@ def _starved(facts: Facts) -> Answer | None:
 
 
 def _in_place(facts: Facts) -> Answer | None:
-    found = _known_place(_front(facts.frames))
+    found = _known_place(_first_outside_plumbing(facts.frames))
     if found and found[0] == 'idle' and facts.lock:
         return None
     return found
@@ -318,7 +318,7 @@ def _database(facts: Facts) -> Answer | None:
         return None
     name = _database_of(facts)
     if name:
-        return 'database', _joined(name, _ends(facts), facts.where)
+        return 'database', _joined(name, _peers_and_files(facts), facts.where)
     return None
 
 
@@ -357,14 +357,14 @@ def _descriptors(facts: Facts) -> Answer | None:
     if not facts.descriptors or facts.call not in STREAMS | POLLS:
         return None
     code = _KINDS.get(facts.descriptors[0].kind, 'native')
-    target = facts.target or _ends(facts)
+    target = facts.target or _peers_and_files(facts)
     return code, _joined(target, facts.where)
 
 
 def _file(facts: Facts) -> Answer | None:
     is_in_disk_sleep = facts.task is not None and facts.task.state == 'D'
     if is_in_disk_sleep or facts.call in LOCKED or facts.call in PATHS:
-        target = facts.target or _ends(facts)
+        target = facts.target or _peers_and_files(facts)
         return 'file', _joined(facts.call, target, facts.where)
     return None
 
@@ -425,7 +425,7 @@ def _joined(*parts: str) -> str:
     return ', '.join(filter(None, parts))
 
 
-def _ends(facts: Facts) -> str:
+def _peers_and_files(facts: Facts) -> str:
     """Return what the call waits for: peers of sockets, names of files and pipes."""
     ends = [descriptor.peer or descriptor.name for descriptor in facts.descriptors[:3]]
     return ' and '.join(ends)
@@ -471,7 +471,7 @@ def _is_loop(frame: Frame | None) -> bool:
     return found is not None and found[0] == 'listening'
 
 
-def _front(frames: Iterable[Frame]) -> Frame | None:
+def _first_outside_plumbing(frames: Iterable[Frame]) -> Frame | None:
     """Return the innermost frame that is not in a library module of _PLUMBING."""
     for frame in frames:
         if not frame.file.endswith(_PLUMBING) or not _is_library(frame):

@@ -11,7 +11,8 @@ from .activity import place
 class CodePlace(NamedTuple):
     """Code, offset in its bytecode, line, and name of its module.
 
-    A tuple because tuples are made fast: frames of other threads are referenced meanwhile.
+    It is a tuple because a tuple is made quickly: until it is made, this thread holds references to
+    frames of other threads.
     """
 
     code: CodeType

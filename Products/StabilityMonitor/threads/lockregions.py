@@ -84,13 +84,13 @@ def position(code: CodeType, offset: int, line: int | None) -> Point:
     spans: list[_Span] = []
     if offset >= 0:  # -1: the frame has not begun
         spans = list(itertools.islice(code.co_positions(), offset // 2 + 1))
-    here = spans[-1] if spans else _NOWHERE
-    first_line, _, column, _ = here
+    span_of_instruction = spans[-1] if spans else _NOWHERE
+    first_line, _, column, _ = span_of_instruction
     known = _read(code)
     if column is None:
         begins = [region.ask for region in known.regions if region.ask[0] == line]
         return min(begins, default=(line or 0, 0))
-    items = known.items.get(here)
+    items = known.items.get(span_of_instruction)
     if not items:
         return first_line or 0, column
     bytecode = code.co_code
@@ -98,7 +98,7 @@ def position(code: CodeType, offset: int, line: int | None) -> Point:
         return first_line or 0, column
     entered = 0
     for index, span in enumerate(spans):
-        if span == here and bytecode[2 * index] in _ENTER:
+        if span == span_of_instruction and bytecode[2 * index] in _ENTER:
             entered += 1
     # The compiler may copy a `finally` block, so there can be more such instructions than items.
     return items[(entered - 1) % len(items)]
@@ -125,7 +125,7 @@ def _parse(code: CodeType) -> _Known:
         return _NOTHING
     if node is None or not _is_source(node, code):
         return _NOTHING
-    own = list(_own(node))
+    own = list(_own_nodes(node))
     found: list[Region] = []
     items: dict[_Span, tuple[Point, ...]] = {}
     for inner in own:
@@ -222,12 +222,12 @@ def _is_source(node: ast.AST, code: CodeType) -> bool:
     return True
 
 
-def _own(node: ast.AST) -> Iterator[ast.AST]:
+def _own_nodes(node: ast.AST) -> Iterator[ast.AST]:
     """Yield all nodes of a function except those of functions and classes inside it."""
     for child in ast.iter_child_nodes(node):
         if not isinstance(child, _DEFINITIONS):
             yield child
-            yield from _own(child)
+            yield from _own_nodes(child)
 
 
 def _start(node: ast.expr | ast.stmt) -> Point:

@@ -128,7 +128,7 @@ def examine(stacks: dict[int, Stack], waiting: Iterable[int]) -> dict[int, Want]
     """
     wants = {}
     for ident in waiting:
-        want = _want(ident, stacks[ident])
+        want = _want_of(ident, stacks[ident])
         if want is not None:
             wants[ident] = want
     wanted = {}
@@ -145,7 +145,7 @@ def examine(stacks: dict[int, Stack], waiting: Iterable[int]) -> dict[int, Want]
     return wants
 
 
-def _want(ident: int, stack: Stack) -> Want | None:
+def _want_of(ident: int, stack: Stack) -> Want | None:
     if not stack:
         return None
     if stack[0].module == 'importlib._bootstrap':
@@ -158,18 +158,18 @@ def _want(ident: int, stack: Stack) -> Want | None:
             break
         names.append(place.code.co_qualname)
     if not names or names[0] not in _PRIMITIVES:
-        want = _asked(stack[0])
+        want = _want_at(stack[0])
         if want is not None:
             return want
     if names and names[-1] in _ENTRIES and caller:
-        return _asked(caller)
+        return _want_at(caller)
     for name in reversed(names):
         if name in WAITS:
             return Want(WAITS[name], caller.text if caller else 'its start')
     return None
 
 
-def _asked(place: CodePlace) -> Want | None:
+def _want_at(place: CodePlace) -> Want | None:
     """Return the lock that is requested at this instruction."""
     point = position(place.code, place.offset, place.line)
     for region in regions(place.code):
@@ -332,9 +332,9 @@ def _attribute(name: str, cls: type | None, file: str, class_name: str) -> Lock:
 
 
 def _home(cls: type, name: str) -> type | None:
-    """Return the topmost base class that mentions the attribute; None if none does.
+    """Return the topmost base class whose methods use the attribute; None if there is none.
 
-    For its methods and those of its subclasses the attribute is the same lock.
+    In the methods of this class and of its subclasses, the attribute is the same lock.
     """
     attribute, _, _ = name.partition('.')
     for base in reversed(_bases(cls)):
@@ -420,13 +420,13 @@ def deadlocks(wants: dict[int, Want], names: dict[int, str]) -> list[Deadlock]:
         if want.forever and want.holders:
             stuck[ident] = want
     while True:
-        loose = []
+        free = []
         for ident, want in stuck.items():
             if any(holder.ident not in stuck for holder in want.holders):
-                loose.append(ident)
-        if not loose:
+                free.append(ident)
+        if not free:
             break
-        for ident in loose:
+        for ident in free:
             del stuck[ident]
     cycles = {_cycle(ident, stuck) for ident in stuck}
     return [_deadlock(cycle, stuck, names) for cycle in sorted(cycles)]

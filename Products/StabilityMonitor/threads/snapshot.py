@@ -118,7 +118,7 @@ class ThreadWatch:
 
 
 class _Moment:
-    """One observation while it is made."""
+    """Makes one observation; holds what has been read so far."""
 
     def __init__(self, watch: ThreadWatch) -> None:
         self.kernel = watch.kernel
@@ -154,7 +154,8 @@ class _Moment:
     def observation(self) -> Observation:
         starving = self._starving()
         if starving:
-            # Only their loads are measured again.  Everything else stays as it was at one moment.
+            # Only the loads of these threads are measured again.  Everything else was read at one
+            # moment and stays as it is.
             self.loads |= self.of_next_moment(starving)
         states = [self._state(ident) for ident in self.stacks]
         for task in self._without_python():
@@ -191,7 +192,7 @@ class _Moment:
                 self.names[ident] = task.comm if task else 'a thread without a name'
 
     def _without_python(self) -> list[Task]:
-        """Return the threads that are not yet known to belong to a thread of Python."""
+        """Return the kernel's threads for which no thread of Python is known yet."""
         known = set(self.native_ids.values())
         found = []
         for tid, task in self.tasks.items():

@@ -64,12 +64,12 @@ def _stack_overflow() -> None:
     """
     sys.setrecursionlimit(2**30)
     if sys.version_info >= (3, 14):
-        _fall_past_the_check(None)
+        _overflow_past_the_check(None)
     for width in (64, 1000):
-        _fall(width)
+        _recurse_through_c(width)
 
 
-def _fall(width: int) -> None:
+def _recurse_through_c(width: int) -> None:
     def deeper(*numbers: int) -> object:
         return again(*numbers)
 
@@ -84,14 +84,14 @@ class _Wide(ctypes.Structure):
     _fields_ = [('rest', ctypes.c_char * (48 << 10))]
 
 
-def _fall_past_the_check(item: object) -> Any:  # `max` has one item, so it compares nothing
+def _overflow_past_the_check(item: object) -> Any:  # `max` has one item, so it compares nothing
     """Overflow the stack in spite of the stack check of Python 3.14.
 
     There a call within 32 KiB of the end of the stack raises RecursionError.  An argument larger
     than that, passed by value, then uses up the rest of the stack in one step.
     """
     try:
-        max([item], key=_fall_past_the_check)
+        max([item], key=_overflow_past_the_check)
     except RecursionError:
         ctypes.CDLL(None).getpid(_Wide())
 

@@ -115,7 +115,7 @@ def overview(life: ILivingRun, archive: Archive) -> dict[str, Any]:
     state, look = checks_state(life)
     return {
         'last': ending(last, 'The last run') if last else None,
-        'loop': _loop(crash_loop(ours)),
+        'loop': _loop_facts(crash_loop(ours)),
         'facts': _facts(process(life) | {'listen': life.instance.listen}),
         'in_flight': [request_row(request) for request in in_flight(life)],
         'checks_note': checks_note(state),
@@ -126,7 +126,7 @@ def overview(life: ILivingRun, archive: Archive) -> dict[str, Any]:
     }
 
 
-def _loop(runs: Sequence[RunRecord]) -> dict[str, Any] | None:
+def _loop_facts(runs: Sequence[RunRecord]) -> dict[str, Any] | None:
     """Return the runs of a crash loop, and the time between their first and last start.
 
     None if there is no crash loop.
