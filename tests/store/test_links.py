@@ -60,7 +60,7 @@ def dead_run(hostile, **context):
 
 def run_triage(hostile):
     """Triage as a start does it: an error of one run ends nothing."""
-    triage(hostile.base, on_error=lambda name, error: None)
+    triage(hostile.base, on_error=lambda name, error, record: None)
 
 
 # -- links -----------------------------------------------------------------------------------------
@@ -137,7 +137,8 @@ def test_a_run_that_is_a_link_is_not_claimed(hostile):
     run = dead_run(hostile)
     hostile.fill_victim(CONTEXT, 'faults.mark')
     hostile.plant(run.path)
-    assert hostile.base.claim(run.name) is None
+    with pytest.raises(NotADirectoryError):
+        hostile.base.claim(run.name)
     run_triage(hostile)
     hostile.check()
 
@@ -403,7 +404,7 @@ class TestOwners:
         def reads():
             other = Base(base.path)
             refused = []
-            triage(other, on_error=lambda name, error: refused.append(name))
+            triage(other, on_error=lambda name, error, record: refused.append(name))
             return read_json(run.path / CONTEXT) and refused == [run.name]
 
         assert as_user(NOBODY, reads)
