@@ -279,11 +279,12 @@ def test_a_link_of_the_owner_reveals_no_file_of_root(data, hidden, words):
     assert everything(hidden) == before
 
 
-def test_without_the_change_of_user_they_would_be_revealed(data, hidden):
-    """Shows that the test before can fail: the same links in a directory of root."""
+def test_what_is_in_the_archive_itself_is_shown(data, hidden):
+    """Shows that the test before can fail: the same records, but not behind a link."""
     base = data()
-    plant(base, hidden)
-    give(base.path, 0)
+    shutil.rmtree(base.archive)
+    shutil.copytree(hidden / 'archive', base.archive)
+    give(base.path, NOBODY)
     assert SECRET in process('--directory', str(base.path), 'history').stdout + (
         process('--directory', str(base.path), 'show').stdout
     )
