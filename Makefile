@@ -14,7 +14,7 @@ PIP      = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
 # Two test processes for each CPU, since many tests wait.
 JOBS     ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1))))
 PYTEST   = $(VENV)/bin/python -m pytest -n $(JOBS) --dist loadgroup
-SELECTION ?= -m 'not thorough'
+SELECTION ?= -m 'not thorough and not sweep'
 PLONE    = .venv-plone
 PLONE_PIP = $(PLONE)/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints-plone.txt
 

@@ -181,7 +181,7 @@ def check(directory, names):
     assert shown | {process['run'] for process in living} >= set(names) >= shown
 
 
-#: Values that tell the kinds of harm apart; the others are tried by the thorough tests.
+#: Values that tell the kinds of harm apart; the sweep tries the others.
 FEW = (
     'NaN',
     'a huge integer',
@@ -193,7 +193,7 @@ FEW = (
 values = pytest.mark.parametrize(
     'name',
     [
-        pytest.param(name, marks=() if name in FEW else (pytest.mark.thorough,))
+        pytest.param(name, marks=() if name in FEW else (pytest.mark.sweep,))
         for name in hostile.VALUES
     ],
 )

@@ -202,7 +202,7 @@ def test_a_hostile_value_in_many_fields_does_no_harm(cemetery, ask, logged, name
     assert logged() == []
 
 
-@pytest.mark.thorough
+@pytest.mark.sweep
 @pytest.mark.slow(60)
 @pytest.mark.parametrize('file', EXAMPLE)
 @pytest.mark.parametrize('name', hostile.VALUES)
@@ -346,7 +346,7 @@ def test_the_largest_record_is_read_as_a_whole(cemetery):
             assert getattr(found, field.name) == getattr(record, field.name), field.name
 
 
-@pytest.mark.thorough
+@pytest.mark.sweep
 @pytest.mark.slow(30)
 @pytest.mark.parametrize('name', BOMBS)
 def test_a_file_filled_with_anything_takes_little_memory_and_work(cemetery, ask, logged, name):

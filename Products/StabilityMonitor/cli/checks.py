@@ -275,7 +275,7 @@ def _new_results(path: Path) -> dict[str, Any]:
             return answer
         if not isinstance(answer.get('checks'), list):
             raise NoAnswer(str(answer.get('error') or 'It does not know this mailbox request.'))
-        if not answer.get('running') or time.monotonic() > until:
+        if answer.get('running') is not True or time.monotonic() > until:
             return answer
 
 
