@@ -210,7 +210,7 @@ BADLY_STARTED = ('sh', '-c', 'ulimit -n 200; exec "$@" >var/pipe', 'sh')
 #: Columns: id, severity, words of the title or the detail, words of the action.
 BAD = (
     ('breadcrumbs-place', 'warning', 'in memory only (tmpfs)', 'directory '),
-    ('connection-pools:main', 'warning', '7 connections for 12 threads', 'pool-size 15'),
+    ('connection-pools:main', 'warning', '7 connections for 12 workers', 'pool-size 15'),
     ('dbapi:fakedb', 'critical', 'must not share the database adapter fakedb', 'threads = 1'),
     ('descriptors', 'warning', 'of 200 descriptors', 'LimitNOFILE=4096'),
     ('event-log', 'warning', 'event.log was renamed', 'WatchedFileHandler'),

@@ -58,4 +58,5 @@ def test_each_row_has_all_keys_of_the_older_release(golden, report, key):
 def test_the_text_has_all_sections_of_the_older_release(site):
     text = site.get('/Control_Panel/StabilityMonitor/report?format=text').text
     golden = recorded.sections(recorded.stored('reports/living.text.xz'))
-    assert golden.keys() <= recorded.sections(text).keys()
+    titles = {title.replace('Requests in flight now', 'Requests in progress') for title in golden}
+    assert titles <= recorded.sections(text).keys()

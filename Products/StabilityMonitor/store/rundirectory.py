@@ -398,6 +398,8 @@ class Base:
         try:
             descriptor = open_regular(path / LOCK, os.O_RDWR | os.O_CREAT, self.file_mode)
             claimed = RunDirectory(path, descriptor, _flock(descriptor))
+        except OfAnotherUser:  # it is not ours to judge, and the caller says so
+            raise
         except NotARegularFile:  # damaged: the run is treated as on a volume without locks
             claimed = RunDirectory(path, -1)
         except FileNotFoundError:  # archived by another process meanwhile
