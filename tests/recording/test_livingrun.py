@@ -4,12 +4,12 @@ import os
 import shutil
 import stat
 import tempfile
-import traceback
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from support.hostiledirectory import NOBODY
+from support.hostiledirectory import in_child
 from zope.interface.verify import verifyObject
 
 from Products.StabilityMonitor.model.interfaces import ILivingRun
@@ -66,24 +66,6 @@ def recording(path, group=''):
     return life
 
 
-def in_child(uid, function):
-    """Call `function` in a child process of that user; fail if it raises."""
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            os.setgroups([])
-            os.setgid(uid)
-            os.setuid(uid)
-            function()
-            status = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(status)
-    assert os.waitpid(child, 0)[1] == 0
-
-
 @pytest.mark.root
 class TestOwners:
     UID = 54321
@@ -113,8 +95,8 @@ class TestOwners:
             assert f'uid {NOBODY}' in finding.title and str(own) in finding.title
             assert f'chown -R {self.UID} {base.path}' in str(finding.action)
 
-        in_child(self.UID, start)
-        in_child(self.UID, start)  # the second start finds its own directory
+        assert in_child(self.UID, start)
+        assert in_child(self.UID, start)  # the second start finds its own directory
         assert sorted(os.listdir(base.path)) == ['archive', 'runs', 'token.key']
         assert os.listdir(base.runs) == []
 
@@ -147,7 +129,7 @@ class TestOwners:
             assert str(beside) in finding.detail
             assert life.base.waiting() == []
 
-        in_child(self.UID, start)
+        assert in_child(self.UID, start)
         assert os.listdir(base.runs) == []
 
     def test_a_directory_of_root_is_used(self, place):
@@ -162,7 +144,7 @@ class TestOwners:
             life = recording(base.path)
             assert life.directory.path.parent == base.runs and not list(life.findings)
 
-        in_child(self.UID, start)
+        assert in_child(self.UID, start)
 
 
 def test_a_loose_directory_is_closed_with_a_finding(tmp_path):

@@ -17,6 +17,7 @@ import pytest
 from support.hostiledirectory import NOBODY
 from support.hostiledirectory import HostileDirectory
 from support.hostiledirectory import Steps
+from support.hostiledirectory import in_child
 from support.syntheticruns import DeadRun
 
 from Products.StabilityMonitor.checks.muted import MuteList
@@ -393,7 +394,7 @@ class TestOwners:
             os.chown(path, NOBODY, NOBODY)
         (run.path / CONTEXT).chmod(0o644)
         assert (run.path / CONTEXT).stat().st_uid == 0
-        assert as_user(NOBODY, lambda: read_json(run.path / CONTEXT)['role'] == 'server')
+        assert in_child(NOBODY, lambda: read_json(run.path / CONTEXT)['role'] == 'server')
 
     def test_another_ordinary_user_only_reads(self, place):
         base = Base(place / 'stability')
@@ -405,25 +406,10 @@ class TestOwners:
             other = Base(base.path)
             refused = []
             triage(other, on_error=lambda name, error, record: refused.append(name))
-            return read_json(run.path / CONTEXT) and refused == [run.name]
+            return bool(read_json(run.path / CONTEXT)) and refused == [run.name]
 
-        assert as_user(NOBODY, reads)
+        assert in_child(NOBODY, reads)
         assert os.listdir(base.archive) == [] and not (run.path / 'claim').exists()
-
-
-def as_user(uid, function):
-    """Whether `function()` is true in a child process of that user."""
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            os.setgroups([])
-            os.setgid(uid)
-            os.setuid(uid)
-            status = 0 if function() else 2
-        finally:
-            os._exit(status)
-    return os.waitpid(child, 0)[1] == 0
 
 
 @pytest.mark.parametrize('mode', [0o777, 0o1777, 0o775, 0o720])

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import traceback
 from pathlib import Path
 
 from Products.StabilityMonitor.store.rundirectory import Base
@@ -108,3 +109,20 @@ class Steps:
             return function(*words, **named)
 
         return called
+
+
+def in_child(uid, function):
+    """Whether `function()` ends in a child process of that user, and does not return False."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.setgroups([])
+            os.setgid(uid)
+            os.setuid(uid)
+            status = 2 if function() is False else 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    return os.waitpid(child, 0)[1] == 0

@@ -10,7 +10,7 @@ or the terminal of root.  A program that it started would have the flag again: n
 
 Only reading native stacks needs root.  `RootReader` is a child that stays root, reads no file of
 the directory, and gets nothing but two numbers, which it checks against the kernel.  Even if the
-owner could write them, he would get no more than the stacks of a process of his own, on the
+owner could write them, it would get no more than the stacks of a process of his own, on the
 terminal of root.
 """
 

@@ -55,7 +55,7 @@ _CLEAN_SCRIPTS = 'clean-scripts'
 _MARK_TAIL = 1 << 20  # bytes; no mark file is preallocated larger than this
 _TIMESTAMP = 16  # characters of the time in a run's name
 _DAY = 86400  # seconds
-_INCIDENTS_KEPT = 10  # so many of the newest incidents are never too old
+_INCIDENTS_KEPT = 10  # this many of the newest incidents are never too old
 _BLOCK = 512  # bytes in a block, as counted by stat
 #: Cache of the summaries that were read: {archive: {run: record}}.
 _KNOWN: dict[Path, dict[str, RunRecord]] = {}

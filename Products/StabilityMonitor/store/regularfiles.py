@@ -95,7 +95,7 @@ def own_user() -> int:
 def _check_owner(status: os.stat_result, owner: int | None, path: str) -> None:
     """Raise OfAnotherUser if what is at `path` belongs neither to us, nor to root, nor to `owner`.
 
-    `owner` is the owner of the data directory, None outside of all.  He may have made a hard link
+    `owner` is the owner of the data directory, None outside of all.  It may have made a hard link
     to a file that we or root have elsewhere, so such a file must have no other name.
     """
     if owner is None or status.st_uid == owner:
