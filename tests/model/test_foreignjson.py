@@ -44,6 +44,16 @@ def test_a_document_of_too_many_values_is_an_error():
         parse(json.dumps([*few, *few]).encode())
 
 
+@pytest.mark.parametrize('character, size', [('x', 1), ('ü', 1), ('€', 2), ('\U0001f600', 4)])
+def test_a_document_of_too_much_text_is_an_error(character, size):
+    text = character * 20_000
+    few = (foreignjson.MOST_TEXT - 60_000) // (20_000 * size)
+    assert len(parse(json.dumps([text] * few).encode())) == few
+    for document in ([text] * (few + 4), {text + str(number): 1 for number in range(few + 4)}):
+        with pytest.raises(ValueError, match='too much'):
+            parse(json.dumps(document).encode())
+
+
 def test_long_texts_lists_and_objects_are_cut():
     long = 'x' * (foreignjson.LONGEST_TEXT + 1)
     assert parse(json.dumps({'a': long, long: 1}).encode()) == {'a': long[1:], long[1:]: 1}

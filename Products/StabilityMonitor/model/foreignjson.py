@@ -9,6 +9,7 @@ A text is cut.  A document with more values than this product ever writes counts
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 #: At most this many items of a list or an object are read: twice as many as there are samples, the
@@ -24,6 +25,10 @@ LONGEST_TEXT = 32 << 10
 #: run with a hundred deep stacks and full rings: about 70,000.  In memory, a value may take fifty
 #: times as many bytes as in the file: an empty list takes two bytes there.
 MOST_VALUES = 150_000
+#: A document whose texts, after they are cut, take more bytes of memory is damaged, too.  The whole
+#: file of the largest record takes about 1 MiB.  A page escapes such texts and copies them: it takes
+#: up to twenty-five times as much memory.
+MOST_TEXT = 1536 << 10
 #: Values that are nested more deeply are left out.  This product nests eight levels.
 _DEEPEST = 32
 
@@ -40,7 +45,21 @@ def parse(content: bytes) -> Any:
         document = json.loads(content.decode('utf-8', 'replace'))
     except RecursionError:
         raise ValueError('nested too deeply') from None
-    return tame(document)
+    document = tame(document)
+    if _memory_of_texts(document) > MOST_TEXT:
+        raise ValueError('too much text')
+    return document
+
+
+def _memory_of_texts(value: Any) -> int:
+    """Return the bytes of memory of the characters; one large character widens its whole text."""
+    if isinstance(value, str):
+        return sys.getsizeof(value) - sys.getsizeof('')
+    if isinstance(value, dict):
+        return sum(map(_memory_of_texts, (*value, *value.values())))
+    if isinstance(value, list):
+        return sum(map(_memory_of_texts, value))
+    return 0
 
 
 def tame(document: Any) -> Any:
