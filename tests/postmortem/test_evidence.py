@@ -9,6 +9,7 @@ from hypothesis import HealthCheck
 from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
+from support.syntheticruns import CUT_FATAL_ERROR
 from support.syntheticruns import FATAL_ERROR
 from support.syntheticruns import HERE
 from support.syntheticruns import SEGFAULT
@@ -287,6 +288,16 @@ def test_a_fatal_error_of_another_process_is_ignored(run, world, tmp_path):
     log = tmp_path / 'stderr.log'
     log.write_bytes(FATAL_ERROR)
     assert collect(stderr(run.change(main_ident=5), log), world).stderr_fault is None
+
+
+def test_a_fatal_error_that_names_no_thread_counts_only_at_the_end(run, world, tmp_path):
+    log = tmp_path / 'stderr.log'
+    log.write_bytes(CUT_FATAL_ERROR)
+    assert collect(stderr(run, log), world).stderr_fault.leaves_out_threads
+    log.write_bytes(CUT_FATAL_ERROR + FATAL_ERROR)
+    assert collect(stderr(run.change(main_ident=5), log), world).stderr_fault is None
+    found = collect(stderr(run.change(main_ident=0x7F0000000020), log), world).stderr_fault
+    assert not found.leaves_out_threads
 
 
 def test_a_run_whose_main_ident_is_a_list_is_judged(run, world, tmp_path):

@@ -3,6 +3,7 @@
 import inspect
 
 import pytest
+from support.syntheticruns import CUT_FATAL_ERROR
 from support.syntheticruns import FATAL_ERROR
 from support.syntheticruns import SEGFAULT
 from support.syntheticruns import STARTED
@@ -379,6 +380,38 @@ TABLE = [
         'certain',
         'SIGABRT',
         'take: the GIL is gone',
+    ),
+    (
+        'a fatal error in stderr that names no thread',
+        traces(stderr_fault=dump(CUT_FATAL_ERROR)),
+        'aborted',
+        'likely',
+        'SIGABRT',
+        'it leaves out threads: another process may have written it',
+    ),
+    (
+        'a fatal error in stderr that names no thread, after SIGTERM',
+        traces(stderr_fault=dump(CUT_FATAL_ERROR), marks=marks('SIGTERM')),
+        'stopped',
+        'strong',
+        'SIGTERM',
+        '',
+    ),
+    (
+        'a fatal error in stderr that names no thread, and an OOM kill',
+        traces(stderr_fault=dump(CUT_FATAL_ERROR), cgroup_kills=1),
+        'out-of-memory',
+        'strong',
+        'SIGKILL',
+        '',
+    ),
+    (
+        'a fatal error in stderr that names no thread, and an abort of this process',
+        faulty(ABORTED, stderr_fault=dump(CUT_FATAL_ERROR)),
+        'aborted',
+        'certain',
+        'SIGABRT',
+        'Zope was aborted (SIGABRT)',
     ),
     (
         'a fatal error, with the abort at its end',

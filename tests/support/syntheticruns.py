@@ -41,6 +41,11 @@ Extension modules: lxml.etree, _cffi_backend (total: 2)
 FATAL_ERROR = SEGFAULT.replace(
     b'Segmentation fault\n', b'take: the GIL is gone\nPython runtime state: initialized\n'
 )
+#: Python 3.14 meets a thread that ends while it writes the dump, and stops there.
+CUT_FATAL_ERROR = (
+    b'Fatal Python error: take: the GIL is gone\nPython runtime state: initialized\n\n'
+    b'<freed thread state>\n\nExtension modules: lxml.etree (total: 1)\n'
+)
 
 
 def overflow(frames=100):
@@ -119,7 +124,7 @@ def traces(**values):
             'run': '20260921T133320Z-4711-abcd',
             'started': STARTED,
             'pid': 4711,
-            'context': {'role': 'server'},
+            'context': {'role': 'server', 'main_ident': 0x7F0000000020},
             'loaded': {},
             'recording': recording(),
             'damage': '',

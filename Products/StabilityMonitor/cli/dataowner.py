@@ -20,6 +20,7 @@ import contextlib
 import importlib
 import os
 import pkgutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
@@ -65,6 +66,7 @@ _ALSO = (
     'psutil',
     'resource',
     'termios',
+    'zipfile',
 )
 
 
@@ -174,6 +176,21 @@ def _import_everything() -> None:
     for name in _ALSO:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+    _import_lazy_modules()
+
+
+def _import_lazy_modules() -> None:
+    """Import what imported modules will import when they first use it (PEP 810, Python 3.15).
+
+    Those modules may postpone imports, too.
+    """
+    tried: set[str] = set()
+    while names := set(getattr(sys, 'lazy_modules', ())) - tried:
+        tried |= names
+        for name in names:
+            # A name from a module stands here as if it were a module in it.
+            with contextlib.suppress(ImportError):
+                importlib.import_module(name)
 
 
 def _drop_to(owner: Owner, path: os.PathLike[str] | str) -> None:

@@ -25,9 +25,9 @@ LONGEST_TEXT = 32 << 10
 #: run with a hundred deep stacks and full rings: about 70,000.  In memory, a value may take fifty
 #: times as many bytes as in the file: an empty list takes two bytes there.
 MOST_VALUES = 150_000
-#: A document whose texts, after they are cut, take more bytes of memory is damaged, too.  The whole
-#: file of the largest record takes about 1 MiB.  A page escapes such texts and copies them: it takes
-#: up to twenty-five times as much memory.
+#: A document whose texts, after they are cut, take more bytes of memory is damaged, too.  The file
+#: of the largest record takes about 1 MiB in all.  A page escapes texts and copies them, and so may
+#: take twenty-five times as much memory.
 MOST_TEXT = 1536 << 10
 #: Values that are nested more deeply are left out.  This product nests eight levels.
 _DEEPEST = 32

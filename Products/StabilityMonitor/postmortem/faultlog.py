@@ -42,6 +42,8 @@ _LINES = re.compile(rb'([^\n\0]*)(\n|\0+|\Z)')
 _HEADERS = re.compile(rb'(?=Fatal Python error(?:: | from unexpected signum: ))')
 #: When a thread gets another note, at most this many characters of its earlier notes are kept.
 _NOTE = 200
+#: What Python 3.14 and later write at the thread at which they stop.
+_FREED = '<freed thread state>'
 #: The kinds of dumps that begin with "Fatal Python error".
 _FATAL = ('fatal', 'pyfatal')
 
@@ -76,6 +78,18 @@ class Dump:
                 return thread
         return None
 
+    def names(self, ident: int | None) -> bool:
+        return ident in {thread.ident for thread in self.threads}
+
+    @property
+    def leaves_out_threads(self) -> bool:
+        """Whether the process may have had more threads than the dump names.
+
+        Python names at most 100.  Python 3.14 and later stop at a thread that ends meanwhile: with
+        two threads that always started another one, one dump in six named no thread at all.
+        """
+        return self.threads_cut or any(thread.note == _FREED for thread in self.threads)
+
 
 def parse(data: bytes, start: int = 0) -> tuple[Dump, ...]:
     """Return all dumps in the first LIMIT bytes of `data` from `start` on."""
@@ -103,17 +117,18 @@ def first_fatal(dumps: Iterable[Dump]) -> Dump | None:
 def find_py_fatal(data: bytes, main_ident: int | None) -> Dump | None:
     """Return the last fatal dump in the tail of a stderr log that names the thread `main_ident`.
 
-    Only this ident shows which process wrote the text.  None is returned also for an error during
-    which an exception was set (Python then prints a plain traceback), and for a process with more
-    than 100 threads (the dump may leave out the main thread).
+    Only this ident shows which process wrote the text.  If no dump names it, the last dump is
+    returned if it leaves out threads: it may be of this process.  None is returned also for an
+    error during which an exception was set: Python then prints a plain traceback.
     """
     if not main_ident:
         return None
-    dumps = parse(data, start=len(data) - LIMIT)
-    for dump in reversed(dumps):
-        idents = {thread.ident for thread in dump.threads}
-        if dump.kind in _FATAL and main_ident in idents:
+    fatal = [dump for dump in parse(data, start=len(data) - LIMIT) if dump.kind in _FATAL]
+    for dump in reversed(fatal):
+        if dump.names(main_ident):
             return dump
+    if fatal and fatal[-1].leaves_out_threads:
+        return fatal[-1]
     return None
 
 
@@ -468,7 +483,7 @@ RULES: tuple[tuple[bytes, str, Callable[[_Parser, bytes], bool]], ...] = (
     (b'Current thread 0x', '', _Parser.thread),
     (b"Current thread's C stack trace ", 'dump', _Parser.close),
     (b'Stack (most recent call first):', '', _Parser.stack),
-    (b'<freed thread state>', 'dump', _Parser.freed),
+    (_FREED.encode(), 'dump', _Parser.freed),
     (b'<Cannot show all threads', 'dump', _Parser.single),
     (b'Extension modules: ', 'dump', _Parser.modules),
     (b'Timeout (', '', _Parser.timeout),

@@ -108,8 +108,9 @@ def crashed(t: Traces) -> Judgement | None:
 
 def aborted(t: Traces) -> Judgement | None:
     # The text of Py_FatalError on standard error says more than the abort that follows it.
-    python_gave_up = t.stderr_fault and t.stderr_fault.kind == 'pyfatal'
-    if t.fault and not python_gave_up:
+    error = t.stderr_fault
+    surely_ours = error is not None and error.names(t.main_ident)
+    if t.fault and not (error and error.kind == 'pyfatal' and surely_ours):
         where = _where(t, t.fault)
         dumped = _dumped(t.fault, t.fault_time)
         return Judgement(
@@ -119,17 +120,24 @@ def aborted(t: Traces) -> Judgement | None:
             evidence=(dumped,),
             signal='SIGABRT',
         )
-    if not t.stderr_fault:
+    if not error:
         return None
-    reason = t.stderr_fault.reason
-    signal = t.stderr_fault.signal or 'SIGABRT'
+    confidence = 'certain'
+    threads = 'with the threads of this process'
+    if not surely_ours:
+        if _left_a_trace(t) or t.kernel_line or t.cgroup_kills:
+            return None
+        confidence = 'likely'
+        threads = 'but it leaves out threads: another process may have written it'
+    reason = error.reason
+    signal = error.signal or 'SIGABRT'
     verdict = 'aborted'
     if signal in _CRASH_SIGNALS:
         verdict = 'crashed'
-    fact = f'"Fatal Python error: {reason}", with the threads of this process.'
+    fact = f'"Fatal Python error: {reason}", {threads}.'
     return Judgement(
         verdict=verdict,
-        confidence='certain',
+        confidence=confidence,
         summary=f'Python ended itself with a fatal error: {reason}.',
         evidence=(Evidence('standard error', fact),),
         signal=signal,
@@ -139,9 +147,7 @@ def aborted(t: Traces) -> Judgement | None:
 def out_of_memory(t: Traces) -> Judgement | None:
     if t.kernel_line:
         return _out_of_memory(t, 'certain', Evidence('kernel log', t.kernel_line))
-    # A process that the kernel kills cannot leave any of these.
-    left_a_trace = t.marks or t.word('finished') or t.exception
-    if left_a_trace:
+    if _left_a_trace(t):
         return None
     if t.cgroup_kills:
         kills = counted(t.cgroup_kills, 'OOM kill')
@@ -418,6 +424,11 @@ def _exited_soon_after(t: Traces, asked: float) -> bool:
         return False
     took = finished - asked
     return -1 <= took <= GRACE
+
+
+def _left_a_trace(t: Traces) -> bool:
+    """Whether the run left something that a process cannot leave that is killed at once."""
+    return bool(t.marks or t.word('finished') or t.exception)
 
 
 def _outlived_stop_signal(t: Traces) -> tuple[Evidence, ...]:
