@@ -820,6 +820,17 @@ def test_without_a_file_of_the_site_the_shipped_rules_are_in_force(tmp_path):
     )
 
 
+def test_a_link_to_rules_elsewhere_is_not_followed(tmp_path):
+    (tmp_path / 'rules').write_text(GOOD)
+    directory = tmp_path / 'stability'
+    directory.mkdir()
+    (directory / 'known-issues.toml').symlink_to(tmp_path / 'rules')
+    knowledge = knowledgebase.in_force(directory)
+    assert knowledge.rules == knowledgebase.shipped().rules
+    (found,) = knowledge.problems
+    assert 'not a regular file' in found.sentence
+
+
 def test_the_site_adds_and_mutes_rules(tmp_path):
     knowledge = site(
         tmp_path,

@@ -25,6 +25,7 @@ from ..model.finding import Finding
 from ..model.runrecord import KnownIssue
 from ..model.runrecord import RunRecord
 from ..model.severities import WARNING
+from ..store.regularfiles import open_regular
 from ..store.regularfiles import read_start_outside
 from ..store.rundirectory import KNOWN_ISSUES
 from .conditions import hold
@@ -188,8 +189,10 @@ def _content(source: Path | str | bytes, reader: _Reader) -> bytes:
     if isinstance(source, str):
         return source.encode('utf-8', 'surrogatepass')
     try:
-        # The file may be a link: a site may keep its rules elsewhere.
-        return read_start_outside(source, FILE_LIMIT + 1, follow=True)
+        if source == SHIPPED:  # an installer may have made it a link
+            return read_start_outside(source, FILE_LIMIT + 1, follow=True)
+        with open(open_regular(source), 'rb') as file:
+            return file.read(FILE_LIMIT + 1)
     except FileNotFoundError:
         return b''
     except (OSError, ValueError) as error:
