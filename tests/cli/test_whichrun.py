@@ -89,6 +89,32 @@ def test_a_guessed_directory_is_reported_with_how_it_was_found(homes, tmp_path, 
     assert done.returncode == 0 and done.stderr.endswith(f'{words}\n'), done
 
 
+@pytest.mark.parametrize('way', ['--client-home', 'STABILITYMONITOR_DIRECTORY', 'a guess'])
+@pytest.mark.parametrize('used_last', ['stability', 'stability-1234', 'stability-99'])
+def test_the_directory_of_another_user_beside_it_is_found(homes, tmp_path, way, used_last):
+    """Zope uses it if "stability" belongs to somebody else."""
+    places = [homes('stability'), homes('stability-99'), homes('stability-1234')]
+    homes('stability-old')
+    (tmp_path / 'stability-7').mkdir()
+    for number, place in enumerate(sorted(places, key=lambda place: place.name == used_last)):
+        os.utime(place / 'runs', (number, number))
+    where = (way, str(tmp_path)) if way == '--client-home' else ()
+    environ = {way: f'{places[0]}/'} if way.isupper() else {}
+    cwd = tmp_path if way == 'a guess' else '/'
+    done = process(*where, 'status', cwd=cwd, **environ)
+    assert (done.returncode, f'It is {used_last}.' in done.stdout) == (0, True), done
+    others = ', '.join(sorted(str(place) for place in places if place.name != used_last))
+    assert f'Using the data directory {tmp_path}/{used_last}, which Zope used last; ' in done.stderr
+    assert f'beside it: {others}.\n' in done.stderr and 'stability-old' not in done.stderr
+
+
+def test_the_only_directory_is_that_of_another_user(homes, tmp_path):
+    homes('stability-1234')
+    done = process('--client-home', str(tmp_path), 'status')
+    assert (done.returncode, 'It is stability-1234.' in done.stdout) == (0, True), done
+    assert done.stderr == f'stabilitymonitor: Using the data directory {tmp_path}/stability-1234.\n'
+
+
 @pytest.mark.parametrize('command', ['status', 'history', 'checks', 'show', 'report', 'triage'])
 def test_a_folder_without_runs_and_archive_is_an_error(tmp_path, command):
     (tmp_path / 'stability').mkdir()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import os
 import re
 from argparse import Namespace
@@ -36,16 +38,18 @@ def data_directory(
     """
     named = getattr(options, 'directory', None)
     home = getattr(options, 'client_home', None)
-    if not named and home:
-        named = os.path.join(home, 'stability')
     if not named:
-        named = environ.get('STABILITYMONITOR_DIRECTORY')
+        told = environ.get('STABILITYMONITOR_DIRECTORY')
+        if home:
+            told = os.path.join(home, 'stability')
+        if told:
+            named = _last_used(told.rstrip('/') or '/')
     if named:
         return Base(_checked(named))
-    for how, path in _guesses(environ):
+    for how, likely in _guesses(environ):
+        path = _last_used(os.path.abspath(likely))
         if not _has_runs(path):
             continue
-        path = os.path.abspath(path)
         notice(f'Using the data directory {path}, {how}.')
         return Base(_checked(path))
     raise NoDirectory('No data directory was found.')
@@ -63,6 +67,28 @@ def _guesses(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
         home = environ.get(variable)
         if home:
             yield f'found with the variable {variable}', os.path.join(home, below)
+
+
+def _last_used(path: str) -> str:
+    """Return the data directory that Zope used last: this one, or `<directory>-<uid>` beside it.
+
+    It uses the other one if this one belongs to another user (`recording.livingrun`).
+    """
+    used = {}
+    beside = re.compile(re.escape(path) + r'-\d{1,10}', re.ASCII)
+    for each in (path, *filter(beside.fullmatch, glob.glob(glob.escape(path) + '-*'))):
+        with contextlib.suppress(OSError):
+            if _has_runs(each):  # each start of Zope changes this folder
+                used[os.stat(os.path.join(each, 'runs')).st_mtime] = each
+    if not used:
+        return path
+    last = used[max(used)]
+    others = ', '.join(sorted({*used.values()} - {last}))
+    if others:
+        notice(f'Using the data directory {last}, which Zope used last; beside it: {others}.')
+    elif last != path:
+        notice(f'Using the data directory {last}.')
+    return last
 
 
 def check_readable(path: str | os.PathLike[str]) -> None:
