@@ -11,6 +11,7 @@ a name before "StabilityMonitor" and is published in `deaths.Site.create`.
 
 import dataclasses
 import os
+import signal
 import sys
 
 import pytest
@@ -535,7 +536,12 @@ def test_the_next_start_says_how_the_last_run_ended(site, row):
     if row.before:
         row.before(site)
     row.die(site)
-    assert site.wait_exit() == row.exit or row.exit is None
+    exits = {row.exit}
+    if row.verdict == 'crashed' and sys.version_info < (3, 14):
+        # faulthandler itself crashes if another thread ends while it writes the stacks: seen once
+        # in some thousand deaths.  The first signal is still the one that is reported.
+        exits.add(-signal.SIGSEGV)
+    assert site.wait_exit() in exits or row.exit is None
     site.run_as(USUAL if row.setting in (OFF, PID_1) else row.setting)
     assert site.archived() == known | {run}
     check(row, run, site.previous())

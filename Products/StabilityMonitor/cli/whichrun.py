@@ -75,8 +75,11 @@ def _last_used(path: str) -> str:
     It uses the other one if this one belongs to another user (`recording.livingrun`).
     """
     used = {}
-    beside = re.compile(re.escape(path) + r'-\d{1,10}', re.ASCII)
-    for each in (path, *filter(beside.fullmatch, glob.glob(glob.escape(path) + '-*'))):
+    found = [path]
+    with contextlib.suppress(ValueError):  # a path with NUL
+        found += glob.glob(glob.escape(path) + '-*')
+    possible = re.compile(re.escape(path) + r'(-\d{1,10})?', re.ASCII)
+    for each in filter(possible.fullmatch, found):
         with contextlib.suppress(OSError):
             if _has_runs(each):  # each start of Zope changes this folder
                 used[os.stat(os.path.join(each, 'runs')).st_mtime] = each
