@@ -139,7 +139,7 @@ def test_a_mute_needs_a_reason(checks):
 
 @pytest.mark.thorough
 def test_the_probe_shows_its_progress_and_its_result_without_a_reload(checks):
-    checks.find_element(By.ID, 'recursion-probe').click()
+    steadily(lambda: checks.find_element(By.ID, 'recursion-probe').click())
     wait_for(
         lambda: checks.find_elements(By.CSS_SELECTOR, '[data-part=probe] progress'),
         what='the progress',
@@ -169,7 +169,7 @@ def _write(card, reason):
 
 @pytest.mark.thorough
 def test_text_being_typed_is_kept_when_new_results_arrive(checks):
-    checks.find_element(By.ID, 'recursion-probe').click()
+    steadily(lambda: checks.find_element(By.ID, 'recursion-probe').click())
     wait_for(
         lambda: checks.find_elements(By.CSS_SELECTOR, '[data-part=probe] progress'),
         what='the progress',
