@@ -9,8 +9,8 @@ from Products.StabilityMonitor.model.options import load
 DEFAULTS = {
     'enabled': True,
     'directory': '',
-    'slow_request': 30.0,
-    'stall': 60.0,
+    'slow_request': 10.0,
+    'stall': 30.0,
     'sample_interval': 1.0,
     'keep_runs': 200,
     'keep_days': 90,

@@ -80,6 +80,7 @@ class Event:
     place: Frame | None = None  # of a hang or spin: where (most of) its threads are
     known: bool | None = None  # of a deadlock: whether the locks name their owners
     cycle: tuple[Link, ...] = ()  # of a deadlock: its threads; each waits for the next
+    reason: str = ''  # of a hang: a code of `model.eventkinds.REASONS`, '' if it is not known
 
     @property
     def lasts(self) -> bool:

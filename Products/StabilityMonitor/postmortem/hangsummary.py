@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 
 from ..model.eventkinds import EVENT_KINDS
+from ..model.eventkinds import REASONS
 from ..model.records import Evidence
 from ..model.records import Frame
 from ..model.records import clocktime
@@ -16,6 +17,8 @@ from ..model.records import duration
 from . import hangnotes
 from .evidence import Traces
 
+#: The reasons of hangs that no thread has caused.
+_NO_THREADS = ('connections', 'descriptors')
 #: A stack is evidence if its high-water mark is above this share of its size.
 _DEEP = 0.75
 
@@ -100,6 +103,8 @@ def where_it_hung(t: Traces) -> str:
     """
     first_threads = []
     for begun in hangnotes.all_lasting(t.notes):
+        if begun.detail in _NO_THREADS:
+            return f': {REASONS[begun.detail]}'
         of_threads = hangnotes.threads(t.notes, begun)
         first_threads += of_threads[:1]
     hung = []

@@ -518,6 +518,7 @@ class LivingRun:
         if self.rounds:
             # Code of the site may have interfered with the recording since arming: check it now.
             self.rounds.heartbeat.is_round_due = True
+            self.rounds.serving()
         if self.directory:
             with self.findings.guarded(
                 'serving-context', 'The compiled modules and products of this run are not recorded.'

@@ -136,6 +136,10 @@ class WaitressServer:
             unsent=unsent,
         )
 
+    def connected(self) -> frozenset[int]:
+        """Return the ids of what is connected, to see whether something is added."""
+        return frozenset(id(each) for _, each in self._entries())
+
     def connections(self) -> tuple[Connection, ...]:
         """Return the connections that are in use but keep no thread busy, the oldest first."""
         now = self.clock()
