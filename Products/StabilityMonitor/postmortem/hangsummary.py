@@ -157,7 +157,7 @@ def _place(frames: Sequence[Frame]) -> str:
     return f'{innermost.function} ({innermost.file}:{innermost.line})'
 
 
-def evidence_of_hang(t: Traces, all_overdue: bool) -> Iterator[Evidence]:
+def evidence_of_hang(t: Traces) -> Iterator[Evidence]:
     """Yield the evidence for the verdict "hung"."""
     if t.hang:
         yield Evidence(
@@ -166,15 +166,7 @@ def evidence_of_hang(t: Traces, all_overdue: bool) -> Iterator[Evidence]:
             'as it does when C code holds the interpreter lock (GIL).',
         )
     since = t.word('hung_since')
-    if all_overdue:
-        when = ''
-        if since:
-            when = f' since {clocktime(since)}'
-        yield Evidence(
-            'black box',
-            f'All workers were busy with requests older than the option "stall"{when}.',
-        )
-    elif since:
+    if since:
         when = clocktime(since)
         fact = f'A hang began at {when}; no end of it was recorded.'
         yield Evidence('black box', fact)

@@ -6,7 +6,7 @@ all workers (threads that serve requests) are busy and none progresses, or the s
 blocked.  It is written into the black box at once, with the stack of each worker, because the
 process may be killed next.  A hang that ends is an event of the run.
 
-If all workers are busy for that long, progress, and nobody has to wait long, the server is
+If all workers are busy for that long, progress, and no visitor has to wait long, the server is
 saturated.  That is an event, too, but no trouble.
 
 A deadlock, and a thread that serves no request but keeps a CPU busy, are noted the same way.  Other
@@ -110,7 +110,7 @@ class Hangs:
     def look(self, now: Answering) -> None:
         """Begin or end a hang in which visitors wait, and the event "saturated".
 
-        Called at each beat while all workers are busy, somebody waits, or an event lasts.
+        Called at each beat while all workers are busy, a visitor waits, or an event lasts.
         """
         reason = self._reason(now)
         if not reason and _WORKERS in self.lasting:
@@ -169,7 +169,7 @@ class Hangs:
         else:
             full = 'the process has used up its file descriptors'
         waiting = counted(now.accept_queue, 'visitor waits', 'visitors wait')
-        return now.refused, f'Nobody could connect {longer}: {full}, and {waiting}'
+        return now.refused, f'No visitor could connect {longer}: {full}, and {waiting}'
 
     def _begin_saturated(self, now: Answering) -> None:
         if now.serving == 1:

@@ -446,6 +446,7 @@ class Rounds:
             threads=seen.states,
             slow=tuple(profile.as_slow_request() for profile in self.slow.known()),
             hangs=tuple(self.hangs.known(seen)),
+            connections=self.visitors.server.connections(),
         )
 
     def tell_stacks(self) -> dict[str, Any]:

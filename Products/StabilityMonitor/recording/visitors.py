@@ -1,7 +1,7 @@
 """Whether visitors are answered: who waits, and whether the busy workers progress.
 
 That all workers are busy does not mean that the site hangs: a site of one thread is so while it
-makes an export.  It hangs when somebody has waited for `stall` seconds, or when no worker has
+makes an export.  It hangs when a visitor has waited for `stall` seconds, or when no worker has
 progressed for as long.
 """
 
@@ -38,9 +38,9 @@ class Answering:
     """Whether visitors are answered, at one moment.  Times are in seconds; -1: not known.
 
     All workers have been busy for `all_busy` (0.0: not all are), and none has progressed for
-    `stood`.  The oldest request in the queue has waited for `waited`.  For `refused` seconds nobody
-    could connect, because no `reason` ('connections' or 'descriptors') was left, and somebody waits
-    in the kernel now.
+    `stood`.  The oldest request in the queue has waited for `waited`.  For `refused` seconds no
+    visitor could connect, because no `reason` ('connections' or 'descriptors') was left, and one
+    waits in the kernel now.
     """
 
     busy: int = 0
@@ -57,7 +57,7 @@ class Answering:
 
     @property
     def needs_a_look(self) -> bool:
-        """Whether somebody may have to wait."""
+        """Whether a visitor may have to wait."""
         return self.all_busy > 0 or self.waited > 0 or self.refused > 0
 
 
@@ -144,12 +144,12 @@ class Visitors:
         )
 
     def _refused(self, reason: str, now: float) -> float:
-        """Return for how many seconds nobody could connect; 0.0 if nobody wants to."""
+        """Return for how many seconds no visitor could connect; 0.0 if none wants to."""
         if not reason:
             self._full_since = None
             return 0.0
         connected = self.server.connected()
-        if self._full_since is None or connected - self._connected:  # somebody was let in
+        if self._full_since is None or connected - self._connected:  # one was let in
             self._full_since = now
         self._connected = connected
         self._count_in_kernel()

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
+from ..model.threadstates import Connection
 from ..system.currentframes import current_frames
 
 _LOOP = ('loop', '/waitress/wasyncore.py')
@@ -28,20 +29,6 @@ _LOOP = ('loop', '/waitress/wasyncore.py')
 MOST_CONNECTIONS = 32
 #: At most this many characters of a path are kept.
 _LONGEST_PATH = 320
-
-
-@dataclass(frozen=True)
-class Connection:
-    """A connection that is in use but keeps no thread busy.
-
-    `does` is 'arriving' (its request is not complete) or 'sending' (MainThread sends the rest of an
-    answer).  `bytes` have arrived, or are still to be sent.  `path` is '' while it is not known.
-    """
-
-    does: str
-    seconds: float
-    bytes: int
-    path: str
 
 
 @dataclass(frozen=True)
@@ -142,6 +129,12 @@ class WaitressServer:
 
     def connections(self) -> tuple[Connection, ...]:
         """Return the connections that are in use but keep no thread busy, the oldest first."""
+        try:
+            return self._connections()
+        except (KeyError, AttributeError, TypeError):  # of another release of waitress
+            return ()
+
+    def _connections(self) -> tuple[Connection, ...]:
         now = self.clock()
         found: list[tuple[object, str, int, object]] = []
         for _, channel in self._entries():

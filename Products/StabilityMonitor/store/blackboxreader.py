@@ -327,6 +327,8 @@ def _samples(
         # A release that knew nothing of the server left zeros; a server has a connection: its own.
         if not sample.connections:
             sample = replace(sample, queue=-1, waited=-1.0, connections=-1, accept_queue=-1)
+        elif _plausible(sample.waited):
+            sample = replace(sample, waited=round(sample.waited, 3))  # it has 24 binary digits
         moments = (sample.time, sample.monotonic, sample.waited + 1)
         if not all(map(_plausible, moments)):
             continue
