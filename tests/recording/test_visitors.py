@@ -68,6 +68,7 @@ class World:
 @pytest.fixture
 def world():
     world = World()
+    world.visitors.open()
     world.visitors.find()
     yield world
     world.close()
@@ -164,10 +165,14 @@ def test_nobody_can_connect(world, monkeypatch, reason):
     assert (now.refused, now.reason) == (0, '')
 
 
-def test_the_server_is_found_once(world):
-    tables = world.visitors._tables
-    world.visitors.find()
-    assert world.visitors._tables is tables
+def test_the_tables_of_the_kernel_are_not_held_where_descriptors_are_few(world):
+    world.connect()
+    few = Visitors(lambda: 10, world.stacks_of, lambda: 0.0, world)
+    few.find()
+    assert few.look(0, 2, 0.0, lambda: WORKERS).accept_queue == -1
+
+
+def test_each_round_counts_the_visitors_in_the_kernel(world):
     world.connect()
     world.visitors.find()
     wait_for(lambda: (world.visitors.find(), world.after(1).accept_queue)[1] == 1, 5, 'a visitor')

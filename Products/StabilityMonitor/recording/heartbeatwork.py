@@ -196,6 +196,8 @@ class Rounds:
         # Before the first thread starts: while MainThread starts a thread, it blocks every signal.
         self._awaited = awaited_signals()
         begin_aside()
+        if not self.life.is_short_of_descriptors:
+            self.visitors.open()
         signalmask.start(self.heartbeat)
 
     def _in_thread(self) -> None:

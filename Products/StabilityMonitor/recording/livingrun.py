@@ -72,7 +72,7 @@ _DIRECTORY_ACTION = Action(
 )
 
 #: Below this limit of open files, parts that hold many descriptors are off: Zope alone needs about
-#: 13 and one for each connection, and this product up to 33.
+#: 13 and one for each connection, and this product up to 35.
 _FEW_DESCRIPTORS = 64
 
 

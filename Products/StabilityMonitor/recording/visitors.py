@@ -62,7 +62,7 @@ class Answering:
 
 
 class Visitors:
-    """`look` is called at each beat, `find` in each round.
+    """`open` is called once, `find` in each round, `look` at each beat.
 
     `descriptors` returns the number of open descriptors, `stacks_of` the stacks of threads.
     """
@@ -86,12 +86,15 @@ class Visitors:
         self._connected: frozenset[int] = frozenset()
         self._busy_since: float | None = None
 
+    def open(self) -> None:
+        """Hold the tables of the kernel open, for the time when no descriptor is left."""
+        self._tables = OwnTables()
+
     def find(self) -> None:
         """Find the server if it is not known yet, and count the connections in the kernel."""
         if not self.server.is_found:
             self.server.find()
-        if self.server.is_found and self._tables is None:
-            self._tables = OwnTables()
+        if self.server.is_found and not self._inodes:
             self._inodes = inodes_of(self.server.sockets())
         self._count_in_kernel()
 
@@ -166,7 +169,7 @@ class Visitors:
         return ''
 
     def _count_in_kernel(self) -> None:
-        if self._tables:
+        if self._tables and self._inodes:
             self._accept_queue = waiting(self._inodes, self._tables.read())
 
 
