@@ -219,8 +219,8 @@ def _process_lines(process: dict[str, Any]) -> Iterator[str]:
 
 
 def _stuck_threads(hang: dict[str, Any]) -> str:
-    """For example "3 of 4 workers are stuck."; '' if there are no workers."""
-    if hang['serving'] <= 0:
+    """For example "3 of 4 workers are stuck."; '' if no worker is."""
+    if hang['serving'] <= 0 or not hang['stuck']:
         return ''
     threads = f'{hang["stuck"]} of {counted(hang["serving"], "worker")}'
     if hang['kind'] in ('silent', 'stopped'):

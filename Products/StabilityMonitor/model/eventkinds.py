@@ -25,6 +25,7 @@ class EventKind:
     shout: str
     verb: str
     icon: str
+    is_trouble: bool = True  # else the site only works hard
 
 
 _ROWS = (
@@ -33,6 +34,26 @@ _ROWS = (
     EventKind(
         'spinning', 'Spinning thread', 'A thread spins', 'SPINNING THREAD', 'SPINS', 'fa-sync-alt'
     ),
+    EventKind(
+        'saturated',
+        'All workers busy',
+        'All workers are busy',
+        'ALL WORKERS BUSY',
+        'is busy',
+        'fa-tachometer-alt',
+        is_trouble=False,
+    ),
+)
+#: Why a site hangs: what a visitor waits for.
+REASONS: Mapping[str, str] = MappingProxyType(
+    {
+        'workers': 'the workers do not progress',
+        'queue': 'requests wait for a worker',
+        'connections': 'all connections are in use',
+        'descriptors': 'all file descriptors are in use',
+        'loop': "the server's loop is blocked",
+        'gil': 'C code holds the GIL',
+    }
 )
 #: The most serious kind first: if a run has an event of one kind, the later kinds are not examined.
 EVENT_KINDS: Mapping[str, EventKind] = MappingProxyType({row.code: row for row in _ROWS})

@@ -212,7 +212,11 @@ class LogLine:
 
 @dataclass(frozen=True)
 class Sample:
-    """The vital signs of one moment; -1 means "not known on this system"."""
+    """The vital signs of one moment; -1 means "not known on this system".
+
+    `queue` requests wait for a worker, the oldest for `waited` seconds.  `connections` are counted
+    as the server counts them; `accept_queue` more wait in the kernel.
+    """
 
     time: Moment
     monotonic: float
@@ -228,6 +232,10 @@ class Sample:
     cgroup_kills: int = -1
     host_kills: int = -1
     stderr_size: int = -1
+    queue: int = -1
+    waited: float = -1.0
+    connections: int = -1
+    accept_queue: int = -1
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 from . import jsonform
 from .eventkinds import EVENT_KINDS
+from .eventkinds import event_kind
 from .finding import Finding
 from .records import Evidence
 from .records import Instance
@@ -88,7 +89,7 @@ class RunRecord:
     @property
     def hung_at_the_end(self) -> bool:
         """Whether a hang, deadlock or spinning thread lasted until the run ended."""
-        return any(hang.lasts for hang in self.hangs)
+        return any(hang.lasts and event_kind(hang.kind).is_trouble for hang in self.hangs)
 
     @property
     def stood_still(self) -> list[Note]:

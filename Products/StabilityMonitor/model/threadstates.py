@@ -80,6 +80,7 @@ class Event:
     place: Frame | None = None  # of a hang or spin: where (most of) its threads are
     known: bool | None = None  # of a deadlock: whether the locks name their owners
     cycle: tuple[Link, ...] = ()  # of a deadlock: its threads; each waits for the next
+    reason: str = ''  # of a hang: a code of `model.eventkinds.REASONS`, '' if it is not known
 
     @property
     def lasts(self) -> bool:
@@ -125,6 +126,20 @@ class SlowRequest:
 
 
 @dataclass(frozen=True)
+class Connection:
+    """A connection that is in use but keeps no thread busy.
+
+    `does` is 'arriving' (its request is not complete) or 'sending' (MainThread sends the rest of an
+    answer).  `bytes` have arrived, or are still to be sent.  `path` is '' while it is not known.
+    """
+
+    does: str
+    seconds: float
+    bytes: int
+    path: str
+
+
+@dataclass(frozen=True)
 class Stacks:
     """The stacks document: what every thread does, which requests are slow, and what hangs."""
 
@@ -132,3 +147,4 @@ class Stacks:
     threads: tuple[ThreadState, ...] = ()
     slow: tuple[SlowRequest, ...] = ()
     hangs: tuple[Event, ...] = ()
+    connections: tuple[Connection, ...] = ()

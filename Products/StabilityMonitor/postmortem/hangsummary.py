@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 
 from ..model.eventkinds import EVENT_KINDS
+from ..model.eventkinds import REASONS
 from ..model.records import Evidence
 from ..model.records import Frame
 from ..model.records import clocktime
@@ -16,6 +17,8 @@ from ..model.records import duration
 from . import hangnotes
 from .evidence import Traces
 
+#: The reasons of hangs that no thread has caused.
+_NO_THREADS = ('connections', 'descriptors')
 #: A stack is evidence if its high-water mark is above this share of its size.
 _DEEP = 0.75
 
@@ -100,6 +103,8 @@ def where_it_hung(t: Traces) -> str:
     """
     first_threads = []
     for begun in hangnotes.all_lasting(t.notes):
+        if begun.detail in _NO_THREADS:
+            return f': {REASONS[begun.detail]}'
         of_threads = hangnotes.threads(t.notes, begun)
         first_threads += of_threads[:1]
     hung = []
@@ -152,7 +157,7 @@ def _place(frames: Sequence[Frame]) -> str:
     return f'{innermost.function} ({innermost.file}:{innermost.line})'
 
 
-def evidence_of_hang(t: Traces, all_overdue: bool) -> Iterator[Evidence]:
+def evidence_of_hang(t: Traces) -> Iterator[Evidence]:
     """Yield the evidence for the verdict "hung"."""
     if t.hang:
         yield Evidence(
@@ -161,15 +166,7 @@ def evidence_of_hang(t: Traces, all_overdue: bool) -> Iterator[Evidence]:
             'as it does when C code holds the interpreter lock (GIL).',
         )
     since = t.word('hung_since')
-    if all_overdue:
-        when = ''
-        if since:
-            when = f' since {clocktime(since)}'
-        yield Evidence(
-            'black box',
-            f'All workers were busy with requests older than the option "stall"{when}.',
-        )
-    elif since:
+    if since:
         when = clocktime(since)
         fact = f'A hang began at {when}; no end of it was recorded.'
         yield Evidence('black box', fact)

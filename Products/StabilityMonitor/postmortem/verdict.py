@@ -209,8 +209,7 @@ def unhandled_exception(t: Traces) -> Judgement | None:
 
 
 def hung(t: Traces) -> Judgement | None:
-    all_overdue = _all_overdue(t)
-    has_hung = t.hang or all_overdue or t.word('hung_since')
+    has_hung = t.hang or t.word('hung_since')
     if t.role != 'server' or not has_hung:
         return None
     signal = next(iter(t.marks), None) or _stop_signal(t)
@@ -225,7 +224,7 @@ def hung(t: Traces) -> Judgement | None:
         verdict='hung',
         confidence='strong',
         summary=f'Zope {how_long(t)} when it {ended}{where_it_hung(t)}.',
-        evidence=(*evidence_of_hang(t, all_overdue), *asked),
+        evidence=(*evidence_of_hang(t), *asked),
         signal=signal,
     )
 
@@ -456,16 +455,6 @@ def _was_ready(t: Traces) -> bool:
 def _last_line(t: Traces) -> str:
     """The exception that ended the main thread, without its traceback."""
     return exception_line(t.exception).rstrip('.')
-
-
-def _all_overdue(t: Traces) -> bool:
-    """Whether all workers were busy with overdue requests at the last sample."""
-    if t.word('finished') and not t.word('hung_since'):
-        return False  # a normal exit: the idle workers had already ended, so only busy ones count
-    sample = t.last_sample
-    if sample is None:
-        return False
-    return 0 < sample.workers <= sample.overdue
 
 
 def _marks(t: Traces) -> tuple[Evidence, ...]:

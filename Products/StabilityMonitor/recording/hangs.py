@@ -1,10 +1,13 @@
 """Hangs, deadlocks and spinning threads: which threads are the cause, and where in the code they
 are.
 
-A hang begins when every worker (a thread that serves requests) is busy with a request older than
-the option "stall", or when the server's loop has been blocked for that long.  It is written into
-the black box at once, with the stack of each worker, because the process may be killed next.  A
-hang that ends is an event of the run.
+A hang begins when a visitor has waited for longer than the option "stall", or when for that long
+all workers (threads that serve requests) are busy and none progresses, or the server's loop is
+blocked.  It is written into the black box at once, with the stack of each worker, because the
+process may be killed next.  A hang that ends is an event of the run.
+
+If all workers are busy for that long, progress, and no visitor has to wait long, the server is
+saturated.  That is an event, too, but no trouble.
 
 A deadlock, and a thread that serves no request but keeps a CPU busy, are noted the same way.  Other
 threads may still serve requests meanwhile.
@@ -20,9 +23,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..model.action import Action
+from ..model.counts import counted
+from ..model.eventkinds import event_kind
 from ..model.records import Frame
 from ..model.records import Note
 from ..model.severities import CRITICAL
+from ..model.severities import INFO
 from ..model.severities import WARNING
 from ..model.threadstates import Event
 from ..model.threadstates import ThreadState
@@ -37,6 +43,7 @@ from ..threads.cycles import source_words
 from ..threads.snapshot import Observation
 from .partguard import Findings
 from .recorder import Recorder
+from .visitors import Answering
 
 if TYPE_CHECKING:  # arming does not wait for it, see threads.snapshot
     from ..threads.locks import Deadlock
@@ -51,9 +58,10 @@ _MOST_THREADS = 24
 _MOST_IN_CYCLE = 6
 #: At most this many events that have ended are kept.
 _KEPT = 50
-#: The keys of the two kinds of hangs: all workers are busy, or the server's loop is blocked.
+#: The keys of the two kinds of hangs: visitors wait, or the server's loop is blocked.
 _WORKERS: _Key = 'hang'
 _LOOP: _Key = ('hang', 'loop')
+_SATURATED: _Key = 'saturated'
 #: A thread spins if it demands at least this share of one CPU at _LOOKS looks in a row.
 SPINNING = 0.8
 _LOOKS = 2
@@ -97,41 +105,84 @@ class Hangs:
         self._busy: dict[int, int] = {}  # {native id: at how many looks in a row it was busy}
         self._stuck_at: tuple[CodePlace, ...] = ()  # the stack in which the server's loop is stuck
 
-    # -- all workers are busy ----------------------------------------------------------------------
+    # -- visitors wait -----------------------------------------------------------------------------
 
-    def look(self, busy: list[float], serving: int, now: float) -> None:
-        """Begin or end the hang "all workers are busy".
+    def look(self, now: Answering) -> None:
+        """Begin or end a hang in which visitors wait, and the event "saturated".
 
-        Called at each beat while a request is old or an event lasts.  `busy` holds the time at
-        which each request in flight began, `serving` is the number of workers.  Times are seconds
-        of the monotonic clock.
+        Called at each beat while all workers are busy, a visitor waits, or an event lasts.
         """
-        all_are_busy = bool(busy) and len(busy) >= serving
-        hangs = all_are_busy and now - max(busy) > self.stall
-        lasts = _WORKERS in self.lasting
-        if lasts and not hangs:
+        reason = self._reason(now)
+        if not reason and _WORKERS in self.lasting:
             self._end_of_hang(_WORKERS, 'The site answers again.')
-        elif hangs and not lasts and not self.is_over():
-            self._begin_hang(len(busy), now - max(busy))
+        elif reason and _WORKERS not in self.lasting and not self.is_over():
+            if _SATURATED in self.lasting:
+                self._end(_SATURATED, 'Now the site hangs.')
+            self._begin_hang(reason, now)
+        is_saturated = now.all_busy > self.stall and not reason
+        if not is_saturated and _SATURATED in self.lasting:
+            self._end(_SATURATED, 'A worker is free again.')
+        elif is_saturated and _SATURATED not in self.lasting:
+            # Without progress for half of the time it is more likely that a hang begins soon.
+            if now.stood < self.stall / 2 and not self.is_over():
+                self._begin_saturated(now)
 
-    def _begin_hang(self, count: int, since: float) -> None:
-        started = time.time() - since
+    def _reason(self, now: Answering) -> str:
+        """Return why visitors are not answered: a code of REASONS, or ''."""
+        if now.stood > self.stall:
+            return 'workers'
+        if now.waited > self.stall:
+            return 'queue'
+        if now.refused > self.stall:
+            return now.reason
+        return ''
+
+    def _begin_hang(self, reason: str, now: Answering) -> None:
         seen = self.observe()
         serving = _serving(seen)
-        if count == 1:
-            busy = 'The only worker has been busy with a request'
-        else:
-            busy = f'All {count} workers have been busy with requests'
-        summary = f'{busy} for longer than {self.stall:g} s: {_summary_of(serving)}.'
+        since, summary = self._words_of(reason, now)
+        if reason in ('workers', 'queue'):
+            summary += f': {_summary_of(serving)}'
         hang = Event(
             'hang',
-            started,
-            summary=summary,
+            time.time() - since,
+            summary=f'{summary}.',
             threads=_idents(serving),
             place=_place(_largest_group(serving)),
+            reason=reason,
         )
         noted = serving[:_MOST_THREADS] + _main(seen)
         self._note_hang(_WORKERS, hang, noted, seen)
+
+    def _words_of(self, reason: str, now: Answering) -> tuple[float, str]:
+        """Return for how many seconds the hang has lasted, and the beginning of its summary."""
+        longer = f'for longer than {self.stall:g} s'
+        if reason == 'workers':
+            if now.serving == 1:
+                return now.stood, f'The only worker has been busy with a request {longer}'
+            return now.stood, f'All {now.serving} workers have been busy with requests {longer}'
+        if reason == 'queue':
+            waiting = counted(now.queue, 'request waits', 'requests wait')
+            return now.waited, f'{waiting} for a worker, the oldest {longer}'
+        if reason == 'connections':
+            full = f'{now.connections} of {now.limit} connections are in use'
+        else:
+            full = 'the process has used up its file descriptors'
+        waiting = counted(now.accept_queue, 'visitor waits', 'visitors wait')
+        return now.refused, f'No visitor could connect {longer}: {full}, and {waiting}'
+
+    def _begin_saturated(self, now: Answering) -> None:
+        if now.serving == 1:
+            busy = 'The only worker has been busy'
+        else:
+            busy = f'All {now.serving} workers have been busy'
+        event = Event(
+            'saturated',
+            time.time() - now.all_busy,
+            summary=f'{busy} for longer than {self.stall:g} s, but progress is made.',
+            severity=INFO,
+        )
+        self._begin(_SATURATED, event, action=None)
 
     def _note_hang(
         self,
@@ -192,6 +243,7 @@ class Hangs:
             summary=f"The server's loop (MainThread) is stuck: {doing}.",
             threads=_idents(main),
             place=_place(main),
+            reason='loop',
         )
         noted = main + _serving(seen)[:_MOST_THREADS]
         self._note_hang(_LOOP, hang, noted, seen)
@@ -305,8 +357,9 @@ class Hangs:
         self,
         key: _Key,
         event: Event,
-        action: Action = _LOOK,
+        action: Action | None = _LOOK,
     ) -> None:
+        """Note that an event begins; without an action it is no finding."""
         number = self.recorder.note(
             Note(
                 number=0,  # the recorder gives it
@@ -314,17 +367,19 @@ class Hangs:
                 kind=event.kind,
                 ident=0,
                 title=event.summary,
+                detail=event.reason,
             )
         )
         age = max(0.0, time.time() - event.started)  # it may have begun before this look
         self._since[key] = time.monotonic() - age
         self.lasting[key] = replace(event, number=number)
-        self.findings.add(
-            _finding_id(key),
-            title=event.summary,
-            action=action,
-            severity=event.severity,
-        )
+        if action:
+            self.findings.add(
+                _finding_id(key),
+                title=event.summary,
+                action=action,
+                severity=event.severity,
+            )
 
     def _end(self, key: _Key, how: str) -> None:
         event = self.lasting.pop(key)
@@ -344,7 +399,8 @@ class Hangs:
                 title=event.summary,
             )
         )
-        loglater.log(logging.WARNING, '%s %s It lasted %.1f s.', event.summary, how, seconds)
+        level = logging.WARNING if event_kind(event.kind).is_trouble else logging.INFO
+        loglater.log(level, '%s %s It lasted %.1f s.', event.summary, how, seconds)
 
     def lasts(self, *kinds: str) -> bool:
         """Return whether an event of one of these kinds lasts."""
@@ -403,7 +459,15 @@ def _deadlock_event(deadlock: Deadlock, seen: Observation) -> Event:
 
 
 def _serving(seen: Observation) -> list[ThreadState]:
-    return [state for state in seen.states if state.request]
+    """Return the busy workers.  Without a request of Zope, one is in WSGI middleware, or waits for
+    a client.
+    """
+    found = []
+    for state in seen.states:
+        is_busy_worker = state.kind == 'worker' and state.activity != 'idle'
+        if state.request or is_busy_worker:
+            found.append(state)
+    return found
 
 
 def _main(seen: Observation) -> list[ThreadState]:

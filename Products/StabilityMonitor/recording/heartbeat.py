@@ -227,6 +227,13 @@ class Workers:
                 self._idle.add(thread)
         self.count()
 
+    def threads(self) -> dict[int, int]:
+        """Return the workers: {ident: native id}."""
+        found = {slot.ident: slot.native_id for slot in list(self.recorder.slots.values())}
+        for thread in self._idle:
+            found[thread.ident or 0] = thread.native_id or 0
+        return found
+
     def count(self) -> int:
         """Count the workers, and return their number."""
         serving = [slot.thread for slot in list(self.recorder.slots.values())]

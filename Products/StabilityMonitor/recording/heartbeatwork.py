@@ -14,6 +14,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from typing import Protocol
 
 from ..model.action import Action
 from ..model.jsonform import to_json
+from ..model.records import Frame
 from ..model.records import isotime
 from ..model.severities import INFO
 from ..model.threadstates import Stacks
@@ -34,6 +36,7 @@ from ..store.runmailbox import Inbox
 from ..system import loglater
 from ..system import signalmask
 from ..system.vitalsigns import Vitals
+from ..threads.frames import stacks
 from ..threads.snapshot import Observation
 from ..threads.snapshot import ThreadWatch
 from .background import aside
@@ -51,6 +54,8 @@ from .recorder import Recorder
 from .serverloop import ServerLoop
 from .slowrequests import SlowRequests
 from .stackwatch import StackWatch
+from .visitors import Answering
+from .visitors import Visitors
 from .watchdog import Watchdog
 from .watchdog import awaited_signals
 
@@ -129,8 +134,11 @@ class Rounds:
             'checks': self.tell_no_checks,
         }
         self._begun = (time.monotonic(), 0)
-        # The arguments for Hangs.look, as of the last sample.
-        self._in_flight: tuple[list[float], int, float] = ([], 0, 0.0)
+        self.visitors = Visitors(lambda: self.vitals.descriptors, self._stacks_of)
+        self._tries = 0
+        # As of the last sample.
+        self._oldest = 0.0  # the age of the oldest request in flight, in seconds
+        self._answering = Answering()
         self.is_started = False
         self._slots = 0  # how many slots were taken at the last sample
         self._known: tuple[int, ...] = ()  # the number and ids of the threads of the last round
@@ -153,6 +161,7 @@ class Rounds:
             self.loads.look,
             self._look_at_vitals,
             self._look_at_workers,
+            self.visitors.find,
             self._look_for_deadlock,
             self._look_for_spinning,
             self._look_at_loop,
@@ -187,6 +196,8 @@ class Rounds:
         # Before the first thread starts: while MainThread starts a thread, it blocks every signal.
         self._awaited = awaited_signals()
         begin_aside()
+        if not self.life.is_short_of_descriptors:
+            self.visitors.open()
         signalmask.start(self.heartbeat)
 
     def _in_thread(self) -> None:
@@ -299,10 +310,28 @@ class Rounds:
         serving = self.workers.counted
         if is_late or is_changed:
             serving = self.workers.count()
-        self.recorder.sample(self.vitals.sample(len(busy), overdue, serving))
-        self._in_flight = busy, serving, now
+        if self._tries and not self.visitors.server.is_found:
+            self._tries -= 1
+            self.visitors.find()
+        answering = self.visitors.look(
+            len(busy), serving, now - max(busy, default=now), self.workers.threads
+        )
+        self.recorder.sample(
+            self.vitals.sample(
+                len(busy),
+                overdue,
+                answering.serving,
+                answering.queue,
+                answering.waited,
+                answering.connections,
+                answering.accept_queue,
+            )
+        )
+        self._oldest = oldest
+        self._answering = answering
         self.heartbeat.alarmed = (
             oldest >= self._patience
+            or answering.needs_a_look
             or self.hangs.lasting
             or self.slow.watched
             or is_changed
@@ -321,7 +350,7 @@ class Rounds:
                 check()
 
     def _look_for_hang(self) -> None:
-        self.hangs.look(*self._in_flight)
+        self.hangs.look(self._answering)
         if self.hangs.loop_is_stuck:
             self._look_at_loop()  # so that the end of the hang is seen at once
 
@@ -342,14 +371,17 @@ class Rounds:
         """Look for slow requests.  This runs in the thread "aside", because looking at many deep
         stacks takes CPU time, see `background`.
         """
-        busy, _, now = self._in_flight
-        oldest = now - min(busy, default=now)
-        if self.slow.watched or oldest >= self.slow.watched_from:
+        if self.slow.watched or self._oldest >= self.slow.watched_from:
             aside(self.slow.look)
 
     def _write_trace_log(self) -> None:
         if self.life.trace_log:
             aside(self.life.trace_log.write)
+
+    @staticmethod
+    def _stacks_of(idents: Iterable[int]) -> dict[int, tuple[Frame, ...]]:
+        """Return the stacks of these threads.  "Aside" reads them, as in `_look_for_slow`."""
+        return aside(lambda: stacks(idents))
 
     # -- when something seems wrong ----------------------------------------------------------------
 
@@ -416,6 +448,7 @@ class Rounds:
             threads=seen.states,
             slow=tuple(profile.as_slow_request() for profile in self.slow.known()),
             hangs=tuple(self.hangs.known(seen)),
+            connections=self.visitors.server.connections(),
         )
 
     def tell_stacks(self) -> dict[str, Any]:
@@ -428,6 +461,12 @@ class Rounds:
 
     # -- the end -----------------------------------------------------------------------------------
 
+    def serving(self) -> None:
+        """Zope begins to serve: look for the loop of its server at the next beats, not only in each
+        round.
+        """
+        self._tries = ROUND
+
     def stop(self) -> None:
         self.heartbeat.stop()
         if self.heartbeat.ident is not None:
@@ -438,7 +477,7 @@ class Rounds:
     def detach(self) -> None:
         """In a forked child: release what belongs to the parent."""
         loglater.start_anew()
-        for part in (self.vitals, self.inbox, self.watchdog):
+        for part in (self.vitals, self.visitors, self.inbox, self.watchdog):
             if part:
                 part.detach()
 

@@ -72,7 +72,7 @@ _DIRECTORY_ACTION = Action(
 )
 
 #: Below this limit of open files, parts that hold many descriptors are off: Zope alone needs about
-#: 13 and one for each connection, and this product up to 33.
+#: 13 and one for each connection, and this product up to 35.
 _FEW_DESCRIPTORS = 64
 
 
@@ -518,6 +518,7 @@ class LivingRun:
         if self.rounds:
             # Code of the site may have interfered with the recording since arming: check it now.
             self.rounds.heartbeat.is_round_due = True
+            self.rounds.serving()
         if self.directory:
             with self.findings.guarded(
                 'serving-context', 'The compiled modules and products of this run are not recorded.'

@@ -326,7 +326,9 @@ class Recorder:
         """Keep a records.Sample."""
         number = next(self._sample_numbers)
         at = next(self._samples)
-        _pack(self.buffer, at, number, *vars(sample).values(), number)
+        values = list(vars(sample).values())
+        values.insert(box.SEALED_IN_SAMPLE, number)
+        _pack(self.buffer, at, number, *values)
 
     def note(self, note: Note) -> int:
         """Keep a records.Note.  Return the number that it gets here."""

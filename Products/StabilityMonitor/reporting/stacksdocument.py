@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from ..model.eventkinds import event_kind
 from ..model.jsonform import from_json
 from ..model.records import duration
 from ..model.severities import CRITICAL
@@ -28,6 +29,8 @@ def is_well(stacks: Stacks) -> bool:
     """Whether no hang, deadlock, critical spin or slow request lasts."""
     for hang in stacks.hangs:
         is_harmless = hang.kind == 'spinning' and hang.severity != CRITICAL
+        if not event_kind(hang.kind).is_trouble:
+            is_harmless = True
         if hang.lasts and not is_harmless:
             return False
     return not any(request.lasts for request in stacks.slow)

@@ -10,11 +10,13 @@ from ..model.eventkinds import event_kind
 from ..model.plaintext import clean
 from ..model.records import Frame
 from ..model.records import clocktime
+from ..model.threadstates import Connection
 from ..model.threadstates import Event
 from ..model.threadstates import SlowRequest
 from ..model.threadstates import Stacks
 from ..model.threadstates import ThreadState
 from ..threads.activity import activity_words
+from .axes import size
 from .stacksdocument import age
 from .stacksdocument import ordered
 from .stacksdocument import stack_words
@@ -55,6 +57,20 @@ def lines(stacks: Stacks, subject: str, own: int = 0) -> Iterator[str]:
             ended.append(profile)
     yield from _profiles('Slow requests', lasting)
     yield from _profiles('Finished slow requests', ended)
+    if stacks.connections:
+        yield from ('', 'Connections in use that keep no worker busy:')
+    for connection in stacks.connections:
+        yield f'  {connection_words(connection)}'
+
+
+def connection_words(connection: Connection) -> str:
+    """For example "a request /a has been arriving for 3.0 s, 512 B so far"."""
+    so_far = age(connection.seconds)
+    much = size(connection.bytes)
+    if connection.does == 'sending':
+        return f'an answer is being sent for {so_far}, {much} are left'
+    path = connection.path or 'whose path is not known yet'
+    return f'a request {path} has been arriving for {so_far}, {much} so far'
 
 
 def hang_line(hang: Event) -> str:

@@ -83,6 +83,8 @@ NOTES = (
     'deadlock-ended',
     'spinning',
     'spinning-ended',
+    'saturated',
+    'saturated-ended',
 )
 PHASES = ('traversing', 'publishing', 'committing', 'finishing', 'aborting', 'failed', 'streaming')
 
@@ -98,7 +100,8 @@ SIZES_FORMAT = '10I'
 SLOT_FORMAT = 'QQQQQQQ'
 REQUEST_FORMAT = 'QddQQII16s320sBB6x64sdQqdQ'
 LOG_FORMAT = 'QdQHBxHH64s800sQ'
-SAMPLE_FORMAT = 'Qddqdiiiii4xqqqqqQ'
+#: The last four fields were appended later, so they come after the seal.
+SAMPLE_FORMAT = 'Qddqdiiiii4xqqqqqQifii'
 NOTE_TEXT_MAX = 4030
 NOTE_FORMAT = f'QdQQQdHBxHHH{NOTE_TEXT_MAX}sQ'
 
@@ -119,6 +122,7 @@ MESSAGE_MAX = 800
 TITLE_MAX = 640
 DETAIL_MAX = 640
 COUNT_SHIFT = 40
+SEALED_IN_SAMPLE = 14  # this many values come before the seal
 LAST_NUMBER = (1 << COUNT_SHIFT) - 1
 
 

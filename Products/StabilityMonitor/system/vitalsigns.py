@@ -25,6 +25,8 @@ try:
 except ImportError:  # Windows has no such limits
     resource = None
 
+#: Most descriptors are in use above this share of the limit.
+_MANY = 0.8
 _PAGE = os.sysconf('SC_PAGESIZE') if hasattr(os, 'sysconf') else 4096
 
 
@@ -42,6 +44,7 @@ class Vitals:
     ) -> None:
         self._descriptors = f'{proc}/self/fd'
         self.limit = cgroup.get('limit', -1)
+        self._most_descriptors = descriptor_limit()
         self._files: dict[str, int] = {}
         self._paths: dict[str, Path | str] = {}  # of files that are not held open
         self._slow = _Slow()
@@ -87,6 +90,17 @@ class Vitals:
         slow.stderr_size, self._watches_stderr = _stderr()
         self._look_at_group()
 
+    @property
+    def descriptors(self) -> int:
+        """How many descriptors were open at the last `look`.
+
+        They are counted again while most of those that the limit allows are in use.
+        """
+        found = self._slow.descriptors
+        if 0 < self._most_descriptors * _MANY < found:
+            found = self._slow.descriptors = self._descriptor_count()
+        return found
+
     def look_at_host(self) -> None:
         """Read the OOM kills of the whole host.  Separate: /proc/vmstat has all kernel counters."""
         self._slow.host_kills = counter(self._read('vmstat', 16384), b'oom_kill')
@@ -96,8 +110,12 @@ class Vitals:
         in_flight: int,
         overdue: int,
         workers: int,
+        queue: int = -1,
+        waited: float = -1.0,
+        connections: int = -1,
+        accept_queue: int = -1,
     ) -> Sample:
-        """Return a sample.
+        """Return a sample; the arguments are fields of it.
 
         The values that matter if the process dies right now are read again: its memory, the memory
         of a cgroup with a limit, and the size of stderr.
@@ -122,6 +140,10 @@ class Vitals:
             slow.cgroup_kills,
             slow.host_kills,
             slow.stderr_size,
+            queue,
+            waited,
+            connections,
+            accept_queue,
         )
 
     def _look_at_group(self) -> None:

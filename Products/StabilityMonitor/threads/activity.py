@@ -46,6 +46,12 @@ ACTIVITIES = {
 #: are compared with the frame that `_first_outside_plumbing` returns.
 PLACES = (
     ('/waitress/task.py', 'handler_thread', 'idle', 'a thread of waitress'),
+    (
+        '/waitress/channel.py',
+        '_flush_outbufs_below_high_watermark',
+        'socket',
+        'a client that does not read its answer',
+    ),
     ('/cheroot/workers/threadpool.py', 'run', 'idle', 'a thread of cheroot'),
     ('/paste/httpserver.py', 'worker_thread_callback', 'idle', 'a thread of Paste'),
     ('/concurrent/futures/thread.py', '_worker', 'waiting', 'work, in a pool'),

@@ -114,6 +114,7 @@ def page(stacks: Stacks, own: int = 0) -> dict[str, Any]:
         'past_hangs': [_hang(hang, now, files) for hang in past_hangs],
         'slow': [_profile(profile) for profile in lasting_slow],
         'past_slow': [_profile(profile) for profile in past_slow],
+        'connections': [threadtext.connection_words(each) for each in stacks.connections],
     }
 
 
@@ -248,6 +249,7 @@ def _hang(hang: Event, now: float, files: Collection[str]) -> dict[str, Any]:
     return {
         'title': kind.headline,
         'icon': kind.icon,
+        'alert': hang.severity.alert,
         'since': clocktime(hang.started),
         'summary': codeorigin.shortened(_summary(hang), all_files),
         'lasted': age(max(0.0, end - hang.started)),
