@@ -226,6 +226,19 @@ class SignalMarks:
         handler = signal.getsignal(getattr(signal, name))
         return handler is self._found[name]
 
+    def unmarked(self) -> list[str]:
+        """Return the signals that would leave no mark now, because other code handles them.
+
+        A signal that is ignored is not among them: it cannot end the process.
+        """
+        names = []
+        for name in self.SIGNALS:
+            handler = signal.getsignal(getattr(signal, name))
+            is_marked = name in self.files and self._is_ours(name)
+            if handler is not signal.SIG_IGN and not is_marked:
+                names.append(name)
+        return names
+
     def check(self) -> str:
         """Like `FaultLog.check`, but only for descriptors that other code has closed."""
         closed = [name for name, file in self.files.items() if not file.is_intact()]
