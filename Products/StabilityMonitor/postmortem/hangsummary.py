@@ -43,7 +43,7 @@ def slow_requests(t: Traces) -> Iterator[Evidence]:
         age = duration(last.seconds)
         fact = f'{last.title} was slow: when last noted, it had taken {age}'
         if last.frames:
-            place = _place(last.frames)
+            place = place_words(last.frames)
             fact += f' and was in {place}'
         if last.detail:
             fact += f'; {last.detail}'
@@ -144,10 +144,11 @@ def _frames_of_the_hung(t: Traces) -> Iterator[tuple[int, tuple[Frame, ...]]]:
 def _was_in(frames: Sequence[Frame]) -> str:
     if not frames:
         return ''
-    return f' was in {_place(frames)}'
+    return f' was in {place_words(frames)}'
 
 
-def _place(frames: Sequence[Frame]) -> str:
+def place_words(frames: Sequence[Frame]) -> str:
+    """Return the innermost function of a stack, and its place: "read (/site/a.py:7)"."""
     innermost = frames[0]
     return f'{innermost.function} ({innermost.file}:{innermost.line})'
 
@@ -176,6 +177,6 @@ def evidence_of_hang(t: Traces, all_overdue: bool) -> Iterator[Evidence]:
     for ident, mark in t.stuck.items():
         for thread in mark.last_threads:
             if thread.frames:
-                place = _place(thread.frames)
+                place = place_words(thread.frames)
                 fact = f'Thread 0x{ident:x} was in {place}.'
                 yield Evidence('watchdog', fact)
