@@ -242,6 +242,7 @@ def test_a_mark_just_before_the_end_of_pid_1_did_not_end_it():
     judgement = judge(found)
     assert (judgement.verdict, judgement.confidence) == ('stopped', 'likely')
     assert 'did not survive' not in told(judgement)
+    assert 'was asked to stop by SIGTERM, did not end, and then ended' in judgement.summary
 
 
 @pytest.mark.parametrize('name', ['SIGHUP', 'SIGUSR1'])

@@ -300,6 +300,9 @@ def _stopped_slowly(t: Traces) -> Judgement | None:
     stop = stops.outlived_stop(t)
     if stop is None:
         return None
+    lived_on = 'did not end'
+    if stop.lived_on >= 1:
+        lived_on = f'lived on for {duration(stop.lived_on)}'
     why = ''
     place = stops.main_thread_place(t, stop)
     if stops.is_without_effect(t, stop.signal):
@@ -310,8 +313,8 @@ def _stopped_slowly(t: Traces) -> Judgement | None:
         verdict='stopped',
         confidence=stop.confidence,
         summary=(
-            f'Zope was asked to stop by {stop.signal}, lived on for {duration(stop.lived_on)}, and '
-            f'then ended without a trace, as after SIGKILL{why}.'
+            f'Zope was asked to stop by {stop.signal}, {lived_on}, and then ended without a trace, '
+            f'as after SIGKILL{why}.'
         ),
         evidence=(*_signal_evidence(t), *stops.why_it_took_long(t, stop)),
         signal=stop.signal,
