@@ -37,6 +37,7 @@ INTERRUPT = (
 HANGING = recording(
     samples=(sample(overdue=4),), in_flight=tuple(request(n, n) for n in range(2, 6))
 )
+HOLDING = b'Stack (most recent call first):\n  File "/c.py", line 3 in hold\n'
 ABORTED = SEGFAULT.replace(b'Segmentation fault', b'Aborted')
 HANG_NOTES = (
     note('hang', 60.0, number=1, title='All 4 threads hang.'),
@@ -705,6 +706,37 @@ TABLE = [
         'strong',
         'SIGTERM',
         '(GIL)',
+    ),
+    (
+        'C code held the GIL, and it was killed before the watchdog of the heartbeat fired',
+        traces(
+            stuck={WORKER: mark(90, HOLDING)},
+            recording=recording(in_flight=(request(2, path='/hold'),)),
+        ),
+        'hung',
+        'likely',
+        None,
+        'had not been answering for 30 s when it ended without a trace: GET /hold was in hold',
+    ),
+    (
+        'C code held the GIL for a moment only',
+        traces(stuck={WORKER: mark(69, HOLDING)}, recording=recording(in_flight=(request(2),))),
+        'vanished',
+        'weak',
+        None,
+        '',
+    ),
+    (
+        'C code held the GIL for less than "stall" when it was stopped',
+        traces(
+            stuck={WORKER: mark(90, HOLDING)},
+            marks=marks('SIGTERM'),
+            recording=recording(in_flight=(request(2),)),
+        ),
+        'stopped',
+        'strong',
+        'SIGTERM',
+        '',
     ),
     (
         'a script holds the GIL',

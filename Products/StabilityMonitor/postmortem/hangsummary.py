@@ -18,6 +18,8 @@ from .evidence import Traces
 
 #: A stack is evidence if its high-water mark is above this share of its size.
 _DEEP = 0.75
+#: Seconds without a sample after which the heartbeat counts as silent, as `status` counts it.
+_LEAST_SILENCE = 10
 
 
 def lasting_events(t: Traces) -> Iterator[Evidence]:
@@ -79,10 +81,22 @@ def _nearly_full(
     yield Evidence('black box', fact)
 
 
+def held_gil(t: Traces) -> bool:
+    """Whether C code held the GIL at the end, although the heartbeat's own timer had not fired yet.
+
+    That timer fires some seconds after the option "stall".  The workers write their stacks earlier,
+    when the heartbeat has waited for the GIL; it has taken no sample since.
+    """
+    if t.hang or not t.stuck or not t.last_sample:
+        return False
+    written = max(mark.time for mark in t.stuck.values())
+    return t.by_last_clock(written) - t.last_sample.time >= _LEAST_SILENCE
+
+
 def how_long(t: Traces) -> str:
     """Return words for how long the site had not been answering when it ended."""
     since = t.word('hung_since')
-    if not since and t.hang and t.last_sample:
+    if not since and (t.hang or held_gil(t)) and t.last_sample:
         since = t.last_sample.time
     lasted = 0.0
     if since:
@@ -160,6 +174,12 @@ def evidence_of_hang(t: Traces, all_overdue: bool) -> Iterator[Evidence]:
             'watchdog',
             f'The heartbeat had stopped when the watchdog fired at {clocktime(t.hang.time)}, '
             'as it does when C code holds the interpreter lock (GIL).',
+        )
+    elif held_gil(t) and t.last_sample:
+        yield Evidence(
+            'watchdog',
+            'The heartbeat waited for the interpreter lock (GIL) when the watchdog fired in the '
+            f'workers; its last sample was at {clocktime(t.last_sample.time)}.',
         )
     since = t.word('hung_since')
     if all_overdue:

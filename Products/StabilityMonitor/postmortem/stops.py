@@ -68,8 +68,13 @@ def last_stop(t: Traces) -> Stop | None:
         time=came,
         lived_on=max(0.0, t.last_sign - came),
         went_on_serving=_began_after(t, came),
-        left_loop=bool(t.word('finished')) or hangnotes.lasting(t.notes, 'slow-stop') is not None,
+        left_loop=_left_loop(t),
     )
+
+
+def _left_loop(t: Traces) -> bool:
+    """Whether the server had left its loop: the heartbeat notes where a slow stop stands."""
+    return bool(t.word('finished')) or any(note.kind.startswith('slow-stop') for note in t.notes)
 
 
 def _times(t: Traces) -> dict[str, float]:

@@ -22,6 +22,7 @@ from .evidence import Traces
 from .faultlog import Dump
 from .hangsummary import deep_stacks
 from .hangsummary import evidence_of_hang
+from .hangsummary import held_gil
 from .hangsummary import how_long
 from .hangsummary import lasting_events
 from .hangsummary import slow_requests
@@ -220,6 +221,10 @@ def unhandled_exception(t: Traces) -> Judgement | None:
 def hung(t: Traces) -> Judgement | None:
     all_overdue = _all_overdue(t)
     has_hung = t.hang or all_overdue or t.word('hung_since')
+    confidence = 'strong'
+    if not has_hung and held_gil(t) and not _left_a_trace(t):
+        has_hung = True
+        confidence = 'likely'
     if t.role != 'server' or not has_hung:
         return None
     stop = stops.last_stop(t)
@@ -239,7 +244,7 @@ def hung(t: Traces) -> Judgement | None:
     asked = _signal_evidence(t)
     return Judgement(
         verdict='hung',
-        confidence='strong',
+        confidence=confidence,
         summary=f'Zope {how_long(t)} when it {ended}{where_it_hung(t)}.',
         evidence=(*evidence_of_hang(t, all_overdue), *asked),
         signal=signal,
