@@ -7,6 +7,8 @@ Zope that ends may also wait for something, here for a pipe that nobody reads.
 import os
 import signal
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from support.childprograms import COMMAND
@@ -106,6 +108,25 @@ def test_three_deployments_of_a_container_whose_pid_1_is_zope(site):
     assert 'MainThread was in ' in facts and 'the process lived on for ' in facts
     status, said = site.tell('status')
     assert status == 0 and 'CRASH LOOP' not in said, said
+
+
+@pytest.mark.root
+@pytest.mark.parametrize('name', ['SIGTRAP', 'SIGSYS', 'SIGPROF', 'SIGVTALRM', 'SIGPWR', 'SIGIO'])
+def test_pid_1_survives_a_signal_that_leaves_no_mark(name):
+    """So such a signal is no possible cause where pid 1 of a container has vanished."""
+    program = 'input(); print("alive", flush=True)'
+    process = subprocess.Popen(
+        [*PID_1.prefix, sys.executable, '-c', program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        children = Path(f'/proc/{process.pid}/task/{process.pid}/children')
+        wait_for(lambda: children.read_text(), PATIENCE, 'pid 1')
+        os.kill(int(children.read_text()), getattr(signal, name))
+        said, _ = process.communicate('go\n')
+    assert (said, process.returncode) == ('alive\n', 0)
 
 
 def test_a_stop_that_waits_for_a_full_pipe(tmp_path):
