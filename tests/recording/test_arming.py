@@ -159,6 +159,19 @@ class TestUnmarked:
         until(lambda: self.unmarked(victim) == {'SIGTERM'}, 'the next round')
         assert 'SIGTERM' not in self.handled(victim)
 
+    def test_a_handler_in_c_that_is_set_later_leaves_no_mark(self, start):
+        victim = start('c_handler_after').go('waiting')
+        until(lambda: self.unmarked(victim) == {'SIGUSR2'}, 'the next round')
+        victim.signal('SIGUSR2')
+        assert victim.marks() == {}
+
+    def test_a_signal_that_was_survived_leaves_a_mark_again(self, start):
+        """The handler of Python runs after ours, which then is set again."""
+        victim = start('survived_usr1').go('survived')
+        beats = len(victim.box.samples)
+        until(lambda: len(victim.box.samples) > beats + 25, 'the next round')
+        assert self.unmarked(victim) == set() and set(victim.marks()) == {'SIGUSR1'}
+
     def test_a_handler_in_c_of_other_code_leaves_no_mark(self, start):
         victim = start('foreign_usr1').go()
         assert self.unmarked(victim) == {'SIGUSR1'} and 'SIGUSR1' in self.handled(victim)
