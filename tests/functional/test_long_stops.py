@@ -26,7 +26,13 @@ pytestmark = pytest.mark.zope
 FULL = Setting(options=(('sample-interval', '100ms'), ('slow-request', '1s')))
 #: The finding of the check "stop-signal".
 IGNORED = 'SIGTERM does not end Zope, because it is pid 1 of its container.'
-CHATTER = """
+PAGES = """
+import ctypes
+
+def abort_at_exit(self):
+    libc = ctypes.CDLL(None)
+    libc.__cxa_atexit(ctypes.cast(libc.abort, ctypes.c_void_p), None, None)
+
 def chatter(self):
     while True:
         print('x' * 1000)
@@ -38,7 +44,7 @@ class SlowSite(Site):
 
     def create(self):
         ZopeInstance.create(self)
-        self.publish(CHATTER)
+        self.publish(PAGES)
         return self
 
     def tell(self, *words):
@@ -148,6 +154,19 @@ def test_a_stop_that_waits_for_a_full_pipe(tmp_path):
     facts = ' '.join(each['fact'] for each in run['evidence'])
     assert 'SIGINT arrived at ' in facts and 'GET /chatter for ' in facts
     assert not [words for words in run['ruled_out'] if words.startswith('Not SIGTERM, SIGINT')]
+
+
+def test_a_library_that_aborts_after_the_end_of_python(site):
+    """An exit handler in C runs after Python has ended, and faulthandler is off by then."""
+    site.run_as(FULL)
+    site.get('/abort_at_exit')
+    site.signal('SIGINT')
+    assert site.wait_exit() == -signal.SIGABRT
+    site.tell('triage')
+    run = site.newest()
+    assert (run['verdict'], run['confidence'], run['signal']) == ('stopped', 'strong', 'SIGINT')
+    facts = ' '.join(each['fact'] for each in run['evidence'])
+    assert 'how the process ended after that is not known' in facts
 
 
 def test_a_sigterm_that_a_handler_of_the_site_obeys_is_strong(site):

@@ -18,6 +18,7 @@ from support.syntheticruns import sample
 from support.syntheticruns import traces
 
 from Products.StabilityMonitor.model.records import Frame
+from Products.StabilityMonitor.model.records import LogLine
 from Products.StabilityMonitor.postmortem import incident
 from Products.StabilityMonitor.postmortem import stops
 from Products.StabilityMonitor.postmortem.runhistory import crash_loop
@@ -203,6 +204,24 @@ def test_workers_that_are_waited_for_do_not_hang():
 def test_a_process_that_still_exists_was_not_stopped():
     judgement = judge(outlived(10, still_there=True))
     assert (judgement.verdict, judgement.confidence) == ('vanished', 'strong')
+
+
+@pytest.mark.parametrize(
+    'lived_on, verdict, confidence',
+    [(5, 'stopped', 'strong'), (60, 'stopped', 'likely'), (HOUR, 'vanished', 'weak')],
+)
+def test_a_script_notes_no_mark_as_survived_but_its_log_does(lived_on, verdict, confidence):
+    """A script has no heartbeat; here a handler of its own went on after SIGINT."""
+    line = LogLine(STARTED + 100 + lived_on, 'WARNING', 'site', 'It works.')
+    later = request(9, started=STARTED + 150, ended=STARTED + 151, seconds=1.0)
+    found = traces(
+        context={'role': 'script'},
+        recording=recording(samples=(sample(1),), log=(line,), finished=(later,)[: lived_on > 60]),
+        marks={'SIGINT': mark(100)},
+        asked={'SIGINT': STARTED + 100},
+    )
+    judgement = judge(found)
+    assert (judgement.verdict, judgement.confidence) == (verdict, confidence)
 
 
 # -- why -------------------------------------------------------------------------------------------

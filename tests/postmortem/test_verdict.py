@@ -730,7 +730,7 @@ TABLE = [
         'C code held the GIL for less than "stall" when it was stopped',
         traces(
             stuck={WORKER: mark(90, HOLDING)},
-            marks=marks('SIGTERM'),
+            marks={'SIGTERM': mark(90)},
             recording=recording(in_flight=(request(2),)),
         ),
         'stopped',

@@ -26,6 +26,8 @@ GRACE = 120
 LONG_GRACE = 900
 #: Seconds by which the time of a mark, which is that of a file, may differ from other times.
 SLACK = 1
+#: Seconds that the process may live on after a signal that ended it.
+_AT_ONCE = 10
 #: At most this many requests in progress are named.
 _MOST_REQUESTS = 4
 
@@ -99,8 +101,8 @@ def outlived_stop(t: Traces) -> Stop | None:
         return None
     if t.word('finished') or t.still_there:
         return None
-    if stop.signal in t.marks and not is_without_effect(t, stop.signal):
-        return None  # the signal ended the process
+    if ended_by(t, stop.signal):
+        return None
     return stop
 
 
@@ -110,7 +112,7 @@ def stop_signal(t: Traces) -> str | None:
     It counts even if the process ran on for a while after it, because a stop takes time.
     """
     for name in STOP_SIGNALS:
-        if name in t.marks and not is_without_effect(t, name):
+        if ended_by(t, name):
             return name
     if is_interrupt(t):
         return 'SIGINT'
@@ -118,6 +120,18 @@ def stop_signal(t: Traces) -> str | None:
         if name in t.asked and _exited_soon_after(t, t.asked[name]):
             return name
     return None
+
+
+def ended_by(t: Traces, signal: str) -> bool:
+    """Whether the process ended just after this signal.
+
+    Where the heartbeat does not beat, as in a script, it notes no mark as survived: then other
+    signs of life count.
+    """
+    if signal not in t.marks or is_without_effect(t, signal):
+        return False
+    came = t.by_last_clock(t.marks[signal].time)
+    return t.last_sign - came <= _AT_ONCE
 
 
 def is_interrupt(t: Traces) -> bool:

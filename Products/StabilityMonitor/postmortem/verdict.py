@@ -230,13 +230,14 @@ def hung(t: Traces) -> Judgement | None:
     stop = stops.last_stop(t)
     if stop and stop.confidence and not stops.hung_before(t, stop.time):
         return None  # it did not answer because it was about to end
-    signal = next(iter(t.marks), None) or stops.stop_signal(t)
+    arrived = [name for name in t.marks if not stops.is_without_effect(t, name)]
+    signal = next(iter(arrived), None) or stops.stop_signal(t)
     outlived = stops.outlived_stop(t)
-    if outlived:
+    if signal:
+        ended = f'was stopped by {signal}'
+    elif outlived:
         signal = outlived.signal
         ended = f'was asked to stop by {signal}'
-    elif signal:
-        ended = f'was stopped by {signal}'
     elif t.word('finished'):
         ended = 'came to a normal exit'
     else:
