@@ -27,7 +27,13 @@ FULL = Setting(options=(('sample-interval', '100ms'), ('slow-request', '1s')))
 #: The finding of the check "stop-signal".
 IGNORED = 'SIGTERM does not end Zope, because it is pid 1 of its container.'
 PAGES = """
-import ctypes
+import ctypes, threading
+
+_never = threading.Lock()
+_never.acquire()
+
+def wait(self):
+    _never.acquire()
 
 def abort_at_exit(self):
     libc = ctypes.CDLL(None)
@@ -114,6 +120,38 @@ def test_three_deployments_of_a_container_whose_pid_1_is_zope(site):
     assert 'MainThread was in ' in facts and 'the process lived on for ' in facts
     status, said = site.tell('status')
     assert status == 0 and 'CRASH LOOP' not in said, said
+
+
+@pytest.mark.root
+def test_a_hang_that_began_before_sigterm_is_a_hang(site):
+    site.run_as(Setting(prefix=PID_1.prefix, options=(*PID_1.options, ('stall', '1s'))))
+    for _ in range(site.threads):
+        site.background('/wait')
+    wait_for(lambda: site.recording().words['hung_since'], PATIENCE, 'the hang')
+    site.outlives('SIGTERM')
+    site.signal('SIGKILL')
+    site.wait_exit()
+    status, said = site.tell('triage')
+    assert status == 1, said
+    run = site.newest()
+    assert (run['verdict'], run['signal']) == ('hung', 'SIGTERM')
+    assert 'when it was asked to stop by SIGTERM' in run['summary']
+    assert 'SIGTERM arrived at ' in ' '.join(each['fact'] for each in run['evidence'])
+
+
+@pytest.mark.root
+def test_a_hang_that_begins_after_sigterm_is_part_of_the_stop(site):
+    site.run_as(Setting(prefix=PID_1.prefix, options=(*PID_1.options, ('stall', '1s'))))
+    site.outlives('SIGTERM')
+    for _ in range(site.threads):
+        site.background('/wait')
+    wait_for(lambda: site.recording().words['hung_since'], PATIENCE, 'the hang')
+    site.signal('SIGKILL')
+    site.wait_exit()
+    site.tell('triage')
+    run = site.newest()
+    assert (run['verdict'], run['confidence']) == ('stopped', 'likely')
+    assert 'All 4 workers have been busy' in ' '.join(each['fact'] for each in run['evidence'])
 
 
 @pytest.mark.root
