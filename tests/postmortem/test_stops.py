@@ -140,6 +140,20 @@ def test_a_clock_that_is_set_after_the_mark_changes_nothing(step):
     assert 'lived on for 12 s' in judgement.summary
 
 
+def test_a_survived_mark_of_a_copied_run_has_no_time():
+    """`cp -r` gives the mark the time of the copy, which is later than the end of the run."""
+    copied = STARTED + 5 * HOUR
+    found = outlived(
+        3 * HOUR,
+        after=VISITORS,
+        asked={'SIGTERM': copied},
+        survived_marks={'SIGTERM': mark(5 * HOUR)},
+    )
+    judgement = judge(found)
+    assert (judgement.verdict, judgement.confidence) == ('vanished', 'weak')
+    assert 'SIGTERM' not in told(judgement)
+
+
 # -- what wins -------------------------------------------------------------------------------------
 
 HANG = note('hang', 50, number=1, title='All 4 threads hang.')
@@ -173,7 +187,16 @@ def test_a_hang_that_begins_long_after_a_mark_is_a_hang():
 
 
 def test_a_gil_that_was_held_before_the_mark_is_a_hang():
-    found = outlived(5, hang=mark(70), recording=recording(samples=(sample(30),)))
+    """The heartbeat cannot note that pid 1 survives the signal."""
+    found = outlived(
+        5,
+        pid=1,
+        context=HANDLERS,
+        hang=mark(70),
+        recording=recording(samples=(sample(30),)),
+        marks={'SIGTERM': mark(100)},
+        survived_marks={},
+    )
     assert judge(found).verdict == 'hung'
     assert 'was asked to stop by SIGTERM' in judge(found).summary
 

@@ -80,13 +80,23 @@ def _left_loop(t: Traces) -> bool:
 
 
 def _times(t: Traces) -> dict[str, float]:
-    """Return when SIGTERM and SIGINT last came, by the clock of that moment."""
+    """Return when SIGTERM and SIGINT last came, by the clock of that moment.
+
+    A signal that the process survived came before its last sign of life.  A later time is not that
+    of the signal: the files were copied.
+    """
     times = {}
     for name in STOP_SIGNALS:
         if name in t.asked:
-            times[name] = t.asked[name]
+            came = t.asked[name]
         elif name in t.marks:
-            times[name] = t.marks[name].time
+            came = t.marks[name].time
+        else:
+            continue
+        is_later = t.by_last_clock(came) > t.last_sign + _AT_ONCE
+        if name in t.survived_marks and is_later:
+            continue
+        times[name] = came
     return times
 
 
