@@ -234,11 +234,14 @@ def why_it_took_long(t: Traces, stop: Stop) -> Iterator[Evidence]:
 
 def main_thread_place(t: Traces, stop: Stop) -> str:
     """Return where MainThread was when it was last seen after the signal; '' if not known."""
-    for note in reversed(t.notes):
-        is_later = t.by_last_clock(note.time) >= stop.time
-        if note.ident == t.main_ident and note.frames and is_later:
-            return place_words(note.frames)
-    return ''
+    of_main = [note for note in t.notes if note.ident == t.main_ident]
+    if not of_main:
+        return ''
+    newest = of_main[-1]
+    is_later = t.by_last_clock(newest.time) >= stop.time
+    if not newest.frames or not is_later:
+        return ''
+    return place_words(newest.frames)
 
 
 def _request_words(t: Traces, request: Request) -> str:

@@ -291,7 +291,8 @@ def stopped(t: Traces) -> Judgement | None:
         evidence += (Evidence('black box', fact),)
         lasted = t.last_sign - t.by_last_clock(finished)
         if lasted > ENDING:
-            how += f', and its process was still there {duration(lasted)} after its normal exit'
+            still = f'The process was still there {duration(lasted)} after its normal exit began.'
+            evidence += (Evidence('black box', still),)
     return Judgement(
         verdict='stopped',
         confidence='strong',
