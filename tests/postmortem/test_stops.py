@@ -224,6 +224,12 @@ def test_workers_that_are_waited_for_do_not_hang():
     assert 'Requests were still in progress: GET /export for 1 min 30 s.' in told(judgement)
 
 
+def test_a_worker_that_wrote_its_stack_is_placed():
+    serving = request(7, path='/export', started=STARTED + 40)
+    found = outlived(30, in_flight=(serving,), stuck={WORKER: mark(120, STACK)})
+    assert 'GET /export for 1 min 30 s, in poll (/lib/loop.py:7).' in told(judge(found))
+
+
 def test_a_process_that_still_exists_was_not_stopped():
     judgement = judge(outlived(10, still_there=True))
     assert (judgement.verdict, judgement.confidence) == ('vanished', 'strong')

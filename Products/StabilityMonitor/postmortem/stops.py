@@ -246,7 +246,12 @@ def main_thread_place(t: Traces, stop: Stop) -> str:
 
 def _request_words(t: Traces, request: Request) -> str:
     lasted = max(0.0, t.last_sign - t.by_last_clock(request.started))
-    return f'{request.method} {request.path} for {duration(lasted)}'
+    words = f'{request.method} {request.path} for {duration(lasted)}'
+    mark = t.stuck.get(request.ident)
+    for thread in mark.last_threads if mark else ():
+        if thread.frames:
+            return f'{words}, in {place_words(thread.frames)}'
+    return words
 
 
 def _exited_soon_after(t: Traces, asked: float) -> bool:
