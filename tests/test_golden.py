@@ -86,9 +86,25 @@ def no_process_runs(old):
 
 def judged_in_memory(old):
     """The status shows the waiting run, and also as the last run, as if it were archived."""
-    waiting = f'dead, not yet archived: {RUNS[recorded.WAITING]} [stopped, certain] '
+    waiting = f'dead, not yet archived: {RUNS[recorded.WAITING]} [stopped, strong] '
     how = '(the next start of Zope archives it, or "stabilitymonitor triage")\n'
-    return waiting + how + golden_text('archived-status')
+    return waiting + how + golden_text('archived-status').replace('certain', 'strong', 1)
+
+
+def without_witness(old):
+    """A normal exit without a witness is strong, and one more signal may have ended a run without a
+    trace.
+    """
+    if old['verdict'] == 'stopped' and old['confidence'] == 'certain':
+        old['confidence'] = 'strong'
+    if old['verdict'] == 'vanished':
+        old['confidence'] = 'weak'
+    if old['verdict'] in ('vanished', 'unreadable'):
+        exit_in_c = [words for words in old['candidates'] if words.startswith('os._exit')]
+        place = old['candidates'].index(exit_in_c[0]) + 1
+        signal = 'Another signal that leaves no mark, such as SIGTRAP, SIGSYS or SIGPROF'
+        old['candidates'].insert(place, signal)
+    return old
 
 
 def waiting_line():
@@ -157,7 +173,14 @@ def of_archived(key):
     """Return a function to this part of the report of the directory where the waiting run is
     archived.
     """
-    return lambda old: golden_document('archived-report-format-json')[key]
+
+    def judged_today(old):
+        archived = golden_document('archived-report-format-json')[key]
+        newest = archived[0] if isinstance(archived, list) else archived
+        newest['confidence'] = 'strong'  # the waiting run; the others were judged before
+        return archived
+
+    return judged_today
 
 
 def as_values(old):
@@ -249,6 +272,12 @@ DELIBERATE: tuple[Change, ...] = (
             ('command/waiting-checks*', waits_to_be_archived),
             ('json/waiting-checks-json/subjects', finding_waits_to_be_archived),
         )
+    ),
+    Change(
+        'record/*',
+        'How a process ended after the normal exit of Python is not known; some signals leave no '
+        'mark.',
+        without_witness,
     ),
     Change('blackbox/*', 'A black box is read into the same form as a record has.', as_values),
     Change('command/*-status', 'The status says that no process runs.', no_process_runs),

@@ -56,8 +56,11 @@ class Row:
     ruled_out: tuple = ()
 
 
+#: What remains after a silent end are SIGKILL, an exit in C, and a signal that leaves no mark.
 _SILENT = dict(
-    verdict='vanished', ruled_out=('OOM killer', 'fatal error', 'Not a crash', 'SIGTERM', 'restart')
+    verdict='vanished',
+    confidence='weak',
+    ruled_out=('OOM killer', 'fatal error', 'Not a crash', 'SIGTERM', 'restart'),
 )
 #: From Python 3.14 on, a dump contains the names of threads.
 _WORKER = 'waitress-' if sys.version_info >= (3, 14) else 'serves requests'
@@ -231,7 +234,7 @@ STOPS = (
         before=in_flight('/wait'),
         requests=('/wait',),
     ),
-    Row('SIGINT', by('SIGINT'), 'stopped', 0, 'SIGINT', confidence='certain'),
+    Row('SIGINT', by('SIGINT'), 'stopped', 0, 'SIGINT', confidence='strong'),
     Row(
         'SIGINT while serving',
         by('SIGINT'),
@@ -240,14 +243,14 @@ STOPS = (
         'SIGINT',
         before=in_flight('/wait'),
         requests=('/wait',),
-        confidence='certain',
+        confidence='strong',
     ),
     Row(
         'SystemExit in the main thread',
         page('/leave_main'),
         'stopped',
         0,
-        confidence='certain',
+        confidence='strong',
         requests=('/leave_main',),
         says='normal exit',
     ),
@@ -474,10 +477,14 @@ AS_PID_1 = (
     Row(
         'pid 1: SIGTERM does not kill, then SIGKILL',
         by('SIGKILL'),
-        exit=None,
+        'stopped',
+        None,
+        'SIGTERM',
         setting=PID_1,
         before=survived('SIGTERM', 'SIGTERM'),
-        **_SILENT,
+        confidence='likely',
+        says='as pid 1 of its container it ignores SIGTERM',
+        ruled_out=('OOM killer', 'fatal error', 'Not a crash', 'Not SIGTERM, which arrived at'),
     ),
     Row(
         'pid 1: kill -SEGV does not kill, then SIGKILL',
@@ -485,7 +492,7 @@ AS_PID_1 = (
         exit=None,
         setting=PID_1,
         before=survived('SIGSEGV', 'faults'),
-        **_SILENT,
+        **_SILENT | dict(confidence='likely'),
     ),
     Row(
         'pid 1: SIGHUP does not kill, then SIGINT',
@@ -599,7 +606,12 @@ STARTS = (
         unlucky('raise-initialize'),
         says='LookupError: an',
     ),
-    Start('SystemExit in another product', unlucky('exit-import'), says='a normal exit'),
+    Start(
+        'SystemExit in another product',
+        unlucky('exit-import'),
+        says='a normal exit',
+        confidence='strong',
+    ),
     Start('a locked database', trouble=deaths.locked_database, says='LockError'),
     Start('a port in use', trouble=deaths.port_in_use, says='soon after it had loaded'),
 )

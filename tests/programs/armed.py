@@ -247,6 +247,24 @@ def do_handler_after():
     do_wait()
 
 
+def before_survived_usr1():
+    signal.signal(signal.SIGUSR1, lambda *args: None)
+
+
+def do_survived_usr1():
+    os.kill(os.getpid(), signal.SIGUSR1)
+    say('survived')
+    do_wait()
+
+
+def do_c_handler_after():
+    """Set a handler in C, of which Python's module `signal` knows nothing."""
+    libc = ctypes.CDLL(None)
+    libc.signal.argtypes = [ctypes.c_int, ctypes.c_void_p]
+    libc.signal(signal.SIGUSR2, ctypes.cast(libc.abs, ctypes.c_void_p))
+    do_wait()
+
+
 def do_hold_gil():
     say('holding')
     ctypes.PyDLL(None).sleep(60)

@@ -97,6 +97,12 @@ class TestTheFile:
         assert set(recording.words.values()) | set(recording.survived.values()) == {0}
         assert recording.last_sample is None
 
+    def test_the_word_unmarked_names_marks(self):
+        names = {'SIGTERM', 'SIGXCPU'}
+        assert box.marks_of(box.bits_of(names)) == names
+        assert box.marks_of(box.bits_of(names) | 1 << 63) == names, 'a mark of a later release'
+        assert box.bits_of(()) == 0 and box.marks_of(0) == frozenset()
+
     def test_the_fields_of_version_2_never_move(self):
         """A later release reads what an earlier one wrote, so fields are only appended."""
         assert box.VERSION == 2

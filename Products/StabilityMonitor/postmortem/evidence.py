@@ -126,6 +126,8 @@ class Traces:
     stuck: dict[int, Mark] = field(default_factory=dict)
     #: When SIGTERM and SIGINT last arrived, whether the process survived them or not.
     asked: dict[str, float] = field(default_factory=dict)
+    #: The marks of signals that the process survived, by name.
+    survived_marks: dict[str, Mark] = field(default_factory=dict)
     #: Whether the process itself still exists, although the run has ended.
     still_there: bool = False
 
@@ -138,6 +140,24 @@ class Traces:
         if self.context.get('role') == 'script':
             return 'script'
         return 'server'
+
+    @property
+    def unmarked(self) -> frozenset[str]:
+        """The signals that leave no mark in this run.
+
+        Other code handles them, or the signal marks are off.
+        """
+        if not self.recording:
+            return frozenset()
+        return blackbox.marks_of(self.recording.words['unmarked'])
+
+    @property
+    def handled(self) -> frozenset[str] | None:
+        """The signals with a handler of other code, in Python or in C; None if not known."""
+        known = self.context.get('handled_signals')
+        if not isinstance(known, list):
+            return None
+        return frozenset(map(str, known)) | self.unmarked
 
     def word(self, name: str) -> float:
         """Return the time of an event, in seconds since the epoch; 0.0 if it did not happen.
@@ -258,7 +278,10 @@ def collect(path: Path, world: World) -> Traces:
         fatal = faultlog.first_fatal(fault.dumps)
         if fatal:
             fault_time = fault.time
-    asked = _marks(path, _STOP_SIGNALS, None)
+    marks = _marks(path, _SIGNALS, recording)
+    every_mark = _marks(path, _SIGNALS, None)
+    asked = {name: every_mark[name].time for name in _STOP_SIGNALS if name in every_mark}
+    survived_marks = {name: mark for name, mark in every_mark.items() if name not in marks}
 
     stderr = _stderr_tail(context, [sample.stderr_size for sample in samples])
     stderr_fault = None
@@ -291,7 +314,7 @@ def collect(path: Path, world: World) -> Traces:
         damage=damage,
         fault=fatal,
         fault_time=fault_time,
-        marks=_marks(path, _SIGNALS, recording),
+        marks=marks,
         hang=_mark(path, 'watchdog', recording),
         stderr_fault=stderr_fault,
         stderr_readable=stderr is not None,
@@ -302,7 +325,8 @@ def collect(path: Path, world: World) -> Traces:
         same_machine=same_machine,
         boot_time=float(boot_time),
         stuck=_stuck(path, recording),
-        asked={name: mark.time for name, mark in asked.items()},
+        asked=asked,
+        survived_marks=survived_marks,
         still_there=_still_there(identity, pid, world),
     )
 

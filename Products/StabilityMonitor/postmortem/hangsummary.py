@@ -21,6 +21,8 @@ from .evidence import Traces
 _NO_THREADS = ('connections', 'descriptors')
 #: A stack is evidence if its high-water mark is above this share of its size.
 _DEEP = 0.75
+#: Seconds without a sample after which the heartbeat counts as silent, as `status` counts it.
+_LEAST_SILENCE = 10
 
 
 def lasting_events(t: Traces) -> Iterator[Evidence]:
@@ -46,7 +48,7 @@ def slow_requests(t: Traces) -> Iterator[Evidence]:
         age = duration(last.seconds)
         fact = f'{last.title} was slow: when last noted, it had taken {age}'
         if last.frames:
-            place = _place(last.frames)
+            place = place_words(last.frames)
             fact += f' and was in {place}'
         if last.detail:
             fact += f'; {last.detail}'
@@ -82,10 +84,22 @@ def _nearly_full(
     yield Evidence('black box', fact)
 
 
+def held_gil(t: Traces) -> bool:
+    """Whether C code held the GIL at the end, although the heartbeat's own timer had not fired yet.
+
+    That timer fires some seconds after the option "stall".  The workers write their stacks earlier,
+    when the heartbeat has waited for the GIL; it has taken no sample since.
+    """
+    if t.hang or not t.stuck or not t.last_sample:
+        return False
+    written = max(mark.time for mark in t.stuck.values())
+    return t.by_last_clock(written) - t.last_sample.time >= _LEAST_SILENCE
+
+
 def how_long(t: Traces) -> str:
     """Return words for how long the site had not been answering when it ended."""
     since = t.word('hung_since')
-    if not since and t.hang and t.last_sample:
+    if not since and (t.hang or held_gil(t)) and t.last_sample:
         since = t.last_sample.time
     lasted = 0.0
     if since:
@@ -149,10 +163,11 @@ def _frames_of_the_hung(t: Traces) -> Iterator[tuple[int, tuple[Frame, ...]]]:
 def _was_in(frames: Sequence[Frame]) -> str:
     if not frames:
         return ''
-    return f' was in {_place(frames)}'
+    return f' was in {place_words(frames)}'
 
 
-def _place(frames: Sequence[Frame]) -> str:
+def place_words(frames: Sequence[Frame]) -> str:
+    """Return the innermost function of a stack, and its place: "read (/site/a.py:7)"."""
     innermost = frames[0]
     return f'{innermost.function} ({innermost.file}:{innermost.line})'
 
@@ -165,6 +180,12 @@ def evidence_of_hang(t: Traces) -> Iterator[Evidence]:
             f'The heartbeat had stopped when the watchdog fired at {clocktime(t.hang.time)}, '
             'as it does when C code holds the interpreter lock (GIL).',
         )
+    elif held_gil(t) and t.last_sample:
+        yield Evidence(
+            'watchdog',
+            'The heartbeat waited for the interpreter lock (GIL) when the watchdog fired in the '
+            f'workers; its last sample was at {clocktime(t.last_sample.time)}.',
+        )
     since = t.word('hung_since')
     if since:
         when = clocktime(since)
@@ -173,6 +194,6 @@ def evidence_of_hang(t: Traces) -> Iterator[Evidence]:
     for ident, mark in t.stuck.items():
         for thread in mark.last_threads:
             if thread.frames:
-                place = _place(thread.frames)
+                place = place_words(thread.frames)
                 fact = f'Thread 0x{ident:x} was in {place}.'
                 yield Evidence('watchdog', fact)

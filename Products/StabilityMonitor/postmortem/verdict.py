@@ -13,22 +13,24 @@ from dataclasses import replace
 from ..model.counts import counted
 from ..model.records import Evidence
 from ..model.records import clocktime
+from ..model.records import duration
 from . import stackoverflow
+from . import stops
 from .elimination import candidates
 from .elimination import ruled_out
 from .evidence import Traces
 from .faultlog import Dump
 from .hangsummary import deep_stacks
 from .hangsummary import evidence_of_hang
+from .hangsummary import held_gil
 from .hangsummary import how_long
 from .hangsummary import lasting_events
 from .hangsummary import slow_requests
 from .hangsummary import where_it_hung
+from .stops import GRACE as GRACE
 from .tracebacksummary import exception_line
-from .tracebacksummary import exception_name
 
 _CRASH_SIGNALS = {'SIGSEGV', 'SIGBUS', 'SIGILL', 'SIGFPE'}
-_STOP_SIGNALS = ('SIGTERM', 'SIGINT')
 #: Signals that end Zope because it does not handle them, and their usual causes.
 _OTHER_SIGNALS = {
     'SIGHUP': 'an old logrotate recipe, or a terminal that was closed',
@@ -40,8 +42,8 @@ _OTHER_SIGNALS = {
 }
 #: Seconds: a server that was ready for this long has started, even if no request came.
 READY = 10
-#: Seconds that a server may take to stop: waitress waits 5 s for its threads, gunicorn 30.
-GRACE = 60
+#: Seconds that a process may take to end after its normal exit has begun, without being slow.
+ENDING = 5
 #: Seconds between the last sign of life and the boot that must have ended the run.
 REBOOT_GAP = 600
 
@@ -60,12 +62,13 @@ class Judgement:
 def judge(traces: Traces) -> Judgement:
     """Return the judgement of the first rule that applies.
 
-    Hangs, slow requests and deep stacks that lasted to the end are added to its evidence.
+    Hangs, slow requests and deep stacks that lasted to the end are added to its evidence, and the
+    signals that asked for a stop and that the process outlived.
     """
     answers = (rule(traces) for rule in RULES)
     found = next(answer for answer in answers if answer)  # the last rule always applies
     evidence = list(found.evidence)
-    for also_seen in (lasting_events, slow_requests, deep_stacks):
+    for also_seen in (stops.outlived_marks, lasting_events, slow_requests, deep_stacks):
         evidence += [fact for fact in also_seen(traces) if fact not in found.evidence]
     return replace(found, evidence=tuple(evidence))
 
@@ -163,13 +166,20 @@ def out_of_memory(t: Traces) -> Judgement | None:
 def startup_failed(t: Traces) -> Judgement | None:
     if t.role != 'server' or not t.recording:
         return None
-    if t.marks or _stop_signal(t) or t.same_boot is False:
+    was_asked = t.marks or stops.stop_signal(t) or stops.outlived_stop(t)
+    if was_asked or t.same_boot is False:
         return None
-    if t.recording.finished or _was_ready(t):
+    if t.recording.finished or t.in_flight or _was_ready(t):
         return None
+    leaves_no_mark = not t.unmarked.isdisjoint(stops.STOP_SIGNALS)
     when = 'before it was ready to serve'
     if t.word('serving'):
         when = 'soon after it had loaded'
+        # Only an error or an exit shows that it could not serve, as when its port is in use.
+        is_a_stop = t.word('finished') and leaves_no_mark
+        has_failed = t.exception or (t.word('finished') and not is_a_stop)
+        if not has_failed:
+            return None
     causes: tuple[str, ...] = ()
     if t.exception:
         how = f'with {_last_line(t)}'
@@ -178,7 +188,7 @@ def startup_failed(t: Traces) -> Judgement | None:
     elif t.word('finished'):
         how = 'by a normal exit'
         source = 'atexit'
-        confidence = 'certain'
+        confidence = 'likely' if leaves_no_mark else 'strong'
     else:
         how = 'without a trace'
         source = 'black box'
@@ -196,7 +206,7 @@ def startup_failed(t: Traces) -> Judgement | None:
 
 
 def unhandled_exception(t: Traces) -> Judgement | None:
-    if not t.exception or _is_interrupt(t):
+    if not t.exception or stops.is_interrupt(t):
         return None
     exception = _last_line(t)
     traceback = Evidence('excepthook', t.exception.strip())
@@ -210,19 +220,31 @@ def unhandled_exception(t: Traces) -> Judgement | None:
 
 def hung(t: Traces) -> Judgement | None:
     has_hung = t.hang or t.word('hung_since')
+    confidence = 'strong'
+    if not has_hung and held_gil(t) and not _left_a_trace(t):
+        has_hung = True
+        confidence = 'likely'
     if t.role != 'server' or not has_hung:
         return None
-    signal = next(iter(t.marks), None) or _stop_signal(t)
+    stop = stops.last_stop(t)
+    if stop and stop.confidence and not stops.hung_before(t, stop.time):
+        return None  # it did not answer because it was about to end
+    arrived = [name for name in t.marks if not stops.is_without_effect(t, name)]
+    signal = next(iter(arrived), None) or stops.stop_signal(t)
+    outlived = stops.outlived_stop(t)
     if signal:
         ended = f'was stopped by {signal}'
+    elif outlived:
+        signal = outlived.signal
+        ended = f'was asked to stop by {signal}'
     elif t.word('finished'):
         ended = 'came to a normal exit'
     else:
         ended = 'ended without a trace'
-    asked = _marks(t) or _outlived_stop_signal(t)
+    asked = _signal_evidence(t)
     return Judgement(
         verdict='hung',
-        confidence='strong',
+        confidence=confidence,
         summary=f'Zope {how_long(t)} when it {ended}{where_it_hung(t)}.',
         evidence=(*evidence_of_hang(t), *asked),
         signal=signal,
@@ -233,38 +255,77 @@ def signalled(t: Traces) -> Judgement | None:
     if t.word('finished'):
         return None
     for signal, usual_cause in _OTHER_SIGNALS.items():
-        if signal in t.marks:
-            return Judgement(
-                verdict='signalled',
-                confidence='strong',
-                summary=(
-                    f'Zope was ended by {signal}, which it does not handle '
-                    f'(usual cause: {usual_cause}).'
-                ),
-                evidence=_marks(t),
-                signal=signal,
-            )
+        if signal not in t.marks or stops.is_without_effect(t, signal):
+            continue
+        confidence = 'strong'
+        summary = (
+            f'Zope was ended by {signal}, which it does not handle (usual cause: {usual_cause}).'
+        )
+        if t.handled is not None and signal in t.handled:
+            confidence = 'likely'
+            summary = f'Zope ended just after {signal}, which other code handles.'
+        return Judgement(
+            verdict='signalled',
+            confidence=confidence,
+            summary=summary,
+            evidence=_signal_evidence(t),
+            signal=signal,
+        )
     return None
 
 
 def stopped(t: Traces) -> Judgement | None:
-    signal = _stop_signal(t)
+    signal = stops.stop_signal(t)
     finished = t.word('finished')
     if not signal and not finished:
-        return None
-    confidence = 'strong'
-    evidence = _marks(t) or _outlived_stop_signal(t)
-    if finished:
-        confidence = 'certain'
-        fact = f'The interpreter began its normal exit at {clocktime(finished)}.'
-        evidence += (Evidence('black box', fact),)
+        return _stopped_slowly(t)
     how = f'was stopped by {signal}' if signal else 'came to a normal exit'
+    evidence = _signal_evidence(t)
+    if finished:
+        # This is the end of Python.  Libraries in C may still wait, or crash, in their own hooks.
+        fact = (
+            f'The interpreter began its normal exit at {clocktime(finished)}; how the process '
+            'ended after that is not known.'
+        )
+        evidence += (Evidence('black box', fact),)
+        lasted = t.last_sign - t.by_last_clock(finished)
+        if lasted > ENDING:
+            still = f'The process was still there {duration(lasted)} after its normal exit began.'
+            evidence += (Evidence('black box', still),)
     return Judgement(
         verdict='stopped',
-        confidence=confidence,
+        confidence='strong',
         summary=f'Zope {how}.',
         evidence=evidence,
         signal=signal,
+    )
+
+
+def _stopped_slowly(t: Traces) -> Judgement | None:
+    """Judge a process that lived on after it was asked to stop, and then was gone."""
+    stop = stops.outlived_stop(t)
+    if stop is None:
+        return None
+    lived_on = 'did not end'
+    if stop.lived_on >= 1:
+        lived_on = f'lived on for {duration(stop.lived_on)}'
+    why = ''
+    place = stops.main_thread_place(t, stop)
+    if stops.is_without_effect(t, stop.signal):
+        why = f' (as pid 1 of its container it ignores {stop.signal})'
+    elif place:
+        why = f' (MainThread was in {place})'
+    return Judgement(
+        verdict='stopped',
+        confidence=stop.confidence,
+        summary=(
+            f'Zope was asked to stop by {stop.signal}, {lived_on}, and then ended without a trace, '
+            f'as after SIGKILL{why}.'
+        ),
+        evidence=(*_signal_evidence(t), *stops.why_it_took_long(t, stop)),
+        signal=stop.signal,
+        ruled_out=ruled_out(t),
+        candidates=candidates(t),
     )
 
 
@@ -393,50 +454,12 @@ def _was_near_limit(t: Traces) -> bool:
     return sample.cgroup_limit <= sample.cgroup_current * 1.25
 
 
-def _is_interrupt(t: Traces) -> bool:
-    return exception_name(t.exception) == 'KeyboardInterrupt'
-
-
-def _stop_signal(t: Traces) -> str | None:
-    """The signal that asked for a stop, or None.
-
-    It counts even if the process ran on for a while after it, because a shutdown takes time.
-    """
-    for name in _STOP_SIGNALS:
-        if name in t.marks:
-            return name
-    if _is_interrupt(t):
-        return 'SIGINT'
-    for name in _STOP_SIGNALS:
-        if name in t.asked and _exited_soon_after(t, t.asked[name]):
-            return name
-    return None
-
-
-def _exited_soon_after(t: Traces, asked: float) -> bool:
-    """Whether a normal exit began at most GRACE seconds after the stop signal at the time `asked`.
-
-    `asked` is the time of a file, which may be a second off.
-    """
-    finished = t.word('finished')
-    if not finished:
-        return False
-    took = finished - asked
-    return -1 <= took <= GRACE
-
-
 def _left_a_trace(t: Traces) -> bool:
     """Whether the run left something that a process cannot leave that is killed at once."""
-    return bool(t.marks or t.word('finished') or t.exception)
-
-
-def _outlived_stop_signal(t: Traces) -> tuple[Evidence, ...]:
-    """The evidence of a stop signal that the process outlived while its server shut down."""
-    signal = _stop_signal(t)
-    if signal not in t.asked:
-        return ()
-    asked = clocktime(t.asked[signal])
-    return (Evidence('signal mark', f'{signal} arrived at {asked}.'),)
+    for signal in t.marks:
+        if not stops.is_without_effect(t, signal):
+            return True
+    return bool(t.word('finished') or t.exception)
 
 
 def _was_ready(t: Traces) -> bool:
@@ -457,12 +480,16 @@ def _last_line(t: Traces) -> str:
     return exception_line(t.exception).rstrip('.')
 
 
-def _marks(t: Traces) -> tuple[Evidence, ...]:
-    found = []
+def _signal_evidence(t: Traces) -> tuple[Evidence, ...]:
+    """The evidence of the signals that asked for a stop, and of others that were not survived."""
+    found = list(stops.marks(t))
     for name, mark in t.marks.items():
-        when = clocktime(mark.time)
-        fact = f'{name} arrived at {when}; the process did not survive it.'
-        found.append(Evidence('signal mark', fact))
+        if name in stops.STOP_SIGNALS:
+            continue
+        fact = f'{name} arrived at {clocktime(mark.time)}'
+        if not stops.is_without_effect(t, name):
+            fact += '; the process did not survive it'
+        found.append(Evidence('signal mark', f'{fact}.'))
     return tuple(found)
 
 

@@ -68,7 +68,7 @@ _WAITING = 0.001
 _LEAST_CPU = 0.005
 _MOST_CPU = 0.1
 #: The heartbeat restarts its timer about this many times within the timer's timeout.
-_REARMED = 6
+_REARMED = 12
 
 
 class Watched(Protocol):

@@ -282,6 +282,7 @@ class LivingRun:
         self.recorder = kind(self._buffer(), self._new_thread)
         blackbox.lay_out(self.recorder.buffer)
         blackbox.seal(self.recorder.buffer)
+        self._note_unmarked()  # there are no signal marks yet, and perhaps there never will be
 
     def _buffer(self) -> mmap.mmap:
         """Return the mapped file of the black box; only memory if the file cannot be made."""
@@ -332,6 +333,13 @@ class LivingRun:
     def _signal_marks(self) -> None:
         if self.directory:
             self.marks = SignalMarks(self.directory.path, self.base.file_mode)
+            self._note_unmarked()
+
+    def _note_unmarked(self) -> None:
+        """Record which signals leave no mark: a missing mark of these rules nothing out."""
+        if self.recorder:
+            unmarked = self.marks.unmarked() if self.marks else SignalMarks.SIGNALS
+            self.recorder.set_word('unmarked', blackbox.bits_of(unmarked))
 
     def _alternate_stacks(self) -> None:
         self.signal_stacks = AlternateStacks()
@@ -438,6 +446,7 @@ class LivingRun:
     def _check_marks(self) -> None:
         if self.marks is None:
             return
+        self._note_unmarked()
         trouble = self.marks.check()
         if trouble:
             self.findings.add(

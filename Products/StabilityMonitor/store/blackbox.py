@@ -32,7 +32,8 @@ MAGIC = b'\x89STABMON'
 VERSION = 2
 ORDER = 0x0102
 
-#: Names of the single words of the header, in their order.  New names are only appended.
+#: Names of the single words of the header, in their order.  New names are only appended.  In the
+#: word "unmarked" each bit stands for one of the MARKS, see `bits_of`.
 WORDS = (
     'armed',
     'serving',
@@ -44,6 +45,7 @@ WORDS = (
     'drill',
     'main_stack',
     'main_stack_used',
+    'unmarked',
 )
 #: Mark files, in the order of their words in the header.  New names are only appended.  The
 #: heartbeat writes into such a word how many bytes of the file the process has survived.
@@ -199,6 +201,19 @@ def word_at(name: str) -> int:
 def mark_at(name: str) -> int:
     """Return the index of the word that says how many bytes of a mark file were survived."""
     return (MARKS_AT // 8) + MARKS.index(name)
+
+
+def bits_of(marks: Iterable[str]) -> int:
+    """Return the value of the word "unmarked" for these names of marks."""
+    bits = 0
+    for mark in marks:
+        bits |= 1 << MARKS.index(mark)
+    return bits
+
+
+def marks_of(bits: int) -> frozenset[str]:
+    """The reverse of `bits_of`.  A later release may have more marks: their bits are ignored."""
+    return frozenset(mark for position, mark in enumerate(MARKS) if bits >> position & 1)
 
 
 def lay_out(buffer: bytearray | mmap) -> None:
