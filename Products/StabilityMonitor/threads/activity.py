@@ -212,9 +212,13 @@ def is_ready(task: Task | None, gil: bool) -> bool:
 
 def place(file: str, line: int | None, function: str) -> str:
     """Return for example `shop/views.py:31 in checkout`, with the last two parts of the path."""
+    return f'{short(file)}:{line or "?"} in {function}'
+
+
+def short(file: str) -> str:
+    """Return the last two parts of a path."""
     parts = file.replace(os.sep, '/').split('/')
-    end = '/'.join(parts[-2:])
-    return f'{end}:{line or "?"} in {function}'
+    return '/'.join(parts[-2:])
 
 
 def words(state: ThreadState) -> str:
@@ -225,7 +229,7 @@ def words(state: ThreadState) -> str:
 def activity_words(code: str, detail: str) -> str:
     """Return the words for a code of ACTIVITIES, with the detail."""
     phrase = ACTIVITIES.get(code, code)
-    if detail.startswith(('at ', 'in ')):
+    if detail.startswith(('at ', 'in ', 'taken by ')):
         return f'{phrase} {detail}'
     if detail:
         return f'{phrase}: {detail}'
