@@ -241,6 +241,14 @@ def listens(frames: Iterable[Frame]) -> bool:
     return _is_loop(_first_outside_plumbing(frames))
 
 
+def waits_for_work(frames: Iterable[Frame]) -> bool:
+    """Return whether these are the frames of a thread without work, maybe of another Python."""
+    for frame in frames:
+        if not frame.file.endswith(_PLUMBING):
+            return _known_place(frame) is not None
+    return False
+
+
 def loop_in(frames: Iterable[Frame]) -> int | None:
     """Return the index of the frame of a server loop, whatever it calls; None if there is none."""
     for index, frame in enumerate(frames):
