@@ -35,6 +35,7 @@ from ..store.rundirectory import name_facts
 from ..store.rundirectory import read_json
 from ..system.processidentity import process_is_there
 from . import faultlog
+from . import lockedstorage
 
 #: Bytes read at the end of the file that standard error went to.
 _STDERR_TAIL = 512 << 10
@@ -128,6 +129,8 @@ class Traces:
     asked: dict[str, float] = field(default_factory=dict)
     #: Whether the process itself still exists, although the run has ended.
     still_there: bool = False
+    #: The lock file of a database that the run could not lock, and who holds it now.
+    locked_file: lockedstorage.LockedFile | None = None
 
     @property
     def main_ident(self) -> int | None:
@@ -281,6 +284,10 @@ def collect(path: Path, world: World) -> Traces:
     if cgroup_kills or host_kills:
         kernel_line = _kernel_line(world, pid, context)
 
+    locked_file = None
+    if same_boot and recording and recording.exception:
+        locked_file = lockedstorage.look(recording.exception, path, world.proc)
+
     return Traces(
         run=path.name,
         started=started,
@@ -304,6 +311,7 @@ def collect(path: Path, world: World) -> Traces:
         stuck=_stuck(path, recording),
         asked={name: mark.time for name, mark in asked.items()},
         still_there=_still_there(identity, pid, world),
+        locked_file=locked_file,
     )
 
 
