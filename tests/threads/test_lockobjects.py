@@ -19,6 +19,8 @@ from Products.StabilityMonitor.threads.lockregions import Attribute
 from Products.StabilityMonitor.threads.lockregions import Item
 from Products.StabilityMonitor.threads.lockregions import VariableItem
 from Products.StabilityMonitor.threads.lockregions import regions
+from Products.StabilityMonitor.threads.locks import deadlocks
+from Products.StabilityMonitor.threads.locks import examine
 from Products.StabilityMonitor.threads.secondlook import Spot
 
 SOURCE = """
@@ -389,3 +391,89 @@ def test_a_second_look_counts_only_at_the_same_instruction():
             assert secondlook.scope(other) == {} and secondlook.key_in(other, 'key') is None
     thread.join()
     assert secondlook.scope(spot) == {} and secondlook.key_in(spot, 'key') is None
+
+
+def test_a_variable_of_another_thread_is_read_only_if_it_is_a_plain_key(monkeypatch):
+    """With a stand-in for the function that Python has from 3.12 on."""
+
+    def read(frame, name):
+        try:
+            return frame.f_locals[name.decode()]
+        except KeyError:
+            raise NameError from None
+
+    monkeypatch.setattr(secondlook, '_read_variable', read)
+    ready, done = threading.Event(), threading.Event()
+
+    def work(key, touchy):
+        ready.set()
+        done.wait()
+
+    thread = threading.Thread(target=work, args=['a', Touchy()], daemon=True)
+    thread.start()
+    ready.wait()
+    try:
+        CALLS.clear()
+        for index, frame in enumerate(_walk(thread.ident)):
+            if frame.f_code is work.__code__:
+                place = CodePlace(frame.f_code, frame.f_lasti, frame.f_lineno, __name__)
+                spot = Spot(thread.ident, index, place)
+        del frame
+        assert secondlook.key_in(spot, 'key') == ('a',)
+        assert secondlook.key_in(spot, 'touchy') is None
+        assert secondlook.key_in(spot, 'missing') is None
+        assert CALLS == []
+    finally:
+        done.set()
+        thread.join()
+
+
+def _walk(ident):
+    frame = sys._current_frames()[ident]
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+# -- threads ---------------------------------------------------------------------------------------
+
+
+def places(function):
+    """Return (the place where it enters its first `with` block, a place within that block)."""
+    code = function.__code__
+    region = regions(code)[0]
+    enters = within = None
+    for offset in range(0, len(code.co_code), 2):
+        at = lockregions.instruction(code, offset, None)
+        if enters is None and lockregions.waits_in(region, at):
+            enters = CodePlace(code, offset, region.ask[0], function.__module__)
+        if within is None and region.begin <= at.start < region.end:
+            within = CodePlace(code, offset, region.end[0], function.__module__)
+    return enters, within
+
+
+def test_threads_that_took_locks_in_the_same_way_may_be_deadlocked(module):
+    enters, within = places(module.also)
+    stacks = {1: (enters, within), 2: (enters, within), 3: (enters,)}
+    wants = examine(stacks, stacks)
+    line = enters.line
+    assert (
+        wants[1]
+        .phrase({1: 'one', 2: 'two'})
+        .startswith(f"taken by `get_lock('c')` in line {line} of ")
+    )
+    assert (
+        wants[1].phrase({1: 'one', 2: 'two'}).endswith(f', possibly held by two at {within.text}')
+    )
+    assert [holder.ident for holder in wants[3].holders] == [1, 2]
+    (found,) = deadlocks(wants, {1: 'one', 2: 'two', 3: 'three'})
+    assert (found.idents, found.known, found.possible) == ((1, 2), False, True)
+    assert found.links[0].startswith('one waits for a lock taken by `get_lock(')
+    assert found.links[0].endswith(f', which two may hold at {within.text}')
+    assert found.text.endswith('(possible, inferred from the code)')
+
+
+def test_a_possible_holder_that_works_makes_it_no_deadlock(module):
+    enters, within = places(module.also)
+    stacks = {1: (enters, within), 2: (enters, within), 3: (within,)}
+    assert deadlocks(examine(stacks, [1, 2]), {}) == []
