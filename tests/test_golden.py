@@ -10,6 +10,7 @@ import copy
 import dataclasses
 import fnmatch
 import gzip
+import itertools
 import json
 import logging
 import re
@@ -25,6 +26,7 @@ from Products.StabilityMonitor.model.errors import UnreadableRecord
 from Products.StabilityMonitor.model.records import Sample
 from Products.StabilityMonitor.postmortem.evidence import World
 from Products.StabilityMonitor.postmortem.triage import examine
+from Products.StabilityMonitor.reporting.threadtext import without_repetition
 from Products.StabilityMonitor.store import blackboxreader
 from Products.StabilityMonitor.store.archive import Archive
 from Products.StabilityMonitor.store.rundirectory import Base
@@ -67,6 +69,36 @@ class Change:
 
 def with_commas(text):
     return re.sub(r'(?m)^( +File ".*", line \d+) in ', r'\1, in ', text)
+
+
+def without_repeated_frames(text):
+    found = []
+    for is_frame, lines in itertools.groupby(
+        text.splitlines(keepends=True), lambda line: line.startswith('  File "')
+    ):
+        lines = list(lines)
+        for line in without_repetition(lines) if is_frame else lines:
+            found.append(f'  {line}\n' if line.startswith('[') else line)
+    return ''.join(found)
+
+
+def one_sentence_for_equal_requests(old):
+    *others, first, second, third, fourth = old['evidence']
+    assert first == second == third == fourth
+    was = 'GET /wait was slow: when it was 2 sec old, it stood in '
+    now = '4 requests GET /wait were slow: when last noted, they had taken 2 s and were in '
+    assert was in first['fact']
+    return old | {'evidence': [*others, first | {'fact': first['fact'].replace(was, now)}]}
+
+
+def without_idle_threads(old):
+    busy = [item for item in old['evidence'] if ' stood in wait ' not in item['fact']]
+    assert len(busy) == len(old['evidence']) - 2
+    return old | {'evidence': busy}
+
+
+def without_known_issues(text):
+    return re.sub(r'(?ms)^Known issues:\n.*?\n\n', '', text)
 
 
 def shown(run):
@@ -211,6 +243,21 @@ ENDED = 'How the last run ended'
 #: All intended differences to the golden files.
 DELIBERATE: tuple[Change, ...] = (
     Change('command/show-*', FRAMES, with_commas),
+    Change(
+        'record/hung',
+        'Equal sentences of evidence are one, with a count.',
+        one_sentence_for_equal_requests,
+    ),
+    Change('record/hung-in-c-code', 'Idle threads are no evidence.', without_idle_threads),
+    *(
+        Change(case, 'Frames that repeat are shown once, with a count.', without_repeated_frames)
+        for case in ('command/show-stack-overflow', f'section/loop-report/{ENDED}')
+    ),
+    Change(
+        'command/show-unhandled-exception',
+        'An exception that ended a run came before it was ending: no issue at exit explains it.',
+        without_known_issues,
+    ),
     Change('section/report-*/The incident', FRAMES, with_commas),
     Change(f'section/quiet-report/{ENDED}', FRAMES, with_commas),
     Change(f'section/loop-report/{ENDED}', NEWEST_INSTEAD, with_commas, 'The incident'),

@@ -538,6 +538,27 @@ class TestDeadlocks:
         self.deadlock(world)
         assert len(world.hangs.known(seen)) == 1, 'only the deadlock that lasts'
 
+    def test_if_the_locks_are_not_known_the_deadlock_is_only_possible(self, world):
+        seen = observed((state(1, [2]), state(2, [1])), possible=True)
+        (event,) = world.hangs.known(seen)
+        assert event.summary.startswith('Possible deadlock (inferred): GET /1 (waitress-1) waits ')
+        assert event.possible and event.known is False and event.severity.code == 'warning'
+        world.hangs.look_for_deadlock(seen)
+        assert world.notes == ()
+        world.hangs.look_for_deadlock(seen)
+        assert world.notes[0].title == event.summary
+
+    def test_a_deadlock_begins_when_it_was_first_seen(self, world, monkeypatch):
+        seen = observed((state(1, [2]), state(2, [1])))
+        now = time.time()
+        monkeypatch.setattr(time, 'time', lambda: now - 30)
+        world.hangs.look_for_deadlock(seen)
+        monkeypatch.undo()
+        (suspected,) = world.hangs.known(seen)
+        world.hangs.look_for_deadlock(seen)
+        (event,) = world.hangs.known(seen)
+        assert suspected.started == event.started == now - 30 and event.seconds >= 29
+
     def test_a_deadlock_that_lasts_is_noted_once(self, world):
         self.deadlock(world)
         for _ in range(9):

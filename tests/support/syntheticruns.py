@@ -238,7 +238,7 @@ def quiet_world(folder):
     )
 
 
-def observed(states, known=False):
+def observed(states, known=False, possible=False):
     """Return an Observation of these ThreadStates; threads that wait for each other are
     deadlocked.
     """
@@ -248,7 +248,7 @@ def observed(states, known=False):
         cycle = _way_back(ident, by_ident)
         found.setdefault(frozenset(cycle), cycle)
     return Observation(
-        states, tuple(Deadlock(cycle, (), known) for cycle in found.values() if cycle)
+        states, tuple(Deadlock(cycle, (), known, possible) for cycle in found.values() if cycle)
     )
 
 

@@ -79,6 +79,7 @@ class Event:
     severity: SeverityCode = CRITICAL  # as in a finding
     place: Frame | None = None  # of a hang or spin: where (most of) its threads are
     known: bool | None = None  # of a deadlock: whether the locks name their owners
+    possible: bool = False  # of a deadlock: it is not known which locks its threads wait for
     cycle: tuple[Link, ...] = ()  # of a deadlock: its threads; each waits for the next
     reason: str = ''  # of a hang: a code of `model.eventkinds.REASONS`, '' if it is not known
 

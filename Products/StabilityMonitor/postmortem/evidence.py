@@ -35,6 +35,7 @@ from ..store.rundirectory import name_facts
 from ..store.rundirectory import read_json
 from ..system.processidentity import process_is_there
 from . import faultlog
+from . import lockedstorage
 
 #: Bytes read at the end of the file that standard error went to.
 _STDERR_TAIL = 512 << 10
@@ -130,6 +131,8 @@ class Traces:
     survived_marks: dict[str, Mark] = field(default_factory=dict)
     #: Whether the process itself still exists, although the run has ended.
     still_there: bool = False
+    #: The lock file of a database that the run could not lock, and who holds it now.
+    locked_file: lockedstorage.LockedFile | None = None
 
     @property
     def main_ident(self) -> int | None:
@@ -304,6 +307,10 @@ def collect(path: Path, world: World) -> Traces:
     if cgroup_kills or host_kills:
         kernel_line = _kernel_line(world, pid, context)
 
+    locked_file = None
+    if same_boot and recording and recording.exception:
+        locked_file = lockedstorage.look(recording.exception, path, world.proc)
+
     return Traces(
         run=path.name,
         started=started,
@@ -328,6 +335,7 @@ def collect(path: Path, world: World) -> Traces:
         asked=asked,
         survived_marks=survived_marks,
         still_there=_still_there(identity, pid, world),
+        locked_file=locked_file,
     )
 
 

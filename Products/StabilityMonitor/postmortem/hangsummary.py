@@ -14,6 +14,7 @@ from ..model.records import Evidence
 from ..model.records import Frame
 from ..model.records import clocktime
 from ..model.records import duration
+from ..threads.activity import waits_for_work
 from . import hangnotes
 from .evidence import Traces
 
@@ -37,7 +38,11 @@ def lasting_events(t: Traces) -> Iterator[Evidence]:
 
 
 def slow_requests(t: Traces) -> Iterator[Evidence]:
-    """Yield the requests that were slow at the end, with the last note of each."""
+    """Yield the requests that were slow at the end, with the last note of each.
+
+    Requests for the same page that were in the same place are one piece of evidence.
+    """
+    groups: dict[tuple[str, str, str], list[float]] = {}
     for request in t.in_flight:
         last = None
         for note in t.notes:
@@ -45,13 +50,24 @@ def slow_requests(t: Traces) -> Iterator[Evidence]:
                 last = note
         if last is None:
             continue
-        age = duration(last.seconds)
-        fact = f'{last.title} was slow: when last noted, it had taken {age}'
-        if last.frames:
-            place = place_words(last.frames)
-            fact += f' and was in {place}'
-        if last.detail:
-            fact += f'; {last.detail}'
+        place = place_words(last.frames) if last.frames else ''
+        ages = groups.setdefault((last.title, place, last.detail), [])
+        ages.append(last.seconds)
+    for (title, place, detail), ages in groups.items():
+        count = len(ages)
+        oldest = duration(max(ages))
+        if count == 1:
+            fact = f'{title} was slow: when last noted, it had taken {oldest}'
+            was = 'was'
+        else:
+            youngest = duration(min(ages))
+            taken = oldest if youngest == oldest else f'{youngest} to {oldest}'
+            fact = f'{count} requests {title} were slow: when last noted, they had taken {taken}'
+            was = 'were'
+        if place:
+            fact += f' and {was} in {place}'
+        if detail:
+            fact += f'; {detail}'
         yield Evidence('black box', f'{fact}.')
 
 
@@ -191,9 +207,16 @@ def evidence_of_hang(t: Traces) -> Iterator[Evidence]:
         when = clocktime(since)
         fact = f'A hang began at {when}; no end of it was recorded.'
         yield Evidence('black box', fact)
+    groups: dict[str, list[str]] = {}
     for ident, mark in t.stuck.items():
         for thread in mark.last_threads:
-            if thread.frames:
-                place = place_words(thread.frames)
-                fact = f'Thread 0x{ident:x} was in {place}.'
-                yield Evidence('watchdog', fact)
+            # A thread without work is in no hang.
+            if thread.frames and not waits_for_work(thread.frames):
+                idents = groups.setdefault(place_words(thread.frames), [])
+                idents.append(f'0x{ident:x}')
+    for place, idents in groups.items():
+        fact = f'Thread {idents[0]} was in {place}.'
+        if len(idents) > 1:
+            listed = ', '.join(idents)
+            fact = f'{len(idents)} threads were in {place}: {listed}.'
+        yield Evidence('watchdog', fact)

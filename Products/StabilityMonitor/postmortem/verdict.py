@@ -27,6 +27,7 @@ from .hangsummary import how_long
 from .hangsummary import lasting_events
 from .hangsummary import slow_requests
 from .hangsummary import where_it_hung
+from .lockholder import lock_holder
 from .stops import GRACE as GRACE
 from .tracebacksummary import exception_line
 
@@ -68,7 +69,13 @@ def judge(traces: Traces) -> Judgement:
     answers = (rule(traces) for rule in RULES)
     found = next(answer for answer in answers if answer)  # the last rule always applies
     evidence = list(found.evidence)
-    for also_seen in (stops.outlived_marks, lasting_events, slow_requests, deep_stacks):
+    for also_seen in (
+        stops.outlived_marks,
+        lock_holder,
+        lasting_events,
+        slow_requests,
+        deep_stacks,
+    ):
         evidence += [fact for fact in also_seen(traces) if fact not in found.evidence]
     return replace(found, evidence=tuple(evidence))
 

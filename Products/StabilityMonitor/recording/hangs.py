@@ -98,7 +98,7 @@ class Hangs:
         self.findings = findings
         self.stall = stall
         self.is_over = is_over
-        self.suspected: set[_Key] = set()  # the deadlocks that the last look has shown
+        self.suspected: dict[_Key, float] = {}  # when each deadlock of the last look was first seen
         self.lasting: dict[_Key, Event] = {}
         self._since: dict[_Key, float] = {}  # when each of them began, on the monotonic clock
         self._past: list[Event] = []
@@ -269,7 +269,8 @@ class Hangs:
             is_sure = deadlock.known or key in self.suspected
             if is_sure and key not in self.lasting:
                 self._begin_deadlock(key, deadlock, seen)
-        self.suspected = set(found)
+        now = time.time()
+        self.suspected = {key: self.suspected.get(key, now) for key in found}
 
     def _begin_deadlock(self, key: _Key, deadlock: Deadlock, seen: Observation) -> None:
         if deadlock.known:
@@ -280,7 +281,8 @@ class Hangs:
             f'{first}; then change the code: take the locks in the same order everywhere, or take '
             'fewer locks.'
         )
-        self._begin(key, _deadlock_event(deadlock, seen), action)
+        started = self.suspected.get(key, time.time())
+        self._begin(key, _deadlock_event(deadlock, seen, started), action)
         for state in _threads_in(deadlock, seen)[:_MOST_IN_CYCLE]:
             self.recorder.note(_note('deadlock', state))
 
@@ -413,12 +415,15 @@ class Hangs:
         Any thread may call this: it begins and ends no event.
         """
         lasting = dict(self.lasting)
+        suspected = dict(self.suspected)
         now = time.monotonic()
         events = []
         if seen is not None:
             for deadlock in seen.deadlocks:
-                if _key(deadlock) not in lasting:
-                    events.append(_deadlock_event(deadlock, seen))
+                cycle = _key(deadlock)
+                if cycle not in lasting:
+                    started = suspected.get(cycle, time.time())
+                    events.append(_deadlock_event(deadlock, seen, started))
         for key, event in lasting.items():
             since = self._since.get(key, now)  # it may end at this moment
             events.append(replace(event, seconds=now - since))
@@ -443,17 +448,20 @@ def _threads_in(deadlock: Deadlock, seen: Observation) -> list[ThreadState]:
     return [states[ident] for ident in deadlock.idents if ident in states]
 
 
-def _deadlock_event(deadlock: Deadlock, seen: Observation) -> Event:
+def _deadlock_event(deadlock: Deadlock, seen: Observation, started: float) -> Event:
     cycle = tuple(link_of(state) for state in _threads_in(deadlock, seen))
-    source = source_words(deadlock.known)
+    kind = f'Deadlock ({source_words(deadlock.known)})'
+    if deadlock.possible:
+        kind = 'Possible deadlock (inferred)'
     _, idents = _key(deadlock)
     return Event(
         'deadlock',
-        time.time(),
-        summary=f'Deadlock ({source}): {cycle_words(cycle)}.',
+        started,
+        summary=f'{kind}: {cycle_words(cycle)}.',
         threads=idents,
         severity=CRITICAL if deadlock.known else WARNING,
         known=deadlock.known,
+        possible=deadlock.possible,
         cycle=cycle,
     )
 

@@ -253,14 +253,26 @@ def _hang(hang: Event, now: float, files: Collection[str]) -> dict[str, Any]:
         'since': clocktime(hang.started),
         'summary': codeorigin.shortened(_summary(hang), all_files),
         'lasted': age(max(0.0, end - hang.started)),
+        'duration': _duration(hang, end),
     }
+
+
+def _duration(hang: Event, end: float) -> str:
+    """Return for example "for 31.0 s".
+
+    A deadlock begins when it is first seen: how long it had lasted by then is not known.
+    """
+    seconds = max(0.0, end - hang.started)
+    if hang.lasts and seconds < 1:
+        return 'seen just now'
+    return f'for {age(seconds)}'
 
 
 def _summary(hang: Event) -> str:
     """Return the summary; without the word "deadlock", which is already in the title."""
     if hang.known is None or not hang.cycle:
         return hang.summary
-    return f'{cycle_words(hang.cycle)} ({source_words(hang.known)}).'
+    return f'{cycle_words(hang.cycle)} ({source_words(hang.known, hang.possible)}).'
 
 
 def _profile(profile: SlowRequest) -> dict[str, Any]:
