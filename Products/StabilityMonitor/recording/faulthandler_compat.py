@@ -123,6 +123,8 @@ class FaultLog:
 
     def __init__(self, directory: Path, mode: int = 0o600) -> None:
         self.was_enabled = faulthandler.is_enabled()
+        #: faulthandler replaces this handler and calls it after a dump.
+        self.abort_may_be_outlived = signal.getsignal(signal.SIGABRT) is not signal.SIG_DFL
         self.file = MarkFile(directory / mark_name('faults'), FAULT_LOG_SIZE, mode)
         self._enable()
 

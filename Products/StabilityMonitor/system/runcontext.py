@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import signal
 import socket
 import stat
 import sys
@@ -106,6 +107,7 @@ def collect(
         'core_pattern': _line(proc / 'sys/kernel/core_pattern'),
         'supervisor': supervisor(proc, environ),
         'outputs': {str(fd): output(fd, proc) for fd in (1, 2)},
+        'abort_handler': signal.getsignal(signal.SIGABRT) is not signal.SIG_DFL,
         'hostname': socket.gethostname(),
         'parent': os.getppid(),
     }
