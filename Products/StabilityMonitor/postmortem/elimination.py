@@ -68,7 +68,7 @@ def _no_fatal_error(t: Traces) -> str:
 
 
 def _no_crash(t: Traces) -> str:
-    if t.recording and not t.fault:
+    if t.recording and not t.fault and not t.fault_log:
         return (
             'Not a crash in a thread with a signal stack: the fault log holds no crash at its end.'
         )
@@ -102,7 +102,7 @@ _ROWS: tuple[tuple[Callable[[Traces], str], str], ...] = (
         _no_fatal_error,
         'A fatal error of Python (Py_FatalError): standard error went to no file that can be read',
     ),
-    (_no_crash, 'A crash: without a readable black box it cannot be ruled out'),
+    (_no_crash, 'A crash: black box and fault log cannot rule it out'),
     (_no_signal, 'A signal: without a readable black box it cannot be ruled out'),
     (_no_exit, ''),
     (_no_reboot, 'A restart of the machine, or power loss'),

@@ -13,6 +13,7 @@ from ..model.records import Evidence
 from ..model.records import Frame
 from ..model.records import clocktime
 from ..model.records import duration
+from . import crashplace
 from . import hangnotes
 from .evidence import Traces
 
@@ -148,7 +149,9 @@ def _was_in(frames: Sequence[Frame]) -> str:
 
 
 def _place(frames: Sequence[Frame]) -> str:
-    innermost = frames[0]
+    """Return the innermost function that is not of the import machinery."""
+    telling = crashplace.without_machinery(frames) or frames
+    innermost = telling[0]
     return f'{innermost.function} ({innermost.file}:{innermost.line})'
 
 
