@@ -4,11 +4,16 @@ The files of `data/field-cases` come from public reports of CPython, psycopg2, c
 others.  @WORKER@ and @MAIN@ stand for the idents of threads.
 """
 
+import json
 import os
 import threading
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import given
+from hypothesis import settings
+from hypothesis import strategies as st
 from support.syntheticruns import SEGFAULT
 from support.syntheticruns import STARTED
 from support.syntheticruns import DeadRun
@@ -17,6 +22,7 @@ from support.syntheticruns import sample
 
 from Products.StabilityMonitor.knowledge.leftlines import Traces as LeftLines
 from Products.StabilityMonitor.postmortem import triage
+from Products.StabilityMonitor.reporting.renderers import run_lines
 
 DATA = Path(__file__).parents[1] / 'data' / 'field-cases'
 MAIN = 0x7F0000000020
@@ -313,6 +319,13 @@ def test_a_dump_that_the_process_outlived_is_not_the_end(run):
     assert any('The process outlived "Fatal Python error: Aborted"' in f for f in facts(record))
 
 
+def test_reports_and_pages_say_no_answer(run):
+    pages = pytest.importorskip('Products.StabilityMonitor.zmi.pages', exc_type=ImportError)
+    record = outlived(run, 0.01).judged()
+    assert any(line.strip().startswith('GET /slow -> no answer') for line in run_lines(record))
+    assert [pages.request_row(request)['status'] for request in record.recent] == ['no answer']
+
+
 def test_a_worker_that_gunicorn_had_to_kill_after_sigabrt_was_not_aborted(run):
     """Its handler exits, but other threads do not end; two beats later the dump is survived."""
     record = outlived(run, 3, finished=False).judged()
@@ -390,3 +403,47 @@ def test_a_whole_dump_needs_no_kernel(run):
     run.lived().marked('faults', SEGFAULT)
     run.world.kernel_log.write_text(kernel_line(threading.get_native_id(), 1060))
     assert facts(run.judged(), 'kernel log') == []
+
+
+# -- anything at all -------------------------------------------------------------------------------
+
+_PIECES = st.one_of(
+    st.binary(max_size=60),
+    st.sampled_from(
+        [
+            SEGFAULT,
+            HEADLESS,
+            ABORTED,
+            GLIBC,
+            CUT,
+            case('none-dealloc-3.11'),
+            case('sigill-at-import-3.12'),
+            case('buffered-busy-finalizing-3.13'),
+            b'Fatal Python error: ',
+            b'stack overflow\n',
+            b'Python runtime state: finalizing\n',
+            b'\0\0',
+        ]
+    ),
+)
+_TEXTS = st.lists(_PIECES, max_size=5).map(b''.join)
+_ANY_KERNEL = st.lists(
+    st.one_of(
+        st.text(max_size=40),
+        st.sampled_from([kernel_line(threading.get_native_id(), 1060), '6,1,9e9,-;x[1]: trap ']),
+    ),
+    max_size=4,
+).map(''.join)
+
+
+@settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
+@given(stderr=_TEXTS, faults=_TEXTS, kernel=_ANY_KERNEL, survived=st.integers(0, 1 << 64 - 1))
+def test_any_content_of_the_files_gives_a_record(run, stderr, faults, kernel, survived):
+    run.lived(then=lambda recorder: recorder.survived('faults', survived))
+    run.said(stderr).marked('faults', faults)
+    run.world.kernel_log.write_text(kernel)
+    record = run.judged()
+    assert 'could not be judged' not in record.summary
+    json.dumps(record.to_json())
+    for text in (record.summary, *facts(record)):
+        assert text.isprintable(), text

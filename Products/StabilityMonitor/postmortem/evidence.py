@@ -423,10 +423,12 @@ def _outlived(path: Path, recording: Recording | None) -> tuple[faultlog.Dump | 
 
     The time is known if nothing was written into the fault log later.
     """
-    whole = _mark(path, 'faults', None)
-    if not whole or not recording:
+    if not recording or not recording.survived['faults']:
         return None, 0.0
     survived = recording.survived['faults']
+    whole = _mark(path, 'faults', None)
+    if not whole:
+        return None, 0.0
     before = [dump for dump in whole.dumps if dump.offset < survived]
     last = faultlog.first_fatal(reversed(before))
     if last is None:
