@@ -330,8 +330,15 @@ def test_a_worker_that_gunicorn_had_to_kill_after_sigabrt_was_not_aborted(run):
     """Its handler exits, but other threads do not end; two beats later the dump is survived."""
     record = outlived(run, 3, finished=False).judged()
     assert (record.verdict, record.confidence) == ('signalled', 'likely')
+    assert 'GET /slow had taken 13 s and got no answer' in record.summary
     record = run.change(supervisor='').judged()
     assert record.verdict == 'vanished'
+
+
+def test_a_request_that_outlives_sigabrt_in_another_thread_got_no_answer(run):
+    run.lived('/slow', then=lambda recorder: recorder.survived('faults', len(ABORTED)))
+    run.marked('faults', ABORTED).change(supervisor='gunicorn', abort_handler=True)
+    assert 'GET /slow had taken 10 s and got no answer' in run.judged().summary
 
 
 def test_a_stop_that_was_asked_for_after_an_outlived_sigabrt_is_a_stop(run):

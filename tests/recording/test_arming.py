@@ -136,8 +136,9 @@ def test_a_dump_before_an_exit_by_a_handler_of_sigabrt_is_noted_as_survived(pair
     assert read_json(armed.path / 'context.json')['abort_handler'] is True
 
 
-def test_without_a_handler_of_sigabrt_an_exit_notes_no_dump_as_survived(pair):
-    armed, _ = pair('return')
+@pytest.mark.parametrize('variables', [{}, {'PYTHONFAULTHANDLER': '1'}])
+def test_without_a_handler_of_sigabrt_an_exit_notes_no_dump_as_survived(pair, variables):
+    armed, _ = pair('return', env=os.environ | variables)
     assert armed.box.words['finished'] and armed.box.survived['faults'] == 0
     assert read_json(armed.path / 'context.json')['abort_handler'] is False
 

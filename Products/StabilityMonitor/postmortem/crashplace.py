@@ -15,9 +15,9 @@ from ..model.records import Frame
 #: How the files of the import machinery begin or end.
 _FROZEN = ('<frozen importlib', '<frozen zipimport')
 _IMPORTLIB = (
-    os.path.join('importlib', '__init__.py'),
-    os.path.join('importlib', '_bootstrap.py'),
-    os.path.join('importlib', '_bootstrap_external.py'),
+    '/importlib/__init__.py',
+    '/importlib/_bootstrap.py',
+    '/importlib/_bootstrap_external.py',
 )
 
 

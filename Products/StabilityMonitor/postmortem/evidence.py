@@ -258,7 +258,7 @@ class Traces:
 
         If the clock was set, it is a moment of the clock as it was at the end.
         """
-        signs = [self.started, self.fault_time]
+        signs = [self.started, self.fault_time, self.outlived_time]
         signs += [mark.time for mark in self.marks.values()]
         signs += [mark.time for mark in self.stuck.values()]
         for mark in (self.hang, self.fault_log):

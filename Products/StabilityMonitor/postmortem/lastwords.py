@@ -29,13 +29,15 @@ _PATTERNS = (
     # glibc's malloc: "free(): double free detected in tcache 2".  Another thread may have written
     # the beginning of the line, so only the end is anchored.
     rb'(?:free|malloc|realloc|calloc|memalign|munmap_chunk|mremap_chunk|malloc_consolidate'
-    rb'|tcache_thread_shutdown|unlink_chunk)\(\): [a-z][\w ,.!<>()/=-]*$',
+    rb'|tcache_thread_shutdown|unlink_chunk|int_mallinfo|__malloc_info)'
+    rb'\(\): [a-z][\w ,.!<>()/=-]*$',
     rb'(?:double free or corruption|corrupted size vs\. prev_size|corrupted double-linked list'
     rb'|invalid fastbin entry|malloc_check_get_size: memory corruption'
     rb'|break adjusted to free malloc space)[\w ,.()!-]*$',
     # glibc's checks, for example "*** stack smashing detected ***: terminated"
-    rb'^\*\*\* [^*]+ \*\*\*(?:: .*)?$',
-    rb'^Fatal glibc error: ',
+    rb'^\*\*\* .{1,120} \*\*\*: .*terminated$',
+    rb'^\*\*\* (?:Error in |glibc detected \*\*\*)',
+    rb'^Fatal (?:glibc error: |error: glibc detected )',
     rb'^The futex facility returned an unexpected error code',
     rb'^cannot allocate (?:TLS data structures|memory for thread-local data)',
     rb'^Inconsistency detected by ld\.so: ',
@@ -45,11 +47,15 @@ _PATTERNS = (
     rb'^\S.*: Assertion [`\'"].*[\'"] failed\.?$',
     rb'^Assertion failed: ',
     rb'^\S+:\d+: \w+: Assertion .* failed',
+    rb'^ERROR:\S+:\d+:\w+: assertion failed',
+    rb'^Debug memory block at address p=',
     # C++
     rb'^terminate called ',
-    rb'^(?:pure virtual method called|libc\+\+abi: |deleted virtual method called)',
+    rb'^(?:pure virtual method called|libc\+\+abi(?:\.dylib)?: |deleted virtual method called)',
     # sanitizers, valgrind and hardened allocators
-    rb'^==\d+== ?ERROR: \w+Sanitizer: ',
+    rb'^==\d+== ?(?:ERROR|WARNING|FATAL): \w+Sanitizer: ',
+    rb'^WARNING: ThreadSanitizer: ',
+    rb'^\S+:\d+:\d+: runtime error: ',
     rb'^\w+Sanitizer:(?:DEADLYSIGNAL|CHECK failed)',
     rb'^SUMMARY: \w+Sanitizer: ',
     rb'^==\d+== Process terminating with ',
@@ -61,18 +67,19 @@ _PATTERNS = (
     rb"^thread '[^']*' (?:\(\d+\) )?panicked at ",
     rb"^thread '[^']*' (?:\(\d+\) )?has overflowed its stack",
     rb'^fatal runtime error: ',
-    rb'^thread panicked while ',
+    rb'^thread (?:panicked while |caused non-unwinding panic)',
     rb'^memory allocation of \d+ bytes failed',
     # Go
     rb'^fatal error: \w.*$',
     rb'^panic: ',
     # libraries
-    rb'^F\d{4} \d\d:\d\d:\d\d.* Check failed: ',
+    rb'^F\d{4} \d\d:\d\d:\d\d\.\d+ ',  # glog and Abseil
     rb'^# Fatal error in ',
     rb'^LLVM ERROR: ',
     rb'^OMP: Error #\d+: ',
     rb'^(?:Intel MKL|INTEL MKL) (?:FATAL )?ERROR: ',
-    rb'^BLAS : Program is Terminated',
+    rb'^(?:BLAS|OpenBLAS) : Program is Terminated',
+    rb'^libgomp: ',
     rb'OpenSSL internal error',
     rb'^\[libprotobuf FATAL ',
 )

@@ -392,7 +392,7 @@ def _outlived_abort(t: Traces) -> Judgement | None:
         return None
     cause = _cause_of_abort(t)
     unanswered = ''
-    for request in _cut_off(t, t.outlived_time):
+    for request in _unanswered(t, t.outlived_time):
         took_words = duration(request.seconds)
         unanswered = f'; {request.method} {request.path} had taken {took_words} and got no answer'
     return Judgement(
@@ -407,15 +407,15 @@ def _outlived_abort(t: Traces) -> Judgement | None:
     )
 
 
-def _cut_off(t: Traces, since: float) -> list[Request]:
-    """Return the request that ended last without an answer, if it ended after `since`."""
+def _unanswered(t: Traces, since: float) -> list[Request]:
+    """Return the request that was cut off after `since`, or else the oldest one in flight."""
     if not t.recording:
         return []
-    found = []
     for request in t.recording.finished[-1:]:
         if not request.status and (request.ended or 0) >= since - 1:
-            found.append(request)
-    return found
+            return [request]
+    oldest = sorted(t.in_flight, key=lambda request: request.started)[:1]
+    return [replace(each, seconds=max(0.0, t.last_sign - each.started)) for each in oldest]
 
 
 def _headless(t: Traces, dump: Dump) -> Judgement | None:

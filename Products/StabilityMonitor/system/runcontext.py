@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import platform
 import re
-import signal
 import socket
 import stat
 import sys
@@ -24,6 +23,7 @@ from ..model.records import Instance
 from . import cgroups
 from . import stacksizes
 from .processidentity import identity
+from .signalmask import has_python_handler
 from .vitalsigns import counter
 
 resource: ModuleType | None
@@ -107,7 +107,7 @@ def collect(
         'core_pattern': _line(proc / 'sys/kernel/core_pattern'),
         'supervisor': supervisor(proc, environ),
         'outputs': {str(fd): output(fd, proc) for fd in (1, 2)},
-        'abort_handler': signal.getsignal(signal.SIGABRT) is not signal.SIG_DFL,
+        'abort_handler': has_python_handler('SIGABRT'),
         'hostname': socket.gethostname(),
         'parent': os.getppid(),
     }
