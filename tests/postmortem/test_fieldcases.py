@@ -319,10 +319,17 @@ def test_a_dump_that_the_process_outlived_is_not_the_end(run):
     assert any('The process outlived "Fatal Python error: Aborted"' in f for f in facts(record))
 
 
-def test_reports_and_pages_say_no_answer(run):
-    pages = pytest.importorskip('Products.StabilityMonitor.zmi.pages', exc_type=ImportError)
+def test_a_report_says_no_answer(run):
     record = outlived(run, 0.01).judged()
     assert any(line.strip().startswith('GET /slow -> no answer') for line in run_lines(record))
+
+
+@pytest.mark.zope
+@pytest.mark.in_process
+def test_a_page_says_no_answer(run):
+    from Products.StabilityMonitor.zmi import pages
+
+    record = outlived(run, 0.01).judged()
     assert [pages.request_row(request)['status'] for request in record.recent] == ['no answer']
 
 
