@@ -229,6 +229,11 @@ def as_values(old):
     return old
 
 
+def with_place(words, place):
+    """Return a function to the record with the place after these words of its summary."""
+    return lambda old: old | {'summary': old['summary'].replace(words, words + place, 1)}
+
+
 IN_FLIGHT = (
     'Not known: only a living process knows its requests, what its threads do, which requests are '
     'slow and what hangs.\n'
@@ -237,6 +242,7 @@ FRAMES = 'Frames are written as in a traceback of Python: with a comma after the
 NEWEST = 'Without RUN a report is about the newest incident, and says so.'
 NEWEST_INSTEAD = 'Without RUN a report shows the newest incident instead of the last run.'
 LAST_TOLD = 'While Zope is down a report shows the findings that the last run recorded.'
+PLACE = 'Each crash names its place and its request; <module> alone does not say which file.'
 IN_MEMORY = 'A dead run that is not archived yet is judged in memory, and can be the last run.'
 ENDED = 'How the last run ended'
 
@@ -325,6 +331,14 @@ DELIBERATE: tuple[Change, ...] = (
         'How a process ended after the normal exit of Python is not known; some signals leave no '
         'mark.',
         without_witness,
+    ),
+    *(
+        Change(f'record/{run}', PLACE, with_place(words, place))
+        for run, words, place in (
+            ('stack-overflow', 'of its stack', ' in _deeper, while serving GET /overflow_stack'),
+            ('aborted-fatal-error', 'error', ' in fatal_error, while serving GET /fatal_error'),
+            ('crashed-script', 'in <module>', ' of site/script.py, line 1'),
+        )
     ),
     Change('blackbox/*', 'A black box is read into the same form as a record has.', as_values),
     Change('command/*-status', 'The status says that no process runs.', no_process_runs),

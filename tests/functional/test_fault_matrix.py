@@ -192,7 +192,10 @@ CRASHES = (
         -6,
         'SIGABRT',
         crashed='/double_free',
+        confidence='certain',
         thread=_WORKER,
+        says='in double_free, while serving GET /double_free',
+        mentions=('Last words of C code: "free(): double free detected',),
     ),
     Row('kill -ABRT from outside', by('SIGABRT'), 'aborted', -6, 'SIGABRT', thread='MainThread'),
     Row(
@@ -205,6 +208,7 @@ CRASHES = (
         confidence='certain',
         thread=_WORKER,
         says='the drill for fatal errors',
+        mentions=('in fatal_error, while serving GET /fatal_error',),
     ),
 )
 

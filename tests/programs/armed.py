@@ -242,6 +242,15 @@ def do_handler_before():
     do_wait()
 
 
+def before_abort_handler():
+    """As gunicorn in its workers."""
+    signal.signal(signal.SIGABRT, lambda *args: sys.exit(4))
+
+
+def do_abort_handler():
+    do_wait()
+
+
 def do_handler_after():
     before_handler_before()
     do_wait()

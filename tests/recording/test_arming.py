@@ -129,6 +129,22 @@ def test_a_handler_of_other_code_still_decides_how_the_process_ends(pair, way, m
     assert set(armed.marks()) == marks and armed.box.words['finished']
 
 
+def test_a_dump_before_an_exit_by_a_handler_of_sigabrt_is_noted_as_survived(pair):
+    armed, control = pair('abort_handler', heard=['waiting'], then='SIGABRT')
+    assert control.process.returncode == 4
+    dump = armed.marks()['faults']
+    assert dump.startswith('Fatal Python error: Aborted') and armed.box.words['finished']
+    assert armed.box.survived['faults'] == len(dump.encode())
+    assert read_json(armed.path / 'context.json')['abort_handler'] is True
+
+
+@pytest.mark.parametrize('variables', [{}, {'PYTHONFAULTHANDLER': '1'}])
+def test_without_a_handler_of_sigabrt_an_exit_notes_no_dump_as_survived(pair, variables):
+    armed, _ = pair('return', env=os.environ | variables)
+    assert armed.box.words['finished'] and armed.box.survived['faults'] == 0
+    assert read_json(armed.path / 'context.json')['abort_handler'] is False
+
+
 def test_sigterm_is_marked_while_another_thread_outlives_the_main_thread(pair):
     armed, _ = pair('thread_outlives_main', heard=['waiting'], then='SIGTERM')
     assert set(armed.marks()) == {'SIGTERM'} and not armed.box.words['finished']

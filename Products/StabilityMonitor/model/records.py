@@ -156,7 +156,8 @@ class Request:
 
     While the request is in flight, `ended` is None, and the black box does not know its `seconds`
     either.  `crashed`: its thread is the one that crashed.  `count` equal requests, one after the
-    other, may share an entry; `last_number` is the number of the last one.
+    other, may share an entry; `last_number` is the number of the last one.  `status` is 0 if the
+    request is in flight, or ended without an answer, as by SystemExit.
     """
 
     number: int
@@ -181,6 +182,13 @@ class Request:
     @property
     def thread(self) -> str:
         return hexadecimal(self.ident)
+
+    @property
+    def answer(self) -> str:
+        """The status of the answer for a person; '' while the request is in flight."""
+        if self.status:
+            return str(self.status)
+        return '' if self.ended is None else 'no answer'
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,7 @@ class RunRecord:
     drill: str = ''
     notes: tuple[Note, ...] = ()
     hangs: tuple[Event, ...] = ()
+    last_words: tuple[str, ...] = ()
 
     @property
     def is_incident(self) -> bool:

@@ -80,7 +80,7 @@ def _no_fatal_error(t: Traces) -> str:
 
 
 def _no_crash(t: Traces) -> str:
-    if t.recording and not t.fault:
+    if t.recording and not t.fault and not t.fault_log:
         return (
             'Not a crash in a thread with a signal stack: the fault log holds no crash at its end.'
         )
@@ -171,7 +171,7 @@ _ROWS: tuple[tuple[Callable[[Traces], str], Callable[[Traces], str]], ...] = (
             'read'
         ),
     ),
-    (_no_crash, _is('A crash: without a readable black box it cannot be ruled out')),
+    (_no_crash, _is('A crash: black box and fault log cannot rule it out')),
     (_no_signal, _nothing),
     (_no_survived_signal, _nothing),
     (_nothing, _signals),

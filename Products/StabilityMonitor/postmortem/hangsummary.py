@@ -15,6 +15,7 @@ from ..model.records import Frame
 from ..model.records import clocktime
 from ..model.records import duration
 from ..threads.activity import waits_for_work
+from . import crashplace
 from . import hangnotes
 from .evidence import Traces
 
@@ -183,8 +184,11 @@ def _was_in(frames: Sequence[Frame]) -> str:
 
 
 def place_words(frames: Sequence[Frame]) -> str:
-    """Return the innermost function of a stack, and its place: "read (/site/a.py:7)"."""
-    innermost = frames[0]
+    """Return the innermost function that is not of the import machinery, and its place:
+    "read (/site/a.py:7)".
+    """
+    telling = crashplace.without_machinery(frames) or frames
+    innermost = telling[0]
     return f'{innermost.function} ({innermost.file}:{innermost.line})'
 
 

@@ -32,6 +32,7 @@ from ..store.regularfiles import open_regular
 from ..store.regularfiles import read_tail
 from ..store.rundirectory import mark_name
 from ..store.rundirectory import preallocate
+from ..system.signalmask import has_python_handler
 from ..system.signalmask import signal_set
 
 if sys.platform != 'win32':
@@ -128,6 +129,7 @@ class FaultLog:
 
     def __init__(self, directory: Path, mode: int = 0o600) -> None:
         self.was_enabled = faulthandler.is_enabled()
+        self.abort_may_be_outlived = has_python_handler('SIGABRT')
         self.file = MarkFile(directory / mark_name('faults'), FAULT_LOG_SIZE, mode)
         self._enable()
 

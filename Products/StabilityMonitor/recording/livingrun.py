@@ -561,8 +561,14 @@ class LivingRun:
             self.recorder.exception(frames + message)
 
     def finish(self) -> None:
-        """Note that the interpreter ends normally, and stop the heartbeat."""
+        """Note that the interpreter ends normally, and stop the heartbeat.
+
+        If other code handles SIGABRT, a dump of it may be what this exit comes from: gunicorn sends
+        it to a worker that is too slow, and the handler exits.  So such a dump is survived.
+        """
         if self.recorder:
+            if self.fault_log and self.fault_log.abort_may_be_outlived:
+                self.recorder.survived('faults', self.fault_log.file.length)
             self.recorder.stamp('finished', time.time())
         if self.rounds:
             self.rounds.stop()

@@ -458,8 +458,8 @@ def _known_issues(issues: Iterable[KnownIssue]) -> Iterator[str]:
 
 def _request(request: Request) -> str:
     answered = f'{request.method} {request.path}'
-    if request.status:
-        answered += f' -> {request.status}'
+    if request.answer:
+        answered += f' -> {request.answer}'
     if request.count > 1:
         answered += f' x{request.count}'
     seconds = request.seconds or 0.0

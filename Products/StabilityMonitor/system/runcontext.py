@@ -24,6 +24,7 @@ from ..model.records import Instance
 from . import cgroups
 from . import stacksizes
 from .processidentity import identity
+from .signalmask import has_python_handler
 from .signalmask import signal_set
 from .vitalsigns import counter
 
@@ -109,6 +110,7 @@ def collect(
         'core_pattern': _line(proc / 'sys/kernel/core_pattern'),
         'supervisor': supervisor(proc, environ),
         'outputs': {str(fd): output(fd, proc) for fd in (1, 2)},
+        'abort_handler': has_python_handler('SIGABRT'),
         'hostname': socket.gethostname(),
         'parent': os.getppid(),
     }

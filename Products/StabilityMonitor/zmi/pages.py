@@ -245,7 +245,7 @@ def request_row(request: Request) -> dict[str, Any]:
         'took': _took(request.seconds),
         'thread': request.thread,
         'user': request.user,
-        'status': request.status or '',
+        'status': request.answer,
         'crashed': request.crashed,
         'retry': request.retry,
         'times': f'{request.count} times' if request.count > 1 else '',
