@@ -53,6 +53,7 @@ def life(tmp_path, monkeypatch):
         recorder=recorder,
         findings=Findings(),
         context={},
+        role='script',
         directory=SimpleNamespace(path=tmp_path),
         base=SimpleNamespace(file_mode=0o600),
         is_short_of_descriptors=False,

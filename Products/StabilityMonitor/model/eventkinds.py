@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+#: A slow start or stop at one place is critical after this many times the option "stall".
+CRITICAL_AFTER = 10
+
 
 @dataclass(frozen=True)
 class EventKind:
@@ -16,7 +19,8 @@ class EventKind:
 
     `title` is the heading for an event of a dead run, `headline` the heading for an event that
     still lasts.  On a terminal, `shout` begins a line about the event and `verb` a line about the
-    process.
+    process.  `delay` begins the summary of a start or stop that takes long; it is empty for the
+    other kinds.  The site is not broken as long as such an event is not critical.
     """
 
     code: str
@@ -25,6 +29,11 @@ class EventKind:
     shout: str
     verb: str
     icon: str
+    delay: str = ''
+
+    @property
+    def is_delay(self) -> bool:
+        return bool(self.delay)
 
 
 _ROWS = (
@@ -32,6 +41,24 @@ _ROWS = (
     EventKind('deadlock', 'Deadlock', 'Deadlock', 'DEADLOCK', 'DEADLOCK', 'fa-lock'),
     EventKind(
         'spinning', 'Spinning thread', 'A thread spins', 'SPINNING THREAD', 'SPINS', 'fa-sync-alt'
+    ),
+    EventKind(
+        'slow-start',
+        'Slow start',
+        'Zope is slow to start',
+        'SLOW START',
+        'STARTS SLOWLY',
+        'fa-hourglass-start',
+        delay='Zope does not serve yet',
+    ),
+    EventKind(
+        'slow-stop',
+        'Slow stop',
+        'Zope is slow to stop',
+        'SLOW STOP',
+        'STOPS SLOWLY',
+        'fa-hourglass-end',
+        delay='Zope has not ended yet',
     ),
 )
 #: The most serious kind first: if a run has an event of one kind, the later kinds are not examined.

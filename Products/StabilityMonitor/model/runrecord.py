@@ -7,6 +7,7 @@ from typing import Any
 
 from . import jsonform
 from .eventkinds import EVENT_KINDS
+from .eventkinds import event_kind
 from .finding import Finding
 from .records import Evidence
 from .records import Instance
@@ -87,8 +88,11 @@ class RunRecord:
 
     @property
     def hung_at_the_end(self) -> bool:
-        """Whether a hang, deadlock or spinning thread lasted until the run ended."""
-        return any(hang.lasts for hang in self.hangs)
+        """Whether a hang, deadlock or spinning thread lasted until the run ended.
+
+        A slow start and a slow stop do not count.
+        """
+        return any(hang.lasts and not event_kind(hang.kind).is_delay for hang in self.hangs)
 
     @property
     def stood_still(self) -> list[Note]:

@@ -124,6 +124,8 @@ class Traces:
     boot_time: float
     #: What each worker wrote when the watchdog fired, by the ident of the thread.
     stuck: dict[int, Mark] = field(default_factory=dict)
+    #: What MainThread wrote while an exit handler held the GIL.
+    last_place: Mark | None = None
     #: When SIGTERM and SIGINT last arrived, whether the process survived them or not.
     asked: dict[str, float] = field(default_factory=dict)
     #: Whether the process itself still exists, although the run has ended.
@@ -218,8 +220,9 @@ class Traces:
         signs = [self.started, self.fault_time]
         signs += [mark.time for mark in self.marks.values()]
         signs += [mark.time for mark in self.stuck.values()]
-        if self.hang:
-            signs.append(self.hang.time)
+        for written in (self.hang, self.last_place):
+            if written:
+                signs.append(written.time)
         box = self.recording
         if box:
             signs += [request.ended or 0.0 for request in box.finished[-1:]]
@@ -302,6 +305,7 @@ def collect(path: Path, world: World) -> Traces:
         same_machine=same_machine,
         boot_time=float(boot_time),
         stuck=_stuck(path, recording),
+        last_place=_mark(path, 'ending', recording),
         asked={name: mark.time for name, mark in asked.items()},
         still_there=_still_there(identity, pid, world),
     )

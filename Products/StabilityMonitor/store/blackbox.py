@@ -59,6 +59,7 @@ MARKS = (
     'SIGXCPU',
     'watchdog',
     *(f'watchdog-{slot}' for slot in range(16)),
+    'ending',
 )
 #: Ids of the drills.  The word "drill" holds a position in this list, counted from 1.  New ids are
 #: only appended.
@@ -83,6 +84,10 @@ NOTES = (
     'deadlock-ended',
     'spinning',
     'spinning-ended',
+    'slow-start',
+    'slow-start-ended',
+    'slow-stop',
+    'slow-stop-ended',
 )
 PHASES = ('traversing', 'publishing', 'committing', 'finishing', 'aborting', 'failed', 'streaming')
 
