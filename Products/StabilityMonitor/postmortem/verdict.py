@@ -14,6 +14,9 @@ from ..model.counts import counted
 from ..model.records import Evidence
 from ..model.records import clocktime
 from . import stackoverflow
+from .delaysummary import at_the_end
+from .delaysummary import not_ready
+from .delaysummary import still_stopping
 from .elimination import candidates
 from .elimination import ruled_out
 from .evidence import Traces
@@ -65,7 +68,7 @@ def judge(traces: Traces) -> Judgement:
     answers = (rule(traces) for rule in RULES)
     found = next(answer for answer in answers if answer)  # the last rule always applies
     evidence = list(found.evidence)
-    for also_seen in (lasting_events, slow_requests, deep_stacks):
+    for also_seen in (lasting_events, at_the_end, slow_requests, deep_stacks):
         evidence += [fact for fact in also_seen(traces) if fact not in found.evidence]
     return replace(found, evidence=tuple(evidence))
 
@@ -185,10 +188,11 @@ def startup_failed(t: Traces) -> Judgement | None:
         confidence = 'likely'
         causes = candidates(t)
     fact = f'Zope ended {when}, {how}; it had answered no request.'
+    where = not_ready(t) or still_stopping(t)
     return Judgement(
         verdict='startup-failed',
         confidence=confidence,
-        summary=f'Zope failed to start: it ended {when}, {how}.',
+        summary=f'Zope failed to start: it ended {when}, {how}{_clause(where)}.',
         evidence=(Evidence(source, fact),),
         ruled_out=ruled_out(t),
         candidates=causes,
@@ -260,10 +264,11 @@ def stopped(t: Traces) -> Judgement | None:
         fact = f'The interpreter began its normal exit at {clocktime(finished)}.'
         evidence += (Evidence('black box', fact),)
     how = f'was stopped by {signal}' if signal else 'came to a normal exit'
+    where = not_ready(t) or still_stopping(t)
     return Judgement(
         verdict='stopped',
         confidence=confidence,
-        summary=f'Zope {how}.',
+        summary=f'Zope {how}{_clause(where)}.',
         evidence=evidence,
         signal=signal,
     )
@@ -451,6 +456,11 @@ def _was_ready(t: Traces) -> bool:
     was_ready_for = t.last_sign - t.by_last_clock(serving)
     has_forked = t.word('forked') > serving
     return was_ready_for >= READY or has_forked
+
+
+def _clause(words: str) -> str:
+    """These words as a further part of a sentence; '' for none."""
+    return f'; {words}' if words else ''
 
 
 def _last_line(t: Traces) -> str:
