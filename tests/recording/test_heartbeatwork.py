@@ -165,7 +165,7 @@ def watchdogs(monkeypatch):
     made = []
 
     class FakeWatchdog:
-        file = SimpleNamespace(written=0, length=0)
+        file = ending_file = SimpleNamespace(written=0, length=0)
 
         def __init__(self, *settings, avoided):
             self.calls, self.used_up = [], False

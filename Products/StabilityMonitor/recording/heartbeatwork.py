@@ -484,7 +484,9 @@ class Rounds:
         if self.watchdog:
             self.watchdog.disarm()
             if self.heartbeat.last_duties:
-                self.watchdog.guard_end(threading.get_native_id())
+                # It fails when the heartbeat has ended, or has no more signals or timers.
+                with contextlib.suppress(OSError):
+                    self.watchdog.guard_end(threading.get_native_id())
 
     def detach(self) -> None:
         """In a forked child: release what belongs to the parent."""
