@@ -164,7 +164,7 @@ class Rounds:
         self._checks = checks
         rounds: list[Duty] = [
             self.loads.look,
-            self._look_at_vitals,
+            self.vitals.look,
             self._look_at_workers,
             self._look_for_deadlock,
             self._look_for_spinning,
@@ -341,9 +341,6 @@ class Rounds:
         self.hangs.look(*self._in_flight)
         if self.hangs.loop_is_stuck:
             self._look_at_loop()  # so that the end of the hang is seen at once
-
-    def _look_at_vitals(self) -> None:
-        self.vitals.look(len(self.loads.fresh))
 
     def _look_at_workers(self) -> None:
         """Find the workers, but only when threads have begun or ended: it takes as long as all
