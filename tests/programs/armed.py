@@ -279,6 +279,62 @@ def do_hold_gil():
     ctypes.PyDLL(None).sleep(60)
 
 
+def at_exit(what):
+    """Run `what` in an exit handler that comes after those of the product: registered before."""
+    import atexit
+
+    def block():
+        if life is not None:
+            say('finishing')
+            what()
+
+    atexit.register(block)
+
+
+def stand_at_exit():
+    threading.Event().wait(60)
+
+
+def before_stand_at_exit():
+    at_exit(stand_at_exit)
+
+
+def serve_one():
+    begin('/done')
+    if life is not None:
+        life.recorder.end(200)
+
+
+def do_stand_at_exit():
+    serve_one()
+    stand_in_request('unfinished')
+    if life is not None:
+        until(life.recorder.in_flight)
+
+
+def before_hold_gil_at_exit():
+    at_exit(lambda: hold_gil('waiting'))
+
+
+def do_hold_gil_at_exit():
+    serve_one()
+
+
+def before_compute_at_exit():
+    at_exit(lambda: compute(6))
+
+
+def do_compute_at_exit():
+    pass
+
+
+def compute(seconds):
+    """Run Python code: a stack that is written meanwhile can kill the process."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        sorted(range(50), key=lambda number: -number)
+
+
 def do_thread_outlives_main():
     threading.Thread(target=do_wait_in_thread).start()
 

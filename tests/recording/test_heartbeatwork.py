@@ -53,6 +53,7 @@ def life(tmp_path, monkeypatch):
         recorder=recorder,
         findings=Findings(),
         context={},
+        role='script',
         directory=SimpleNamespace(path=tmp_path),
         base=SimpleNamespace(file_mode=0o600),
         is_short_of_descriptors=False,
@@ -164,7 +165,7 @@ def watchdogs(monkeypatch):
     made = []
 
     class FakeWatchdog:
-        file = SimpleNamespace(written=0, length=0)
+        file = ending_file = SimpleNamespace(written=0, length=0)
 
         def __init__(self, *settings, avoided):
             self.calls, self.used_up = [], False

@@ -149,9 +149,12 @@ def test_hangs_and_slow_requests_that_last_are_not_well():
         ('deadlock', 'warning', False),
         ('hang', 'critical', False),
         ('spinning', None, False),
+        ('slow-start', 'info', True),
+        ('slow-stop', 'info', True),
+        ('slow-start', 'critical', False),
     ],
 )
-def test_only_a_spin_that_is_not_critical_is_well(kind, severity, well):
+def test_only_a_spin_or_a_slow_start_or_stop_that_is_not_critical_is_well(kind, severity, well):
     hang = document()['hangs'][0] | {'kind': kind, 'severity': severity}
     if severity is None:
         del hang['severity']  # as in the answer of another release

@@ -97,7 +97,7 @@ def test_the_document_describes_the_header(box):
 def test_the_document_lists_the_codes(title, known):
     names = blackbox.PHASES if known == 'phase' else blackbox.NOTES
     (text,) = re.findall(rf'^\d+ +u\d+ +{known} +(.*?)\n\d', DOCUMENT, re.M | re.S)
-    assert re.findall(r'(\d) ([\w-]+)', text) == [(str(n), name) for n, name in enumerate(names)]
+    assert re.findall(r'(\d+) ([\w-]+)', text) == [(str(n), name) for n, name in enumerate(names)]
 
 
 def test_a_reader_made_of_the_tables_reads_the_same(box):

@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+#: A slow start or stop at one place is critical after this many times the option "stall".
+CRITICAL_AFTER = 10
+
 
 @dataclass(frozen=True)
 class EventKind:
@@ -16,7 +19,9 @@ class EventKind:
 
     `title` is the heading for an event of a dead run, `headline` the heading for an event that
     still lasts.  On a terminal, `shout` begins a line about the event and `verb` a line about the
-    process.
+    process.  `delay` begins the summary of a start or stop that takes long; it is empty for the
+    other kinds.  The site is not broken as long as such an event is not critical.  An event that
+    is no trouble does not mean that a visitor waits.
     """
 
     code: str
@@ -25,7 +30,12 @@ class EventKind:
     shout: str
     verb: str
     icon: str
-    is_trouble: bool = True  # else the site only works hard
+    is_trouble: bool = True
+    delay: str = ''
+
+    @property
+    def is_delay(self) -> bool:
+        return bool(self.delay)
 
 
 _ROWS = (
@@ -33,6 +43,26 @@ _ROWS = (
     EventKind('deadlock', 'Deadlock', 'Deadlock', 'DEADLOCK', 'DEADLOCK', 'fa-lock'),
     EventKind(
         'spinning', 'Spinning thread', 'A thread spins', 'SPINNING THREAD', 'SPINS', 'fa-sync-alt'
+    ),
+    EventKind(
+        'slow-start',
+        'Slow start',
+        'Zope is slow to start',
+        'SLOW START',
+        'STARTS SLOWLY',
+        'fa-hourglass-start',
+        is_trouble=False,
+        delay='Zope does not serve yet',
+    ),
+    EventKind(
+        'slow-stop',
+        'Slow stop',
+        'Zope is slow to stop',
+        'SLOW STOP',
+        'STOPS SLOWLY',
+        'fa-hourglass-end',
+        is_trouble=False,
+        delay='Zope has not ended yet',
     ),
     EventKind(
         'saturated',

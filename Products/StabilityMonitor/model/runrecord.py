@@ -89,7 +89,10 @@ class RunRecord:
 
     @property
     def hung_at_the_end(self) -> bool:
-        """Whether a hang, deadlock or spinning thread lasted until the run ended."""
+        """Whether a hang, deadlock or spinning thread lasted until the run ended.
+
+        Neither a slow start or stop counts, nor workers that are busy.
+        """
         return any(hang.lasts and event_kind(hang.kind).is_trouble for hang in self.hangs)
 
     @property

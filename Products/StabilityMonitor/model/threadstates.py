@@ -62,7 +62,7 @@ class Link:
 
 @dataclass(frozen=True)
 class Event:
-    """A hang, a deadlock or a spinning thread.
+    """A hang, a deadlock, a spinning thread, or a start or stop that takes long.
 
     `ended` is None while it lasts, or if it lasted until the run ended.  `number` is the number of
     the note that began it, 0 if the ring no longer holds that note.  `summary` is for people;
@@ -77,7 +77,7 @@ class Event:
     number: int = 0
     threads: tuple[int, ...] = ()  # idents of its threads that have an ident
     severity: SeverityCode = CRITICAL  # as in a finding
-    place: Frame | None = None  # of a hang or spin: where (most of) its threads are
+    place: Frame | None = None  # but for a deadlock: where (most of) its threads are
     known: bool | None = None  # of a deadlock: whether the locks name their owners
     possible: bool = False  # of a deadlock: it is not known which locks its threads wait for
     cycle: tuple[Link, ...] = ()  # of a deadlock: its threads; each waits for the next

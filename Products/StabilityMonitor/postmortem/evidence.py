@@ -155,6 +155,8 @@ class Traces:
     boot_time: float
     #: What each worker wrote when the watchdog fired, by the ident of the thread.
     stuck: dict[int, Mark] = field(default_factory=dict)
+    #: What MainThread wrote while an exit handler held the GIL.
+    last_place: Mark | None = None
     #: When SIGTERM and SIGINT last arrived, whether the process survived them or not.
     asked: dict[str, float] = field(default_factory=dict)
     #: The marks of signals that the process survived, by name.
@@ -284,7 +286,7 @@ class Traces:
         signs = [self.started, self.fault_time, self.outlived_time]
         signs += [mark.time for mark in self.marks.values()]
         signs += [mark.time for mark in self.stuck.values()]
-        for mark in (self.hang, self.fault_log):
+        for mark in (self.hang, self.fault_log, self.last_place):
             if mark:
                 signs.append(mark.time)
         box = self.recording
@@ -388,6 +390,7 @@ def collect(path: Path, world: World) -> Traces:
         same_machine=same_machine,
         boot_time=float(boot_time),
         stuck=_stuck(path, recording),
+        last_place=_mark(path, 'ending', recording),
         asked=asked,
         survived_marks=survived_marks,
         still_there=_still_there(identity, pid, world),

@@ -21,6 +21,9 @@ from ..model.records import duration
 from . import crashplace
 from . import stackoverflow
 from . import stops
+from .delaysummary import at_the_end
+from .delaysummary import not_ready
+from .delaysummary import still_stopping
 from .elimination import candidates
 from .elimination import ruled_out
 from .evidence import Traces
@@ -195,10 +198,11 @@ def startup_failed(t: Traces) -> Judgement | None:
         confidence = 'likely'
         causes = candidates(t)
     fact = f'Zope ended {when}, {how}; it had answered no request.'
+    where = not_ready(t) or still_stopping(t)
     return Judgement(
         verdict='startup-failed',
         confidence=confidence,
-        summary=f'Zope failed to start: it ended {when}, {how}.',
+        summary=f'Zope failed to start: it ended {when}, {how}{_clause(where)}.',
         evidence=(Evidence(source, fact),),
         ruled_out=ruled_out(t),
         candidates=causes,
@@ -295,7 +299,7 @@ def stopped(t: Traces) -> Judgement | None:
     return Judgement(
         verdict='stopped',
         confidence='strong',
-        summary=f'Zope {how}.',
+        summary=f'Zope {how}{_clause(not_ready(t) or still_stopping(t))}.',
         evidence=evidence,
         signal=signal,
     )
@@ -310,9 +314,12 @@ def _stopped_slowly(t: Traces) -> Judgement | None:
     if stop.lived_on >= 1:
         lived_on = f'lived on for {duration(stop.lived_on)}'
     why = ''
+    noted = still_stopping(t)
     place = stops.main_thread_place(t, stop)
     if stops.is_without_effect(t, stop.signal):
         why = f' (as pid 1 of its container it ignores {stop.signal})'
+    elif noted:
+        why = f' ({noted})'
     elif place:
         why = f' (MainThread was in {place})'
     return Judgement(
@@ -689,6 +696,11 @@ def _was_ready(t: Traces) -> bool:
     return was_ready_for >= READY or has_forked
 
 
+def _clause(words: str) -> str:
+    """These words as a further part of a sentence; '' for none."""
+    return f'; {words}' if words else ''
+
+
 def _last_line(t: Traces) -> str:
     """The exception that ended the main thread, without its traceback."""
     return exception_line(t.exception).rstrip('.')
@@ -720,6 +732,7 @@ _ALSO_SEEN: tuple[Callable[[Traces], Iterable[Evidence]], ...] = (
     stops.outlived_marks,
     lock_holder,
     lasting_events,
+    at_the_end,
     slow_requests,
     deep_stacks,
 )

@@ -16,6 +16,7 @@ threads may still serve requests meanwhile.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from collections.abc import Collection
@@ -30,11 +31,13 @@ from ..model.records import Note
 from ..model.severities import CRITICAL
 from ..model.severities import INFO
 from ..model.severities import WARNING
+from ..model.severities import Severity
 from ..model.threadstates import Event
 from ..model.threadstates import ThreadState
 from ..system import loglater
 from ..threads.activity import own_frame
 from ..threads.activity import words
+from ..threads.awaited import awaited
 from ..threads.codeplaces import CodePlace
 from ..threads.cycles import cycle_words
 from ..threads.cycles import link_of
@@ -56,6 +59,8 @@ _Key = str | tuple[str, str | int | tuple[int, ...]]
 #: hold both, and some other events.
 _MOST_THREADS = 24
 _MOST_IN_CYCLE = 6
+#: At most this many requests are named in the summary of a stop that takes long.
+_MOST_NAMED = 2
 #: At most this many events that have ended are kept.
 _KEPT = 50
 #: The keys of the two kinds of hangs: visitors wait, or the server's loop is blocked.
@@ -248,6 +253,69 @@ class Hangs:
         noted = main + _serving(seen)[:_MOST_THREADS]
         self._note_hang(_LOOP, hang, noted, seen)
 
+    # -- the start and the end of a life -----------------------------------------------------------
+
+    def look_at_delay(self, kind: str, stood: float, is_critical: bool) -> None:
+        """Begin the event that a start or stop takes long, or make it critical.
+
+        `kind` is "slow-start" or "slow-stop", `stood` the number of seconds that MainThread has
+        been at its place.
+        """
+        key = (kind, 'main')
+        severity = CRITICAL if is_critical else INFO
+        event = self.lasting.get(key)
+        if event is None:
+            self._begin_delay(key, kind, stood, severity)
+        elif event.severity != severity:
+            self.lasting[key] = replace(event, severity=severity)
+            self.findings.drop(_finding_id(key))
+            self.findings.add(
+                _finding_id(key),
+                title=event.summary,
+                action=_LOOK,
+                severity=severity,
+            )
+
+    def _begin_delay(self, key: _Key, kind: str, stood: float, severity: Severity) -> None:
+        started = time.time() - stood
+        seen = self.observe()
+        main = [state for state in seen.states if state.kind == 'main']
+        main = main or _main_without_python(seen)
+        known = awaited(threading.main_thread().ident or 0)
+        place = _place(main)
+        server = ''
+        doing = 'is in an unknown state'
+        if known:
+            place = known.frame
+            server = known.server
+            doing = f'is in {known.frame.function} and waits for {server}'
+        elif main and not main[0].frames:
+            doing = f'runs no Python code: it {words(main[0])}'
+        elif main:
+            doing = words(main[0])
+        serving = [state for state in _serving(seen) if state.kind != 'main']
+        for state in serving[:_MOST_NAMED]:
+            doing += f'; {_request_words(state)} {words(state)}'
+        event = Event(
+            kind,
+            started,
+            summary=f'{event_kind(kind).delay}: MainThread {doing}.',
+            threads=_idents(main),
+            severity=severity,
+            place=place,
+        )
+        self._begin(key, event, _LOOK, detail=server)
+        noted = main + serving[:_MOST_THREADS]
+        for state in noted:
+            self.recorder.note(_note(kind, state))
+        self.look_for_deadlock(seen)
+
+    def end_of_delay(self, kind: str, how: str) -> None:
+        """End the event that a start or stop takes long, if it lasts."""
+        key = (kind, 'main')
+        if key in self.lasting:
+            self._end(key, how)
+
     # -- locks -------------------------------------------------------------------------------------
 
     def look_for_deadlock(self, seen: Observation | None = None) -> None:
@@ -360,6 +428,7 @@ class Hangs:
         key: _Key,
         event: Event,
         action: Action | None = _LOOK,
+        detail: str = '',
     ) -> None:
         """Note that an event begins; without an action it is no finding."""
         number = self.recorder.note(
@@ -369,7 +438,7 @@ class Hangs:
                 kind=event.kind,
                 ident=0,
                 title=event.summary,
-                detail=event.reason,
+                detail=detail or event.reason,
             )
         )
         age = max(0.0, time.time() - event.started)  # it may have begun before this look
@@ -401,7 +470,7 @@ class Hangs:
                 title=event.summary,
             )
         )
-        level = logging.WARNING if event_kind(event.kind).is_trouble else logging.INFO
+        level = logging.INFO if event.severity == INFO else logging.WARNING
         loglater.log(level, '%s %s It lasted %.1f s.', event.summary, how, seconds)
 
     def lasts(self, *kinds: str) -> bool:
@@ -483,6 +552,15 @@ def _main(seen: Observation) -> list[ThreadState]:
     return [state for state in seen.states if state.kind == 'main' and not state.request]
 
 
+def _main_without_python(seen: Observation) -> list[ThreadState]:
+    """Return [MainThread] as the kernel sees it, when it runs no Python code; [] if not seen."""
+    main = threading.main_thread()
+    for state in seen.states:
+        if state.native_id == main.native_id and not state.frames:
+            return [replace(state, ident=main.ident or 0, name='MainThread', kind='main')]
+    return []
+
+
 def _idents(states: list[ThreadState]) -> tuple[int, ...]:
     """Return the idents of those threads that Python knows."""
     return tuple(state.ident for state in states if state.ident)
@@ -496,7 +574,7 @@ def _note(kind: str, state: ThreadState) -> Note:
     if request:
         number = request.number
         seconds = request.seconds or 0.0
-        title = f'{request.method} {request.path}'
+        title = _request_words(state)
     return Note(
         number=0,  # the recorder gives it
         time=time.time(),
@@ -509,6 +587,12 @@ def _note(kind: str, state: ThreadState) -> Note:
         detail=words(state),
         frames=state.frames,
     )
+
+
+def _request_words(state: ThreadState) -> str:
+    """Return for example "GET /front-page"; the name of a thread that serves nothing."""
+    request = state.request
+    return f'{request.method} {request.path}' if request else state.name
 
 
 def _summary_of(states: list[ThreadState]) -> str:

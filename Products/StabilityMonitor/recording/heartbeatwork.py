@@ -49,6 +49,9 @@ from .heartbeat import Duty
 from .heartbeat import Heartbeat
 from .heartbeat import SurvivedMarks
 from .heartbeat import Workers
+from .lifeends import START
+from .lifeends import STOP
+from .lifeends import LifeEnds
 from .partguard import Findings
 from .recorder import Recorder
 from .serverloop import ServerLoop
@@ -78,6 +81,7 @@ class Watched(Protocol):
     findings: Findings
     base: Base
     context: dict[str, Any]
+    role: str
     directory: RunDirectory | None
     recorder: Recorder | None
     is_short_of_descriptors: bool
@@ -123,6 +127,14 @@ class Rounds:
             self.options.stall,
             self.loop.is_left,
         )
+        self.ends = LifeEnds(
+            self.hangs,
+            self.options.slow_request,
+            self.options.stall,
+            self.options.sample_interval,
+            self.loop.is_left,
+            is_server=life.role == 'server',
+        )
         self.watchdog: Watchdog | None = None
         self.inbox: Inbox | None = None
         self._awaited: frozenset[int] = frozenset()
@@ -152,6 +164,7 @@ class Rounds:
         alarms: list[Duty] = [
             self._look_for_hang,
             self._look_for_slow,
+            self._look_at_ends,
             self.recorder.release_dead_slots,
             self._repair_marks,
         ]
@@ -159,7 +172,7 @@ class Rounds:
         self._checks = checks
         rounds: list[Duty] = [
             self.loads.look,
-            self._look_at_vitals,
+            self.vitals.look,
             self._look_at_workers,
             self.visitors.find,
             self._look_for_deadlock,
@@ -236,6 +249,7 @@ class Rounds:
             )
             self.watchdog = watchdog
             self._marks.watch('watchdog', watchdog.file)
+            self._marks.watch('ending', watchdog.ending_file)
             self.heartbeat.rounds.insert(0, self._guard_threads)
             self.heartbeat.alarms.insert(0, self._guard_threads)
             self.heartbeat.rounds.append(watchdog.give_way)
@@ -336,12 +350,15 @@ class Rounds:
             or self.slow.watched
             or is_changed
             or self.recorder.is_crowded
+            or self.ends.is_on
         )
 
     def _look_at_marks(self) -> None:
         self._marks.check()
         if self._marks.is_lost:
             self.heartbeat.alarmed = True
+        if self._marks.has_news:
+            self.ends.expect_stop()
 
     def _repair_marks(self) -> None:
         """Repair at once: C code would write a stack into a file that has got our descriptor."""
@@ -353,9 +370,6 @@ class Rounds:
         self.hangs.look(self._answering)
         if self.hangs.loop_is_stuck:
             self._look_at_loop()  # so that the end of the hang is seen at once
-
-    def _look_at_vitals(self) -> None:
-        self.vitals.look(len(self.loads.fresh))
 
     def _look_at_workers(self) -> None:
         """Find the workers, but only when threads have begun or ended: it takes as long as all
@@ -404,7 +418,7 @@ class Rounds:
         return self.observe().states
 
     def _look_for_deadlock(self) -> None:
-        if self.slow.are_in_flight() or self.hangs.lasts('deadlock', 'hang'):
+        if self.slow.are_in_flight() or self.hangs.lasts('deadlock', 'hang', START, STOP):
             self.hangs.look_for_deadlock()
         else:
             # Two looks with a pause between them do not count as two looks in a row.
@@ -437,6 +451,11 @@ class Rounds:
         used = self.loads.fresh.get(main.native_id or 0)
         self.loop.look(used)
         self.hangs.look_at_loop(self.loop.place, self.loop.stood)
+        self.ends.look_for_stop()
+
+    def _look_at_ends(self) -> None:
+        if self.ends.is_on:
+            self.ends.look()
 
     # -- answers -----------------------------------------------------------------------------------
 
@@ -456,8 +475,15 @@ class Rounds:
         return to_json(self.stacks(), plain=True)
 
     def tell_no_checks(self) -> dict[str, Any]:
-        """Return the answer to the mailbox request "checks" while the process is starting."""
-        return {'time': isotime(time.time()), 'starting': True, 'checks': []}
+        """Return the answer to the mailbox request "checks" while the process is starting.
+
+        The checks have not run yet, but what the recording itself has found is known.
+        """
+        return {
+            'time': isotime(time.time()),
+            'starting': True,
+            'checks': [finding.to_json() for finding in self.life.findings],
+        }
 
     # -- the end -----------------------------------------------------------------------------------
 
@@ -467,12 +493,36 @@ class Rounds:
         """
         self._tries = ROUND
 
+    def watch_end(self) -> None:
+        """Watch the end of the interpreter, which has begun: `stop` comes next.
+
+        The heartbeat goes on with a few duties, until Python ends its thread.
+        """
+        if not self.is_started:
+            return
+        self.ends.finish()
+        self.heartbeat.before_each = self._rearm_end
+        self.heartbeat.last_duties = [
+            self.take_sample,
+            self._look_at_marks,
+            self.ends.look,
+            self._rearm_end,
+        ]
+
+    def _rearm_end(self) -> None:
+        if self.watchdog:
+            self.watchdog.rearm_end()
+
     def stop(self) -> None:
         self.heartbeat.stop()
         if self.heartbeat.ident is not None:
             loglater.HURRIED.discard(self.heartbeat.ident)
         if self.watchdog:
             self.watchdog.disarm()
+            if self.heartbeat.last_duties:
+                # It fails when the heartbeat has ended, or has no more signals or timers.
+                with contextlib.suppress(OSError):
+                    self.watchdog.guard_end(threading.get_native_id())
 
     def detach(self) -> None:
         """In a forked child: release what belongs to the parent."""

@@ -72,7 +72,7 @@ _DIRECTORY_ACTION = Action(
 )
 
 #: Below this limit of open files, parts that hold many descriptors are off: Zope alone needs about
-#: 13 and one for each connection, and this product up to 35.
+#: 13 and one for each connection, and this product up to 36.
 _FEW_DESCRIPTORS = 64
 
 
@@ -528,6 +528,7 @@ class LivingRun:
             # Code of the site may have interfered with the recording since arming: check it now.
             self.rounds.heartbeat.is_round_due = True
             self.rounds.serving()
+            self.rounds.ends.serve()
         if self.directory:
             with self.findings.guarded(
                 'serving-context', 'The compiled modules and products of this run are not recorded.'
@@ -559,6 +560,11 @@ class LivingRun:
             frames = ''.join(lines[-12:-1])
             message = lines[-1][:500]
             self.recorder.exception(frames + message)
+
+    def watch_end(self) -> None:
+        """Watch from now on how long the interpreter takes to end.  `finish` comes next."""
+        if self.rounds:
+            self.rounds.watch_end()
 
     def finish(self) -> None:
         """Note that the interpreter ends normally, and stop the heartbeat.

@@ -61,6 +61,7 @@ MARKS = (
     'SIGXCPU',
     'watchdog',
     *(f'watchdog-{slot}' for slot in range(16)),
+    'ending',
 )
 #: Ids of the drills.  The word "drill" holds a position in this list, counted from 1.  New ids are
 #: only appended.
@@ -87,6 +88,10 @@ NOTES = (
     'spinning-ended',
     'saturated',
     'saturated-ended',
+    'slow-start',
+    'slow-start-ended',
+    'slow-stop',
+    'slow-stop-ended',
 )
 PHASES = ('traversing', 'publishing', 'committing', 'finishing', 'aborting', 'failed', 'streaming')
 
