@@ -33,6 +33,11 @@ ROW = [A, B]
 MADE = collections.defaultdict(threading.Lock)
 NAME = 'a'
 
+class Own:
+    pass
+
+OWN = Own()
+
 class Registry:
     shared = {'a': A}
     lock = B
@@ -99,12 +104,28 @@ def named(key, local):
         pass
     with (A or B):
         pass
+    with REGISTRY.lock_of_it:
+        pass
+    with REGISTRY.own['a']:
+        pass
+    with REGISTRY.own[key]:
+        pass
+    with OWN:
+        pass
 
 def also():
     with get_lock('c'):
         pass
     with MADE['a']:
         pass
+    with REGISTRY.lock_of_it:
+        pass
+    with REGISTRY.own['a']:
+        pass
+    with OWN:
+        pass
+
+REGISTRY = Registry()
 """
 
 
@@ -169,6 +190,15 @@ def test_locks_that_were_taken_in_the_same_way_have_the_same_key(module):
     assert use['self.own[key]'].key == again['self.own[other]'].key
     assert use['self.get(key)'].key == again['self.get(other).inner'].key
     assert use['self.get(key)'].key != named['get_lock(key)'].key
+
+
+def test_an_attribute_of_an_instance_is_the_same_in_each_function(module):
+    named, also = locks(module.named), locks(module.also)
+    for text in ('REGISTRY.lock_of_it', "REGISTRY.own['a']", 'OWN'):
+        assert named[text].key == also[text].key and not named[text].loose
+    assert named['REGISTRY.lock_of_it'].key != named["REGISTRY.own['a']"].key
+    assert named['REGISTRY.own[key]'].loose
+    assert named['OWN'].key == ('member', id(module.OWN))
 
 
 # -- nothing of the site is called -----------------------------------------------------------------
@@ -271,7 +301,7 @@ def test_no_code_of_a_module_or_class_runs_to_find_a_lock(module):
     CALLS.clear()
     found = locks(module.named)
     locks(module.also)
-    assert CALLS == [] and len(found) == 16
+    assert CALLS == [] and len(found) == 20
 
 
 # -- expressions and instructions ------------------------------------------------------------------

@@ -1,9 +1,9 @@
 """Which lock an expression of the source stands for, without running code of the site.
 
 Names of modules, attributes of modules and classes, and items of exact dicts, lists and tuples are
-looked up.  If that gives a lock, it is the same lock in two threads if it is the same object.
-Else the text decides: the same attribute of `self` in methods of the same class counts as the same
-lock, which is an inference.
+looked up.  If that gives an object, it is the same lock in two threads if it is the same object.
+Else the text decides: the same attribute of the same object, or of `self` in methods of the same
+class, counts as the same lock, which is an inference.
 
 For anything else the source shows only how the lock was taken: by a call such as `get_lock(name)`,
 from a local variable, as an item whose key is not known.  All locks that were taken in that way
@@ -90,7 +90,7 @@ class Wanted:
                 self._words.add(lock.word)
             else:
                 self._functions.add(lock.key[1:3])
-            if kind in ('object', 'item', 'items') and isinstance(first, int):
+            if kind in ('object', 'member', 'items') and isinstance(first, int):
                 self._objects.add(first)
 
     def may_be_taken_by(self, spot: Spot) -> bool:
@@ -145,37 +145,45 @@ def _named(expression: Expression, spot: Spot) -> Lock:
         return Lock(('local', file, function), text, loose=True)
     if head in code.co_names or function == '<module>':
         value = _member_of(_scope(spot), [head])
-        lock = _lock_in(Found(value), expression.steps, spot, text)
+        lock = _lock_in(value, expression.steps, spot, text)
         if lock:
             return lock
     return Lock(('local', file, function, text), text)
 
 
-def _lock_in(start: Found, steps: Sequence[Step], spot: Spot, name: str) -> Lock | None:
-    """Return the lock that the steps lead to from an object; None if nothing is known of it."""
-    found: Found | None = start
-    container: Any = None  # the last object that a step in square brackets was applied to
-    keys: list[object] = []
+def _lock_in(start: object, steps: Sequence[Step], spot: Spot, name: str) -> Lock | None:
+    """Return the lock that the steps lead to from an object; None if nothing is known of it.
+
+    Steps that cannot be looked up, as an attribute of an instance, lead to the same lock if they
+    are the same from the same object on.
+    """
+    last = start  # the last object that could be looked up
+    trail: list[Step] = []  # the steps from there on
     for step in steps:
+        found: Found | None = None
         if isinstance(step, Attribute):
-            found = Found(_member(found.value, step.name)) if found else None
-            continue
-        key = _key(step, spot)
+            if not trail:
+                value = _member(last, step.name)
+                found = None if value is None else Found(value)
+        else:
+            key = _key(step, spot)
+            if key is None:
+                return Lock(('items', id(last), *trail), name, loose=True)
+            step = Item(key.value)
+            if not trail:
+                found = secondlook.item(last, key.value)
         if found:
-            container = found.value
-            keys = []
-        keys.append(key.value if key else None)
-        found = secondlook.item(found.value, key.value) if found and key else None
-        if not key:  # any item of the last container
-            return None if container is None else Lock(('items', id(container)), name, loose=True)
-    if found:
-        lock = _known(found.value, name)
-        if lock:
-            return lock
-    if container is None:
+            last = found.value
+        else:
+            trail.append(step)
+    if last is None:
         return None
+    lock = None if trail else _known(last, name)
+    if lock:
+        return lock
     # For example a defaultdict: which object it has for the key is not known.
-    return Lock(('item', id(container), *keys), name, loose=True)
+    is_loose = bool(trail) and isinstance(trail[0], Item)
+    return Lock(('member', id(last), *trail), name, loose=is_loose)
 
 
 def _key(step: Step, spot: Spot) -> Found | None:
@@ -235,7 +243,7 @@ def _of_self(expression: Expression, class_name: str, spot: Spot) -> Lock:
     label = f'{short_class_name}.{after_self}'
     if cls is not None:
         container = _member(cls, name)
-        found = None if container is None else _lock_in(Found(container), steps, spot, label)
+        found = None if container is None else _lock_in(container, steps, spot, label)
         if found:
             return found
     # The container belongs to an object that is not known.
