@@ -173,7 +173,10 @@ def evidence_of_hang(t: Traces, all_overdue: bool) -> Iterator[Evidence]:
         when = clocktime(since)
         fact = f'A hang began at {when}; no end of it was recorded.'
         yield Evidence('black box', fact)
+    serving = {request.ident for request in t.in_flight}
     for ident, mark in t.stuck.items():
+        if serving and ident not in serving:  # it was idle
+            continue
         for thread in mark.last_threads:
             if thread.frames:
                 place = _place(thread.frames)
