@@ -418,6 +418,23 @@ def do_hold_gil_among_servers(how):
     threading.Event().wait()
 
 
+def do_hold_gil_in_first_request(how):
+    """A worker holds the GIL in its first request; another one is idle."""
+    gate = threading.Event()
+
+    def serve():
+        gate.wait()
+        begin('/first')
+        say('holding')
+        hold_gil(how)
+
+    threading.Thread(target=serve, name='waitress-0', daemon=True).start()
+    threading.Thread(target=threading.Event().wait, name='waitress-1', daemon=True).start()
+    until_guarded(2)
+    gate.set()
+    threading.Event().wait()
+
+
 def before_serve_guarded():
     """Give the heartbeat its default CPU budget, however short the stall time is: a slow machine
     charges more CPU time.

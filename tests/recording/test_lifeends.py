@@ -101,7 +101,7 @@ def world():
 def serving(world):
     """A server that serves: nothing is looked at."""
     world.ends.serve()
-    world.stand(LOOP, MAIN, seconds=2)
+    world.stand(LOOP, MAIN, seconds=12)
     assert not world.ends.is_on
     return world
 
@@ -150,6 +150,7 @@ class TestAStart:
         world.stand(CONNECT, MAIN, seconds=20)
         world.ends.serve()
         assert world.stand(CONNECT, MAIN) == ['slow-start', 'slow-start-ended']
+        world.stand(CONNECT, MAIN, seconds=10)
         assert not world.ends.is_on and world.hangs.lasting == {}
 
     def test_it_is_critical_after_ten_times_stall(self, world):

@@ -242,6 +242,7 @@ class Workers:
         for thread in known.values():
             if thread.name.startswith('waitress-'):
                 self._idle.add(thread)
+        self.recorder.reserve(self._idle)
         self.count()
 
     def threads(self) -> dict[int, int]:

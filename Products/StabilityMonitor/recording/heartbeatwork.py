@@ -162,6 +162,7 @@ class Rounds:
         self._patience = min(self.slow.watched_from, self.options.stall)
         duties: list[Duty] = [self.take_sample, self._look_at_marks]
         alarms: list[Duty] = [
+            self._look_at_workers,
             self._look_for_hang,
             self._look_for_slow,
             self._look_at_ends,
@@ -251,7 +252,7 @@ class Rounds:
             self._marks.watch('watchdog', watchdog.file)
             self._marks.watch('ending', watchdog.ending_file)
             self.heartbeat.rounds.insert(0, self._guard_threads)
-            self.heartbeat.alarms.insert(0, self._guard_threads)
+            self.heartbeat.alarms.insert(1, self._guard_threads)  # those that were just found
             self.heartbeat.rounds.append(watchdog.give_way)
             self.heartbeat.inspections.append(watchdog.check)
             self.heartbeat.duties.insert(0, self._rearm)

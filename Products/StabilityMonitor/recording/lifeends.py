@@ -71,8 +71,12 @@ class LifeEnds:
         self._asked = self._since - _ASKED  # when a signal last asked for a stop
 
     def serve(self) -> None:
-        """Note that the start is over.  The next `look` ends its event."""
+        """Note that the start is over.  The next `look` ends its event.
+
+        The beats go on for a while as after a signal, so that new workers are found at once.
+        """
         self._serves = True
+        self._asked = self.clock()
 
     def expect_stop(self) -> None:
         """Look at the next beats whether the server's loop is left: a signal has come."""
