@@ -216,8 +216,8 @@ def of_archived(key):
 
 
 def as_values(old):
-    """A log line has the name of its level, a sample the names of its values, and the marks of the
-    watchdog have their present names.
+    """A log line has the name of its level, a sample the names of its values (what waits for the
+    server was not known), and the marks of the watchdog have their present names.
     """
     if isinstance(old, dict):
         survived = old['survived'].items()
@@ -225,7 +225,9 @@ def as_values(old):
         for line in old['log']:
             line['level'] = logging.getLevelName(line['level'])
         names = [field.name for field in fields(Sample)]
-        old['samples'] = [dict(zip(names, sample, strict=True)) for sample in old['samples']]
+        old['samples'] = [
+            dict(zip(names, [*sample, -1, -1.0, -1, -1], strict=True)) for sample in old['samples']
+        ]
     return old
 
 

@@ -34,9 +34,7 @@ ERROR = (
 INTERRUPT = (
     'Traceback (most recent call last):\n  File "/x.py", line 1, in f\n    g()\nKeyboardInterrupt\n'
 )
-HANGING = recording(
-    samples=(sample(overdue=4),), in_flight=tuple(request(n, n) for n in range(2, 6))
-)
+BUSY = recording(samples=(sample(overdue=4),), in_flight=tuple(request(n, n) for n in range(2, 6)))
 HOLDING = b'Stack (most recent call first):\n  File "/c.py", line 3 in hold\n'
 ABORTED = SEGFAULT.replace(b'Segmentation fault', b'Aborted')
 HANG_NOTES = (
@@ -595,14 +593,21 @@ TABLE = [
         '',
     ),
     (
-        'all overdue, stopped',
-        traces(recording=HANGING, marks=marks('SIGTERM')),
-        'hung',
+        'all busy without a hang, stopped',
+        traces(recording=BUSY, marks=marks('SIGTERM')),
+        'stopped',
         'strong',
         'SIGTERM',
-        'All workers were busy',
+        '',
     ),
-    ('all overdue, killed', traces(recording=HANGING), 'hung', 'strong', None, 'without a trace'),
+    (
+        'all busy without a hang, killed',
+        traces(recording=BUSY),
+        'vanished',
+        'weak',
+        None,
+        '',
+    ),
     (
         'all overdue, with a note of the hang',
         traces(

@@ -19,6 +19,7 @@ from ..model.records import Request
 from ..model.records import clocktime
 from ..model.records import duration
 from . import crashplace
+from . import hangnotes
 from . import stackoverflow
 from . import stops
 from .delaysummary import at_the_end
@@ -223,7 +224,7 @@ def unhandled_exception(t: Traces) -> Judgement | None:
 
 
 def hung(t: Traces) -> Judgement | None:
-    has_hung = t.hang or t.word('hung_since')
+    has_hung = t.hang or t.word('hung_since') or hangnotes.lasting(t.notes)
     confidence = 'strong'
     if not has_hung and held_gil(t) and not _left_a_trace(t):
         has_hung = True

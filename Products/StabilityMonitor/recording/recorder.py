@@ -247,15 +247,16 @@ class Recorder:
                 self._release(slot)
         known = {slot.ident for slot in list(self.slots.values())}
         for thread in threads:
-            ident = thread.ident
             native_id = thread.native_id
-            if not ident or not native_id or ident in known or not thread.is_alive():
+            if not thread.ident or not native_id or thread.ident in known:
+                continue
+            if not thread.is_alive():
                 continue
             if not self._free or f'watchdog-{self._free[-1]}' not in box.MARKS:
                 return
             slot = Slot.reserved(self._free.pop(), thread, native_id)
             self._take(slot)
-            self._reserved[ident] = slot
+            self._reserved[thread.ident] = slot
 
     def _is_reserved(self, slot: Slot) -> bool:
         return self._reserved.get(slot.ident) is slot

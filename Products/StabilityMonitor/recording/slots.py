@@ -46,6 +46,8 @@ class Slot:
         'life',
     )
 
+    life: Callable[[], object]
+
     def __init__(self, index: int, life: Life) -> None:
         self._begin(index, threading.current_thread(), threading.get_native_id())
         self.ident = threading.get_ident()
@@ -78,7 +80,6 @@ class Slot:
         self.token: object = CLOSED
         self.thread = thread
         self.native_id = native_id
-        self.life: Callable[[], object]
 
     @property
     def on(self) -> bool:
