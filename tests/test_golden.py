@@ -91,6 +91,14 @@ def one_sentence_for_equal_requests(old):
     return old | {'evidence': [*others, first | {'fact': first['fact'].replace(was, now)}]}
 
 
+def hung_by_its_notes(old):
+    first, *others = old['evidence']
+    assert first['fact'].startswith('All threads that serve were busy with requests older')
+    since = first['fact'].partition(' since ')[2].removesuffix('.')
+    now = f'A hang began at {since}; no end of it was recorded.'
+    return old | {'evidence': [first | {'fact': now}, *others]}
+
+
 def without_idle_threads(old):
     busy = [item for item in old['evidence'] if ' stood in wait ' not in item['fact']]
     assert len(busy) == len(old['evidence']) - 2
@@ -256,6 +264,7 @@ DELIBERATE: tuple[Change, ...] = (
         'Equal sentences of evidence are one, with a count.',
         one_sentence_for_equal_requests,
     ),
+    Change('record/hung', 'Busy workers do not prove a hang.', hung_by_its_notes),
     Change('record/hung-in-c-code', 'Idle threads are no evidence.', without_idle_threads),
     *(
         Change(case, 'Frames that repeat are shown once, with a count.', without_repeated_frames)

@@ -53,5 +53,5 @@ def test_a_hang_in_an_import_is_in_the_function_that_imports():
         b'  File "/srv/site/policy/view.py", line 9 in render\n'
     )
     found = traces(hang=mark(), stuck={request().ident: mark(text=stack)})
-    (_, fact) = list(hangsummary.evidence_of_hang(found, False))
+    (_, fact) = list(hangsummary.evidence_of_hang(found))
     assert 'was in render (/srv/site/policy/view.py:9)' in fact.fact

@@ -278,7 +278,7 @@ class TestWords:
         found = self.hung(stuck=stuck)
         facts = [
             evidence.fact
-            for evidence in hangsummary.evidence_of_hang(found, all_overdue=False)
+            for evidence in hangsummary.evidence_of_hang(found)
             if evidence.source == 'watchdog'
         ]
         assert facts == [

@@ -171,10 +171,7 @@ def hung_before(t: Traces, moment: float) -> bool:
             return True
     if t.hang and t.last_sample:
         return t.last_sample.time <= moment
-    if not t.recording:
-        return bool(t.hang)
-    samples = [each for each in t.recording.samples if t.by_last_clock(each.time) <= moment]
-    return bool(samples) and 0 < samples[-1].workers <= samples[-1].overdue
+    return bool(t.hang)
 
 
 def marks(t: Traces) -> Iterator[Evidence]:
