@@ -395,7 +395,7 @@ HANGS = (
         requests=_WAITING,
         setting=STALLING,
         confidence='strong',
-        says='All workers were busy',
+        says='All 4 workers have been busy',
     ),
     Row(
         'SIGKILL while hung on a lock',

@@ -212,7 +212,10 @@ def evidence_of_hang(t: Traces) -> Iterator[Evidence]:
         fact = f'A hang began at {when}; no end of it was recorded.'
         yield Evidence('black box', fact)
     groups: dict[str, list[str]] = {}
+    serving = {request.ident for request in t.in_flight}
     for ident, mark in t.stuck.items():
+        if serving and ident not in serving:  # it was idle
+            continue
         for thread in mark.last_threads:
             # A thread without work is in no hang.
             if thread.frames and not waits_for_work(thread.frames):

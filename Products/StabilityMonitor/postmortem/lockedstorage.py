@@ -7,11 +7,11 @@ lock, which was forked and left behind, keeps it locked.
 from __future__ import annotations
 
 import ast
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..store.regularfiles import names_in
 from ..store.regularfiles import read_start_outside
 from ..store.rundirectory import RUN_NAME
 from ..store.rundirectory import name_facts
@@ -67,7 +67,7 @@ def _run_of(pid: int, path: Path) -> str:
     found = []
     for folder in (base / 'runs', base / 'archive'):
         try:
-            names = os.listdir(folder)
+            names = names_in(folder)
         except OSError:
             continue
         for name in names:
