@@ -275,7 +275,8 @@ class TestWords:
         busy = b'Stack (most recent call first):\n  File "/c.py", line 3 in hold\n'
         other = b'Stack (most recent call first):\n  File "/d.py", line 4 in wait\n'
         stuck = {1: mark(text=busy), 2: mark(text=idle), 3: mark(text=busy), 4: mark(text=other)}
-        found = self.hung(stuck=stuck)
+        flying = tuple(request(number, ident=number) for number in stuck)
+        found = self.hung(stuck=stuck, in_flight=flying)
         facts = [
             evidence.fact
             for evidence in hangsummary.evidence_of_hang(found)
