@@ -75,6 +75,7 @@ def test_clicks_lead_from_the_control_panel_to_a_report_of_a_crash(browser, make
 
 @pytest.mark.thorough
 def test_the_overview_uses_our_style_sheet_and_no_script_of_ours(browser, shared_zope):
+    browser.get_log('browser')  # what other tests left there
     log_in(browser, shared_zope, TAB + 'manage_main')
     last = browser.find_element(By.CSS_SELECTOR, '.stability-last')
     assert last.value_of_css_property('border-left-width') == '8px'
