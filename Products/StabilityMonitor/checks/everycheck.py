@@ -37,7 +37,6 @@ CHECKS = tuple(
         breadcrumbs.Place,
         breadcrumbs.Room,
         endingsignals.FaultHandler,
-        endingsignals.StopSignal,
         endingsignals.KillingSignals,
         rotation.LogRotation,
         supervision.Supervisor,
