@@ -351,7 +351,7 @@ def test_a_child_with_another_parent_ends_itself():
 @linux
 @pytest.mark.root
 def test_a_child_runs_in_the_root_directory(full_pipe, tmp_path):
-    """The child is not dumpable, so only root can look."""
+    """Only root can read its directory, because the child forbids core dumps (PR_SET_DUMPABLE)."""
     command = python_command(sys.executable, PROGRAM, 1 << 20, 1000, 3600, os.getpid())
     child = subprocess.Popen(list(map(str, command)), stdout=full_pipe, cwd=tmp_path)
     try:

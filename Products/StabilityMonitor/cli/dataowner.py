@@ -180,15 +180,15 @@ def _import_everything() -> None:
 
 
 def _import_lazy_modules() -> None:
-    """Import what imported modules will import when they first use it (PEP 810, Python 3.15).
+    """Make the imports that Python 3.15 has postponed until their first use (PEP 810).
 
-    Those modules may postpone imports, too.
+    An import that is made here may postpone further imports.
     """
     tried: set[str] = set()
     while names := set(getattr(sys, 'lazy_modules', ())) - tried:
         tried |= names
         for name in names:
-            # A name from a module stands here as if it were a module in it.
+            # `from a import b` is listed as "a.b", which need not be a module.
             with contextlib.suppress(ImportError):
                 importlib.import_module(name)
 

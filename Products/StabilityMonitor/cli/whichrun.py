@@ -38,12 +38,9 @@ def data_directory(
     """
     named = getattr(options, 'directory', None)
     home = getattr(options, 'client_home', None)
-    if not named:
-        told = environ.get('STABILITYMONITOR_DIRECTORY')
-        if home:
-            told = os.path.join(home, 'stability')
-        if told:
-            named = _last_used(told.rstrip('/') or '/')
+    usual = os.path.join(home, 'stability') if home else environ.get('STABILITYMONITOR_DIRECTORY')
+    if not named and usual:
+        named = _last_used(usual.rstrip('/') or '/')
     if named:
         return Base(_checked(named))
     for how, likely in _guesses(environ):
@@ -74,20 +71,21 @@ def _last_used(path: str) -> str:
 
     It uses the other one if this one belongs to another user (`recording.livingrun`).
     """
-    used = {}
+    used = []
     found = [path]
     with contextlib.suppress(ValueError):  # a path with NUL
         found += glob.glob(glob.escape(path) + '-*')
     possible = re.compile(re.escape(path) + r'(-\d{1,10})?', re.ASCII)
     for each in filter(possible.fullmatch, found):
         with contextlib.suppress(OSError):
-            if _has_runs(each):  # each start of Zope changes this folder
-                used[os.stat(os.path.join(each, 'runs')).st_mtime] = each
+            if _has_runs(each):
+                changed = os.stat(os.path.join(each, 'runs')).st_mtime  # by each start of Zope
+                used.append((changed, each))
     if not used:
         return path
-    last = used[max(used)]
-    others = ', '.join(sorted({*used.values()} - {last}))
-    if others:
+    *older, (_, last) = sorted(used)
+    if older:
+        others = ', '.join(sorted(each for _, each in older))
         notice(f'Using the data directory {last}, which Zope used last; beside it: {others}.')
     elif last != path:
         notice(f'Using the data directory {last}.')

@@ -25,9 +25,9 @@ LONGEST_TEXT = 32 << 10
 #: run with a hundred deep stacks and full rings: about 70,000.  In memory, a value may take fifty
 #: times as many bytes as in the file: an empty list takes two bytes there.
 MOST_VALUES = 150_000
-#: A document whose texts, after they are cut, take more bytes of memory is damaged, too.  The file
-#: of the largest record takes about 1 MiB in all.  A page escapes texts and copies them, and so may
-#: take twenty-five times as much memory.
+#: If the texts of a document need more bytes of memory, the document counts as damaged.  Texts that
+#: are too long were cut before.  The largest record takes about 1 MiB in all.  A page escapes and
+#: copies the texts, and may need twenty-five times as much memory.
 MOST_TEXT = 1536 << 10
 #: Values that are nested more deeply are left out.  This product nests eight levels.
 _DEEPEST = 32
@@ -52,7 +52,11 @@ def parse(content: bytes) -> Any:
 
 
 def _memory_of_texts(value: Any) -> int:
-    """Return the bytes of memory of the characters; one large character widens its whole text."""
+    """Return how many bytes of memory the characters of all texts need.
+
+    Python stores all characters of a text in the same width.  So one emoji makes each character of
+    its text four bytes wide.
+    """
     if isinstance(value, str):
         return sys.getsizeof(value) - sys.getsizeof('')
     if isinstance(value, dict):

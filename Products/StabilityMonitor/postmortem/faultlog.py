@@ -79,6 +79,7 @@ class Dump:
         return None
 
     def names(self, ident: int | None) -> bool:
+        """Whether the dump shows the thread with this ident."""
         return ident in {thread.ident for thread in self.threads}
 
     @property

@@ -427,7 +427,7 @@ def _exited_soon_after(t: Traces, asked: float) -> bool:
 
 
 def _left_a_trace(t: Traces) -> bool:
-    """Whether the run left something that a process cannot leave that is killed at once."""
+    """Whether the run left a trace that is impossible after SIGKILL."""
     return bool(t.marks or t.word('finished') or t.exception)
 
 
