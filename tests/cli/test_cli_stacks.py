@@ -350,10 +350,13 @@ def test_a_real_thread_that_holds_the_interpreter_lock_is_found(tmp_path):
 
 
 SOURCE = """
-import ctypes, threading, time
+import ctypes, signal, threading, time
 def wait_for_ever(self):
     threading.Event().wait()
 def hold(self):
+    # The signal of the watchdog would end the sleep early, if this thread has a timer already.
+    signals = range(signal.SIGRTMIN, signal.SIGRTMAX + 1)
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     ctypes.PyDLL(None).sleep(60)
 """
 
