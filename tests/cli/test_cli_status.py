@@ -126,6 +126,27 @@ def test_the_state_of_a_process_without_a_hang_is_the_first_word(
     assert status == 0 and output.startswith(f'{word}: pid {os.getpid()} since 20')
 
 
+def test_a_slow_start_is_one_line_and_exit_status_0(living, command, monkeypatch):
+    living()
+    told = liveness.Hang('slow-start', STARTED, 'Zope does not serve yet: it waits.')
+
+    def look(path, context):
+        return liveness.Pulse(path.name, os.getpid(), 'starting', delay=told)
+
+    monkeypatch.setattr(liveness, 'look', look)
+    monkeypatch.setattr(cli.clistatus.time, 'time', lambda: STARTED + 61)
+    status, output, _ = command('status')
+    assert status == 0
+    assert output.splitlines()[1].rstrip() == (
+        f'STARTS SLOWLY: pid {os.getpid()} since 2026-09-21 14:13:20 UTC, for 1 min 1 s: '
+        'Zope does not serve yet: it waits.'
+    )
+    _, output, _ = command('status', '--format', 'json')
+    (process,) = json.loads(output)['living']
+    assert process['hang'] is None and process['delay']['kind'] == 'slow-start'
+    assert process['delay']['since'] == isotime(STARTED)
+
+
 def test_the_output_says_that_no_server_is_running(base, living, command):
     archived(base, record(0))
     assert command('status')[1].startswith('No process is running.\nlast run of ')
@@ -251,6 +272,7 @@ def test_status_as_json_has_all_keys(base, living, command, hangs):
                 'stuck': 2,
                 'serving': 4,
             },
+            'delay': None,
         }
     ]
     (waits,) = told['waiting']

@@ -16,6 +16,10 @@ def whoami(self):
     import os
     return str(os.getpid())
 
+def sleep(self):
+    import time
+    time.sleep(60)
+
 def crash(self):
     import ctypes
     ctypes.string_at(0)
@@ -59,6 +63,28 @@ def gunicorn(request, tmp_path):
         yield server.start()
     finally:
         server.destroy()
+
+
+class ImpatientGunicorn(Gunicorn):
+    words = ('--workers', '1', '--timeout', '3')
+
+
+def test_a_worker_that_gunicorn_ends_for_being_too_slow_was_not_aborted(tmp_path):
+    """The master sends SIGABRT; faulthandler dumps, and the handler of gunicorn exits."""
+    server = ImpatientGunicorn(tmp_path)
+    server.create()
+    server.publish(CRASH)
+    try:
+        server.start()
+        server.background('/sleep')
+        zopekit.wait_for(server.archive, 60)
+        (record,) = server.archive()
+    finally:
+        server.destroy()
+    assert (record['verdict'], record['confidence']) == ('signalled', 'strong')
+    assert 'GET /sleep had taken' in record['summary'] and 'no answer' in record['summary']
+    (slow,) = [request for request in record['recent'] if request['path'] == '/sleep']
+    assert slow['status'] == 0
 
 
 def by_pid(server):

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 from support.syntheticruns import SEGFAULT
+from support.syntheticruns import STARTED
 from support.syntheticruns import note
 
 from Products.StabilityMonitor.inspection import liveness
@@ -149,6 +150,44 @@ def test_only_a_spin_of_the_main_thread_is_a_hang(run, ident, is_grave):
     living.recorder.note(note('spinning', ident=ident))
     hang = living.look().hang
     assert (hang is not None and (hang.kind, hang.summary) == ('spinning', 'It spins.')) == is_grave
+
+
+# -- starts and stops that take long ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    'kind, word, state', [('slow-start', 'serving', 'starting'), ('slow-stop', '', 'running')]
+)
+@pytest.mark.parametrize('age, is_critical', [(12, False), (290, False), (310, True)])
+def test_a_slow_start_or_stop_is_a_hang_after_ten_times_stall(
+    run, kind, word, state, age, is_critical
+):
+    living = run(options={'stall': 30}).beat()
+    if word:
+        living.recorder.stamp(word, 0)
+    living.recorder.note(note(kind, NOW - STARTED - age, title='It stands.'))
+    seen = living.look()
+    told = liveness.Hang(kind, pytest.approx(NOW - age), 'It stands.')
+    if is_critical:
+        assert seen.hang == told and seen.delay is None
+        assert seen.state == ('hanging' if kind == 'slow-stop' else state)
+    else:
+        assert (seen.state, seen.hang, seen.delay) == (state, None, told)
+
+
+def test_a_slow_start_that_has_ended_is_not_reported(run):
+    living = run().beat()
+    for kind in ('slow-start', 'slow-start-ended'):
+        living.recorder.note(note(kind, title='It stands.'))
+    assert (living.look().hang, living.look().delay) == (None, None)
+
+
+def test_a_process_whose_end_takes_long_tells_where_it_stands(run):
+    living = run().beat()
+    living.recorder.stamp('finished', NOW - 20)
+    living.recorder.note(note('slow-stop', title='It stands.'))
+    seen = living.look()
+    assert (seen.state, seen.hang, seen.delay.summary) == ('ending', None, 'It stands.')
 
 
 # -- a silent heartbeat ----------------------------------------------------------------------------

@@ -95,6 +95,15 @@ class TestTimes:
         assert records.from_isotime(records.isotime(seconds)) == pytest.approx(seconds, abs=0.0011)
 
 
+@pytest.mark.parametrize(
+    'ended, status, answer',
+    [(None, 0, ''), (1795419906.0, 200, '200'), (1795419906.0, 0, 'no answer')],
+)
+def test_a_request_that_ended_without_a_status_got_no_answer(ended, status, answer):
+    request = replace(RECORD.requests[0], ended=ended, status=status)
+    assert request.answer == answer
+
+
 class TestRunRecord:
     def test_a_record_has_all_promised_keys(self):
         assert RUN <= set(RECORD.to_json())

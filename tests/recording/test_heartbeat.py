@@ -12,6 +12,7 @@ from programs.handshake import until
 from support.childprograms import run_python
 
 from Products.StabilityMonitor.model.action import Action
+from Products.StabilityMonitor.recording import heartbeat as heartbeat_module
 from Products.StabilityMonitor.recording.background import aside
 from Products.StabilityMonitor.recording.faulthandler_compat import MarkFile
 from Products.StabilityMonitor.recording.heartbeat import ROUND
@@ -54,6 +55,25 @@ class TestBeats:
         heartbeat.join(PATIENCE)
         assert places == [heartbeat] and not heartbeat.is_alive()
         assert heartbeat.daemon and heartbeat.last > 0
+
+    def test_last_duties_go_on_after_the_end_and_one_that_fails_is_switched_off(self, monkeypatch):
+        monkeypatch.setattr(heartbeat_module, '_LAST_PAUSE', 0.0)
+        beats, last = [], []
+
+        def fail():
+            raise ValueError
+
+        heartbeat = Heartbeat(0.01, [lambda: beats.append(1)], Findings())
+        heartbeat.start()
+        until(lambda: beats)
+        heartbeat.last_duties = [lambda: last.append(1), fail]
+        heartbeat.stop(timeout=10)
+        seen = len(beats)
+        until(lambda: len(last) > 3)
+        assert len(beats) == seen and len(heartbeat.last_duties) == 1
+        heartbeat.last_duties.clear()
+        heartbeat.join(PATIENCE)
+        assert not heartbeat.is_alive()
 
     def test_only_a_duty_that_fails_is_switched_off_with_a_finding(self):
         def broken():

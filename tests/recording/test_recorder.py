@@ -12,6 +12,7 @@ from Products.StabilityMonitor.model.interfaces import IRecorder
 from Products.StabilityMonitor.model.records import Sample
 from Products.StabilityMonitor.model.records import ThreadSlot
 from Products.StabilityMonitor.recording.recorder import Recorder
+from Products.StabilityMonitor.recording.slots import Slot
 from Products.StabilityMonitor.store import blackbox as box
 from Products.StabilityMonitor.store import blackboxreader
 
@@ -533,6 +534,59 @@ class TestSlots:
         made.recorder.begin('GET', '/inner', _monotonic=clock)
         seen.extend(began for _, began in made.recorder.in_flight())
         assert seen == [5.0, 7.0]
+
+
+class TestReservedSlots:
+    """Workers get a slot before their first request, so that the watchdog guards them."""
+
+    def test_a_worker_takes_the_slot_that_was_reserved_for_it(self, made):
+        worker = Worker()
+        made.recorder.reserve([worker._thread])
+        (slot,) = made.recorder.slots.values()
+        assert (slot.ident, slot.native_id) == (worker._thread.ident, worker._thread.native_id)
+        assert not slot.on and list(made.read().threads) == [slot.ident]
+        worker.do(lambda: made.recorder.begin('GET', '/first'))
+        assert list(made.recorder.slots.values()) == [slot] and slot.on
+        (request,) = made.read().in_flight
+        assert (request.path, request.ident) == ('/first', slot.ident)
+        made.recorder.reserve([worker._thread])
+        made.recorder.release_dead_slots()
+        assert list(made.recorder.slots.values()) == [slot]
+
+    def test_a_worker_with_a_slot_gets_no_other(self, made):
+        worker = Worker()
+        worker.do(lambda: made.serve('/'))
+        made.recorder.reserve([worker._thread])
+        assert len(made.recorder.slots) == 1
+
+    def test_the_slot_of_a_worker_that_ended_without_a_request_is_released(self, made):
+        gate = threading.Event()
+        thread = threading.Thread(target=gate.wait)
+        thread.start()
+        made.recorder.reserve([thread])
+        made.recorder.release_dead_slots()
+        assert len(made.recorder.slots) == 1
+        gate.set()
+        thread.join()
+        made.recorder.reserve([thread])
+        made.recorder.release_dead_slots()
+        assert made.recorder.slots == {} and made.recorder._reserved == {}
+        assert made.read().threads == {}
+
+    def test_a_slot_that_was_reserved_while_its_thread_took_one_is_released(self, made):
+        worker = Worker()
+        worker.do(lambda: made.serve('/'))
+        late = Slot.reserved(made.recorder._free.pop(), worker._thread, worker._thread.native_id)
+        made.recorder._take(late)
+        made.recorder._reserved[late.ident] = late
+        made.recorder.reserve([worker._thread])
+        (slot,) = made.recorder.slots.values()
+        assert slot is not late and made.recorder._reserved == {}
+
+    def test_only_slots_with_a_mark_are_reserved(self, made):
+        workers = [Worker() for _ in range(18)]
+        made.recorder.reserve([worker._thread for worker in workers])
+        assert sorted(made.recorder.slots) == list(range(16))
 
 
 def _raw_thread(function):

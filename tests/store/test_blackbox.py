@@ -18,6 +18,11 @@ from Products.StabilityMonitor.store import blackboxreader
 FOREIGN = '>' if sys.byteorder == 'little' else '<'
 
 
+#: The fields of a sample in the order of the file: the last four come after the seal.
+SAMPLE_VALUES = [7, *vars(Sample(1e9, 5.0)).values()]
+SAMPLE_VALUES.insert(box.SEALED_IN_SAMPLE + 1, 7)
+
+
 def made():
     buffer = bytearray(box.SIZE)
     recorder = Recorder(buffer)
@@ -91,6 +96,12 @@ class TestTheFile:
         assert recording.threads == {} and recording.exception == ''
         assert set(recording.words.values()) | set(recording.survived.values()) == {0}
         assert recording.last_sample is None
+
+    def test_the_word_unmarked_names_marks(self):
+        names = {'SIGTERM', 'SIGXCPU'}
+        assert box.marks_of(box.bits_of(names)) == names
+        assert box.marks_of(box.bits_of(names) | 1 << 63) == names, 'a mark of a later release'
+        assert box.bits_of(()) == 0 and box.marks_of(0) == frozenset()
 
     def test_the_fields_of_version_2_never_move(self):
         """A later release reads what an earlier one wrote, so fields are only appended."""
@@ -302,7 +313,7 @@ class TestTornRecords:
         'part, pack, values',
         [
             ('log', box.log_entry, (7, 1e9, 1, 30, 0, 1, 1, b'a', b'b', 7)),
-            ('samples', box.sample_entry, (7, *vars(Sample(1e9, 5.0)).values(), 7)),
+            ('samples', box.sample_entry, SAMPLE_VALUES),
             ('notes', box.note_entry, (7, 1e9, 1, 2, 3, 4.0, 0, 0, 1, 1, 0, b'ab', 7)),
         ],
     )
@@ -314,7 +325,18 @@ class TestTornRecords:
             assert len(getattr(read(buffer), part)) == 1
             with pytest.raises((struct.error, TypeError)):
                 pack.pack_into(buffer, at, *values[:stops_at], None, *values[stops_at + 1 :])
-            assert getattr(read(buffer), part) == ()
+            is_sealed = part == 'samples' and stops_at > box.SEALED_IN_SAMPLE + 1
+            assert len(getattr(read(buffer), part)) == is_sealed
+
+    def test_of_a_sample_that_ends_after_its_seal_the_fields_after_it_are_not_known(self):
+        at = box.SAMPLES.at(1)
+        buffer, recorder = made()
+        box.sample_entry.pack_into(buffer, at, *SAMPLE_VALUES[:-4], 3, 1.5, 7, 2)
+        (whole,) = read(buffer).samples
+        assert (whole.queue, whole.waited, whole.connections, whole.accept_queue) == (3, 1.5, 7, 2)
+        buffer[at + 112 : at + 128] = bytes(16)  # as an older release wrote it, too
+        (old,) = read(buffer).samples
+        assert (old.queue, old.waited, old.connections, old.accept_queue) == (-1, -1.0, -1, -1)
 
     def test_a_request_is_in_flight_until_the_last_store_of_its_end(self):
         buffer, recorder = made()

@@ -14,8 +14,17 @@ from Products.StabilityMonitor.store import blackbox
 from Products.StabilityMonitor.store import blackboxreader
 
 DOCUMENT = (Path(__file__).parents[2] / 'docs' / 'formats.rst').read_text('utf-8')
-ROW = re.compile(r'^(\d+) +(u8|u16|u32|u64|i32|i64|f64|text(?: \d+)?) +(\w+)', re.M)
-CODES = {'u8': 'B', 'u16': 'H', 'u32': 'I', 'u64': 'Q', 'i32': 'i', 'i64': 'q', 'f64': 'd'}
+ROW = re.compile(r'^(\d+) +(u8|u16|u32|u64|i32|i64|f32|f64|text(?: \d+)?) +(\w+)', re.M)
+CODES = {
+    'u8': 'B',
+    'u16': 'H',
+    'u32': 'I',
+    'u64': 'Q',
+    'i32': 'i',
+    'i64': 'q',
+    'f32': 'f',
+    'f64': 'd',
+}
 PARTS = {
     'A slot': blackbox.SLOTS,
     'A request': blackbox.REQUESTS,
@@ -61,7 +70,7 @@ def box():
     recorder.end(200)
     recorder.begin('POST', '/save')
     recorder.log(40, 'site', 'It fails.', 1_790_000_000.5)
-    recorder.sample(sample(rss=1 << 40, cgroup_kills=3, stderr_size=7))
+    recorder.sample(sample(rss=1 << 40, cgroup_kills=3, stderr_size=7, queue=5, connections=9))
     frames = (Frame('/site/a.py', 1, 'f'), Frame('/site/b.py', None, 'g'))
     recorder.note(note('hang', ident=5, request=1, title='GET /', detail='x', frames=frames))
     recorder.stack(0, 8 << 20, 4096)
@@ -88,7 +97,7 @@ def test_the_document_describes_the_header(box):
 def test_the_document_lists_the_codes(title, known):
     names = blackbox.PHASES if known == 'phase' else blackbox.NOTES
     (text,) = re.findall(rf'^\d+ +u\d+ +{known} +(.*?)\n\d', DOCUMENT, re.M | re.S)
-    assert re.findall(r'(\d) ([\w-]+)', text) == [(str(n), name) for n, name in enumerate(names)]
+    assert re.findall(r'(\d+) ([\w-]+)', text) == [(str(n), name) for n, name in enumerate(names)]
 
 
 def test_a_reader_made_of_the_tables_reads_the_same(box):

@@ -93,14 +93,18 @@ def note(kind, after=60.0, ident=0, **values):
     return Note(**{'number': 0, 'time': STARTED + after, 'kind': kind, 'ident': ident, **values})
 
 
-def recording(words=(), served=1, **values):
-    """Return the content of a black box; by default of a server that has served one request."""
+def recording(words=(), served=1, unmarked=(), **values):
+    """Return the content of a black box; by default of a server that has served one request.
+
+    `unmarked` are the signals that leave no mark.
+    """
     stamps = {'armed': STARTED + 1, 'serving': STARTED + 2} | dict(words)
     finished = tuple(request(n + 1, ended=STARTED + 9, seconds=0.1) for n in range(served))
     return blackboxreader.Recording(
         **{
             'words': dict.fromkeys(blackbox.WORDS, 0)
-            | {name: int(time * 1e9) for name, time in stamps.items()},
+            | {name: int(time * 1e9) for name, time in stamps.items()}
+            | {'unmarked': blackbox.bits_of(unmarked)},
             'survived': dict.fromkeys(blackbox.MARKS, 0),
             'exception': '',
             'in_flight': (),
@@ -234,7 +238,7 @@ def quiet_world(folder):
     )
 
 
-def observed(states, known=False):
+def observed(states, known=False, possible=False):
     """Return an Observation of these ThreadStates; threads that wait for each other are
     deadlocked.
     """
@@ -244,7 +248,7 @@ def observed(states, known=False):
         cycle = _way_back(ident, by_ident)
         found.setdefault(frozenset(cycle), cycle)
     return Observation(
-        states, tuple(Deadlock(cycle, (), known) for cycle in found.values() if cycle)
+        states, tuple(Deadlock(cycle, (), known, possible) for cycle in found.values() if cycle)
     )
 
 

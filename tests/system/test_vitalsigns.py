@@ -12,6 +12,7 @@ from support.childprograms import CHECKOUT
 from support.childprograms import run_python
 from support.descriptors import held
 
+from Products.StabilityMonitor.system import vitalsigns
 from Products.StabilityMonitor.system.vitalsigns import Vitals
 from Products.StabilityMonitor.system.vitalsigns import counter
 
@@ -184,13 +185,29 @@ def test_each_sample_reads_the_memory_of_a_cgroup_with_a_limit(tmp_path, limit):
     vitals.detach()
 
 
-def test_look_uses_the_thread_count_of_the_caller():
-    vitals = Vitals(CGROUP, PROC)
-    vitals.look(threads=7)
-    assert vitals.sample(0, 0, 0).threads == 7
+@linux
+@pytest.mark.parametrize(
+    'counts, most, is_fresh', [(True, 0, True), (False, 1 << 20, True), (False, 0, False)]
+)
+def test_threads_and_descriptors_of_a_sample_belong_to_its_time(
+    monkeypatch, counts, most, is_fresh
+):
+    """But for many descriptors on a kernel that does not count them."""
+    monkeypatch.setattr(vitalsigns, '_MOST_LISTED', most)
+    vitals = Vitals({})
+    vitals._counts = vitals._counts and counts
     vitals.look()
-    assert vitals.sample(0, 0, 0).threads == 11
+    one = vitals.sample(0, 0, 0)
+    gate = threading.Event()
+    thread = threading.Thread(target=gate.wait)
+    thread.start()
+    with open(os.devnull), open(os.devnull):
+        two = vitals.sample(0, 0, 0)
+    gate.set()
+    thread.join()
     vitals.detach()
+    assert two.threads == one.threads + 1
+    assert two.descriptors == one.descriptors + 2 * is_fresh
 
 
 @linux

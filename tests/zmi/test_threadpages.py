@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import xml.etree.ElementTree
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -214,6 +215,21 @@ def test_the_page_groups_hangs_requests_others_and_idle_threads(threadpages):
         'waitress-4',
         'StabilityMonitor heartbeat',
     ]
+
+
+def test_a_deadlock_that_was_first_seen_now_has_no_duration(threadpages):
+    stacks = tidy(document())
+    assert threadpages.page(stacks)['hangs'][0]['duration'] == 'for 30.0 s'
+    begun = replace(stacks.hangs[0], started=stacks.time)
+    shown = threadpages.page(replace(stacks, hangs=(begun,)))
+    assert shown['hangs'][0]['duration'] == 'seen just now'
+
+
+def test_a_possible_deadlock_says_so(threadpages):
+    stacks = tidy(document())
+    possible = replace(stacks.hangs[0], possible=True)
+    (hang,) = threadpages.page(replace(stacks, hangs=(possible,)))['hangs']
+    assert hang['summary'].endswith('(possible, inferred from the code).')
 
 
 def test_the_threads_of_a_deadlock_link_to_each_other(threadpages):

@@ -37,6 +37,7 @@ CHECKS = tuple(
         breadcrumbs.Place,
         breadcrumbs.Room,
         endingsignals.FaultHandler,
+        endingsignals.StopSignal,
         endingsignals.KillingSignals,
         rotation.LogRotation,
         supervision.Supervisor,

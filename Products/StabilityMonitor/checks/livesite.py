@@ -105,6 +105,7 @@ class Site:
     outputs: Mapping[str, int] = field(
         default_factory=lambda: {'standard output': 1, 'standard error': 2}
     )
+    pid: int = field(default_factory=os.getpid)
     parent: int = field(default_factory=os.getppid)
     proc: Path = Path('/proc')
     etc: Path = Path('/etc')

@@ -202,7 +202,7 @@ def _of_process(base: Base, name: str, context: dict[str, Any]) -> _Part:
         answer = _new_results(path)
         now = True
         if answer.get('starting') is True:
-            answer = {}
+            answer = {'checks': answer.get('checks')}  # what the recording itself has found
             problems = [_starting(pid, started)]
     except PermissionError:  # another user, for example a member of `group`, only reads
         told_last = from_isotime(answer.get('when')) or started

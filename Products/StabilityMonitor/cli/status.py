@@ -91,10 +91,6 @@ def _of_process(
 ) -> dict[str, Any]:
     """The facts of a living process, with its hang if it hangs."""
     seen = liveness.look(runs.base.runs / name, context)
-    hang = None
-    if seen.hang:
-        hang = to_json(seen.hang)
-        hang['since'] = isotime(seen.hang.since)
     is_script = context.get('role') == 'script'
     started, _ = name_facts(name)
     return {
@@ -105,8 +101,17 @@ def _of_process(
         'started': isotime(started),
         'state': seen.state,
         'last_sample': isotime(seen.last_sample),
-        'hang': hang,
+        'hang': _of_hang(seen.hang),
+        'delay': _of_hang(seen.delay),
     }
+
+
+def _of_hang(hang: liveness.Hang | None) -> dict[str, Any] | None:
+    if hang is None:
+        return None
+    document: dict[str, Any] = to_json(hang)
+    document['since'] = isotime(hang.since)
+    return document
 
 
 def _of_record(record: RunRecord) -> dict[str, Any]:
@@ -205,22 +210,25 @@ def _process_lines(process: dict[str, Any]) -> Iterator[str]:
     yield (
         f'{word}: pid {pid} since {process["started"]} {_label(process)} {process["run"]}{script}'
     )
-    hang = process['hang']
-    if not hang:
-        return
+    for hang in (process['hang'], process['delay']):
+        if hang:
+            yield _hang_line(pid, hang)
+
+
+def _hang_line(pid: int, hang: dict[str, Any]) -> str:
     since = from_isotime(hang['since'])
     lasts = 'an unknown time'
     if since:
         lasts = duration(max(0.0, time.time() - since))
-    yield (
+    return (
         f'{_VERBS[hang["kind"]]}: pid {pid} since {clocktime(since)}, for {lasts}: '
         f'{hang["summary"]} {_stuck_threads(hang)}'
     )
 
 
 def _stuck_threads(hang: dict[str, Any]) -> str:
-    """For example "3 of 4 workers are stuck."; '' if there are no workers."""
-    if hang['serving'] <= 0:
+    """For example "3 of 4 workers are stuck."; '' if no worker is."""
+    if hang['serving'] <= 0 or not hang['stuck']:
         return ''
     threads = f'{hang["stuck"]} of {counted(hang["serving"], "worker")}'
     if hang['kind'] in ('silent', 'stopped'):

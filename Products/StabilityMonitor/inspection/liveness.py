@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 from typing import Protocol
 
+from ..model.eventkinds import CRITICAL_AFTER
+from ..model.eventkinds import EVENT_KINDS
 from ..model.options import from_record
 from ..model.records import Sample
 from ..model.records import duration
@@ -44,12 +46,12 @@ class Clock(Protocol):
 
 @dataclass(frozen=True)
 class Hang:
-    """How a living process hangs.
+    """How a living process hangs, or why its start or end takes long.
 
     `kind` is hang (all workers are busy, or the server loop is blocked), silent (no heartbeat),
-    stopped (by a signal), deadlock or spinning.  `since` is in seconds since the epoch, `summary` a
-    sentence.  `serving` is the number of workers, `stuck` the number of those whose request is too
-    old; in a silent process, of those with any request.
+    stopped (by a signal), deadlock, spinning, slow-start or slow-stop.  `since` is in seconds since
+    the epoch, `summary` a sentence.  `serving` is the number of workers, `stuck` the number of
+    those whose request is too old; in a silent process, of those with any request.
     """
 
     kind: str
@@ -64,7 +66,8 @@ class Pulse:
     """The state of a living run.
 
     `state` is starting, running, hanging, stopped, ending or unknown (nothing is recorded).
-    `last_sample` is in seconds since the epoch, `hang` is None if all is well.
+    `last_sample` is in seconds since the epoch, `hang` is None if all is well.  `delay` is a start
+    or an end that takes long, but not yet so long that it is a hang.
     """
 
     run: str
@@ -72,6 +75,7 @@ class Pulse:
     state: str
     hang: Hang | None = None
     last_sample: float | None = None
+    delay: Hang | None = None
 
 
 def look(
@@ -88,8 +92,13 @@ def look(
         return Pulse(path.name, pid, 'unknown')
     sample = recording.last_sample
     last = sample.time if sample else None
+    delay = _delay(traces)
+    late = None
+    if delay and _is_critical(delay, context, clock):
+        late = delay
+        delay = None
     if traces.word('finished'):
-        return Pulse(path.name, pid, 'ending', None, last)
+        return Pulse(path.name, pid, 'ending', late, last, delay)
     hang: Hang | None
     silence = _silence(traces, recording.samples, context, clock)
     if silence and sample:
@@ -102,15 +111,34 @@ def look(
             proc=proc,
         )
     else:
-        hang = _recorded_hang(traces, recording)
-    if hang is None:
+        hang = _recorded_hang(traces, recording) or late
+    if hang is None or hang.kind == 'slow-start':
         serves = traces.word('serving') or traces.role == 'script'
         state = 'running' if serves else 'starting'
     elif hang.kind == 'stopped':
         state = 'stopped'
     else:
         state = 'hanging'
-    return Pulse(path.name, pid, state, hang, last)
+    return Pulse(path.name, pid, state, hang, last, delay)
+
+
+def _delay(traces: Traces) -> Hang | None:
+    """Return the start or end that the heartbeat has noted as slow, and that still lasts."""
+    for kind in EVENT_KINDS.values():
+        if not kind.is_delay:
+            continue
+        begun = hangnotes.lasting(traces.notes, kind.code)
+        if begun:
+            return Hang(kind.code, traces.by_last_clock(begun.time), begun.title)
+    return None
+
+
+def _is_critical(delay: Hang, context: dict[str, Any], clock: Clock) -> bool:
+    """Return whether MainThread has been at one place for so long that something is wrong."""
+    stall = from_record(context.get('options')).get('stall')
+    if not isinstance(stall, int | float):
+        return False
+    return clock.time() - delay.since > CRITICAL_AFTER * stall
 
 
 def _silence(

@@ -120,16 +120,16 @@ OPTIONS = (
     Option(
         'slow-request',
         seconds,
-        '30s',
+        '10s',
         'A request that takes longer than this is slow: its stack is recorded.',
         0.1,
     ),
     Option(
         'stall',
         seconds,
-        '60s',
-        "The site hangs when all workers are busy, the server's loop is blocked, or the heartbeat "
-        'is missing for longer than this.',
+        '30s',
+        'The site hangs when for longer than this a visitor waits, all workers are busy without '
+        "progress, the server's loop is blocked, or the heartbeat is missing.",
         0.5,
     ),
     Option(

@@ -156,7 +156,8 @@ class Request:
 
     While the request is in flight, `ended` is None, and the black box does not know its `seconds`
     either.  `crashed`: its thread is the one that crashed.  `count` equal requests, one after the
-    other, may share an entry; `last_number` is the number of the last one.
+    other, may share an entry; `last_number` is the number of the last one.  `status` is 0 if the
+    request is in flight, or ended without an answer, as by SystemExit.
     """
 
     number: int
@@ -181,6 +182,13 @@ class Request:
     @property
     def thread(self) -> str:
         return hexadecimal(self.ident)
+
+    @property
+    def answer(self) -> str:
+        """The status of the answer for a person; '' while the request is in flight."""
+        if self.status:
+            return str(self.status)
+        return '' if self.ended is None else 'no answer'
 
 
 @dataclass(frozen=True)
@@ -212,7 +220,11 @@ class LogLine:
 
 @dataclass(frozen=True)
 class Sample:
-    """The vital signs of one moment; -1 means "not known on this system"."""
+    """The vital signs of one moment; -1 means "not known on this system".
+
+    `queue` requests wait for a worker, the oldest for `waited` seconds.  `connections` are counted
+    as the server counts them; `accept_queue` more wait in the kernel.
+    """
 
     time: Moment
     monotonic: float
@@ -228,6 +240,10 @@ class Sample:
     cgroup_kills: int = -1
     host_kills: int = -1
     stderr_size: int = -1
+    queue: int = -1
+    waited: float = -1.0
+    connections: int = -1
+    accept_queue: int = -1
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 from . import jsonform
 from .eventkinds import EVENT_KINDS
+from .eventkinds import event_kind
 from .finding import Finding
 from .records import Evidence
 from .records import Instance
@@ -80,6 +81,7 @@ class RunRecord:
     drill: str = ''
     notes: tuple[Note, ...] = ()
     hangs: tuple[Event, ...] = ()
+    last_words: tuple[str, ...] = ()
 
     @property
     def is_incident(self) -> bool:
@@ -87,8 +89,11 @@ class RunRecord:
 
     @property
     def hung_at_the_end(self) -> bool:
-        """Whether a hang, deadlock or spinning thread lasted until the run ended."""
-        return any(hang.lasts for hang in self.hangs)
+        """Whether a hang, deadlock or spinning thread lasted until the run ended.
+
+        Neither a slow start or stop counts, nor workers that are busy.
+        """
+        return any(hang.lasts and event_kind(hang.kind).is_trouble for hang in self.hangs)
 
     @property
     def stood_still(self) -> list[Note]:

@@ -22,6 +22,7 @@ from ..model.records import instance_of
 from ..model.runrecord import RunRecord
 from ..model.threadstates import ThreadState
 from ..store.blackbox import DRILLS
+from . import crashplace
 from . import hangnotes
 from .evidence import Traces
 from .stackoverflow import stack_of
@@ -96,6 +97,7 @@ def record(traces: Traces, judgement: Judgement) -> RunRecord:
         samples=samples,
         log=log,
         notes=traces.notes,
+        last_words=traces.last_words,
         hangs=hangnotes.hangs(traces.notes, ended, traces.by_last_clock),
         compiled_modules=_modules(traces),
         context=traces.context | _installed(traces),
@@ -109,11 +111,18 @@ def signature(
     threads: Iterable[ThreadState],
     exception: str = '',
 ) -> str:
-    """Return a short name that is the same for the same crash: what, where, and 8 hex digits."""
+    """Return a short name that is the same for the same crash: what, where, and 8 hex digits.
+
+    While a module was imported, the line that imports it is the first place: the frames of the
+    import machinery are the same for each module, and a file may import several.
+    """
     places: list[str] = []
     crashed = _crashed(threads)
     if crashed:
-        places = _distinct_places(crashed.frames)
+        importing = crashplace.importing_frame(crashed.frames)
+        if importing:
+            places.append(f'{crashplace.short_file(importing)}:{importing.line}')
+        places += _distinct_places(crashplace.without_machinery(crashed.frames))
     places = places[:_FRAMES_IN_SIGNATURE]
     kind = ''
     if judgement.verdict in ('unhandled-exception', 'startup-failed'):

@@ -27,6 +27,8 @@ ROUND = 20
 #: A mark counts as survived this many beats after the heartbeat first saw it: the process has not
 #: died of that signal.
 SURVIVED_AFTER = 2
+#: Least pause (seconds) between the last duties of a process that ends.
+_LAST_PAUSE = 1.0
 
 
 def _nothing() -> None:
@@ -41,6 +43,8 @@ class Heartbeat(threading.Thread):
     * `duties` are called at each beat, and after them the `alarms` if a duty has set `alarmed`.
     * `before_each` is called before each of these functions; it must be very cheap.
     * A function appended to `errands` is called once, in the thread "errands" (see `background`).
+    * `last_duties` are called instead of all these after `stop`, if there are any: at most once a
+      second, so that a process that ends within a second runs none of them.
     """
 
     def __init__(
@@ -66,6 +70,7 @@ class Heartbeat(threading.Thread):
         self.in_thread = in_thread
         self.before_each: Duty = _nothing
         self.errands: list[Duty] = []
+        self.last_duties: list[Duty] = []
         self.last = 0.0
         self._beating = threading.Lock()
         self._has_ended = False
@@ -75,10 +80,17 @@ class Heartbeat(threading.Thread):
 
         Between beats this thread sleeps.  Waiting for a lock would take a third more CPU time than
         a sleep; waiting for an Event would take even more.
+
+        Python ends this thread, which is a daemon, where it next needs the GIL after the end of the
+        interpreter has begun.
         """
         if self._lives_after(self.in_thread):
             while self._lives_after(self.beat):
                 time.sleep(min(self.interval, threading.TIMEOUT_MAX))
+        pause = max(self.interval, _LAST_PAUSE)
+        while self.last_duties:
+            time.sleep(min(pause, threading.TIMEOUT_MAX))
+            self._call_each(self.last_duties, self.last_duties)
 
     def _lives_after(self, work: Duty) -> bool:
         with self._beating:
@@ -167,8 +179,11 @@ class SurvivedMarks:
         self._seen = {name: [0] * (SURVIVED_AFTER + 1) for name in files}
         #: Whether other code has closed or taken a descriptor of the signal files.
         self.is_lost = False
+        #: Whether a signal has come since about the last beat.
+        self.has_news = False
         # The times of the signal files at the last check; None: check all files.
         self._settled: list[int] | None = None
+        self._written: list[int] | None = None  # the times at the last check
 
     def watch(self, name: str, file: MarkFile) -> None:
         self._seen[name] = [0] * (SURVIVED_AFTER + 1)
@@ -180,6 +195,8 @@ class SurvivedMarks:
         self._last = self._clock()
         written = [file.written for file in self._signals]
         self.is_lost = -1 in written
+        self.has_news = self._written is not None and written != self._written
+        self._written = written
         if written == self._settled and self._last - before <= self._late:
             return
         has_news = False
@@ -225,7 +242,15 @@ class Workers:
         for thread in known.values():
             if thread.name.startswith('waitress-'):
                 self._idle.add(thread)
+        self.recorder.reserve(self._idle)
         self.count()
+
+    def threads(self) -> dict[int, int]:
+        """Return the workers: {ident: native id}."""
+        found = {slot.ident: slot.native_id for slot in list(self.recorder.slots.values())}
+        for thread in self._idle:
+            found[thread.ident or 0] = thread.native_id or 0
+        return found
 
     def count(self) -> int:
         """Count the workers, and return their number."""

@@ -14,6 +14,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from typing import Protocol
 
 from ..model.action import Action
 from ..model.jsonform import to_json
+from ..model.records import Frame
 from ..model.records import isotime
 from ..model.severities import INFO
 from ..model.threadstates import Stacks
@@ -34,6 +36,7 @@ from ..store.runmailbox import Inbox
 from ..system import loglater
 from ..system import signalmask
 from ..system.vitalsigns import Vitals
+from ..threads.frames import stacks
 from ..threads.snapshot import Observation
 from ..threads.snapshot import ThreadWatch
 from .background import aside
@@ -46,11 +49,16 @@ from .heartbeat import Duty
 from .heartbeat import Heartbeat
 from .heartbeat import SurvivedMarks
 from .heartbeat import Workers
+from .lifeends import START
+from .lifeends import STOP
+from .lifeends import LifeEnds
 from .partguard import Findings
 from .recorder import Recorder
 from .serverloop import ServerLoop
 from .slowrequests import SlowRequests
 from .stackwatch import StackWatch
+from .visitors import Answering
+from .visitors import Visitors
 from .watchdog import Watchdog
 from .watchdog import awaited_signals
 
@@ -63,7 +71,7 @@ _WAITING = 0.001
 _LEAST_CPU = 0.005
 _MOST_CPU = 0.1
 #: The heartbeat restarts its timer about this many times within the timer's timeout.
-_REARMED = 6
+_REARMED = 12
 
 
 class Watched(Protocol):
@@ -73,6 +81,7 @@ class Watched(Protocol):
     findings: Findings
     base: Base
     context: dict[str, Any]
+    role: str
     directory: RunDirectory | None
     recorder: Recorder | None
     is_short_of_descriptors: bool
@@ -118,6 +127,14 @@ class Rounds:
             self.options.stall,
             self.loop.is_left,
         )
+        self.ends = LifeEnds(
+            self.hangs,
+            self.options.slow_request,
+            self.options.stall,
+            self.options.sample_interval,
+            self.loop.is_left,
+            is_server=life.role == 'server',
+        )
         self.watchdog: Watchdog | None = None
         self.inbox: Inbox | None = None
         self._awaited: frozenset[int] = frozenset()
@@ -129,8 +146,11 @@ class Rounds:
             'checks': self.tell_no_checks,
         }
         self._begun = (time.monotonic(), 0)
-        # The arguments for Hangs.look, as of the last sample.
-        self._in_flight: tuple[list[float], int, float] = ([], 0, 0.0)
+        self.visitors = Visitors(lambda: self.vitals.descriptors, self._stacks_of)
+        self._tries = 0
+        # As of the last sample.
+        self._oldest = 0.0  # the age of the oldest request in flight, in seconds
+        self._answering = Answering()
         self.is_started = False
         self._slots = 0  # how many slots were taken at the last sample
         self._known: tuple[int, ...] = ()  # the number and ids of the threads of the last round
@@ -142,8 +162,10 @@ class Rounds:
         self._patience = min(self.slow.watched_from, self.options.stall)
         duties: list[Duty] = [self.take_sample, self._look_at_marks]
         alarms: list[Duty] = [
+            self._look_at_workers,
             self._look_for_hang,
             self._look_for_slow,
+            self._look_at_ends,
             self.recorder.release_dead_slots,
             self._repair_marks,
         ]
@@ -151,8 +173,9 @@ class Rounds:
         self._checks = checks
         rounds: list[Duty] = [
             self.loads.look,
-            self._look_at_vitals,
+            self.vitals.look,
             self._look_at_workers,
+            self.visitors.find,
             self._look_for_deadlock,
             self._look_for_spinning,
             self._look_at_loop,
@@ -187,6 +210,8 @@ class Rounds:
         # Before the first thread starts: while MainThread starts a thread, it blocks every signal.
         self._awaited = awaited_signals()
         begin_aside()
+        if not self.life.is_short_of_descriptors:
+            self.visitors.open()
         signalmask.start(self.heartbeat)
 
     def _in_thread(self) -> None:
@@ -225,8 +250,9 @@ class Rounds:
             )
             self.watchdog = watchdog
             self._marks.watch('watchdog', watchdog.file)
+            self._marks.watch('ending', watchdog.ending_file)
             self.heartbeat.rounds.insert(0, self._guard_threads)
-            self.heartbeat.alarms.insert(0, self._guard_threads)
+            self.heartbeat.alarms.insert(1, self._guard_threads)  # those that were just found
             self.heartbeat.rounds.append(watchdog.give_way)
             self.heartbeat.inspections.append(watchdog.check)
             self.heartbeat.duties.insert(0, self._rearm)
@@ -299,20 +325,41 @@ class Rounds:
         serving = self.workers.counted
         if is_late or is_changed:
             serving = self.workers.count()
-        self.recorder.sample(self.vitals.sample(len(busy), overdue, serving))
-        self._in_flight = busy, serving, now
+        if self._tries and not self.visitors.server.is_found:
+            self._tries -= 1
+            self.visitors.find()
+        answering = self.visitors.look(
+            len(busy), serving, now - max(busy, default=now), self.workers.threads
+        )
+        self.recorder.sample(
+            self.vitals.sample(
+                len(busy),
+                overdue,
+                answering.serving,
+                answering.queue,
+                answering.waited,
+                answering.connections,
+                answering.accept_queue,
+            )
+        )
+        self._oldest = oldest
+        self._answering = answering
         self.heartbeat.alarmed = (
             oldest >= self._patience
+            or answering.needs_a_look
             or self.hangs.lasting
             or self.slow.watched
             or is_changed
             or self.recorder.is_crowded
+            or self.ends.is_on
         )
 
     def _look_at_marks(self) -> None:
         self._marks.check()
         if self._marks.is_lost:
             self.heartbeat.alarmed = True
+        if self._marks.has_news:
+            self.ends.expect_stop()
 
     def _repair_marks(self) -> None:
         """Repair at once: C code would write a stack into a file that has got our descriptor."""
@@ -321,12 +368,9 @@ class Rounds:
                 check()
 
     def _look_for_hang(self) -> None:
-        self.hangs.look(*self._in_flight)
+        self.hangs.look(self._answering)
         if self.hangs.loop_is_stuck:
             self._look_at_loop()  # so that the end of the hang is seen at once
-
-    def _look_at_vitals(self) -> None:
-        self.vitals.look(len(self.loads.fresh))
 
     def _look_at_workers(self) -> None:
         """Find the workers, but only when threads have begun or ended: it takes as long as all
@@ -342,14 +386,17 @@ class Rounds:
         """Look for slow requests.  This runs in the thread "aside", because looking at many deep
         stacks takes CPU time, see `background`.
         """
-        busy, _, now = self._in_flight
-        oldest = now - min(busy, default=now)
-        if self.slow.watched or oldest >= self.slow.watched_from:
+        if self.slow.watched or self._oldest >= self.slow.watched_from:
             aside(self.slow.look)
 
     def _write_trace_log(self) -> None:
         if self.life.trace_log:
             aside(self.life.trace_log.write)
+
+    @staticmethod
+    def _stacks_of(idents: Iterable[int]) -> dict[int, tuple[Frame, ...]]:
+        """Return the stacks of these threads.  "Aside" reads them, as in `_look_for_slow`."""
+        return aside(lambda: stacks(idents))
 
     # -- when something seems wrong ----------------------------------------------------------------
 
@@ -372,7 +419,7 @@ class Rounds:
         return self.observe().states
 
     def _look_for_deadlock(self) -> None:
-        if self.slow.are_in_flight() or self.hangs.lasts('deadlock', 'hang'):
+        if self.slow.are_in_flight() or self.hangs.lasts('deadlock', 'hang', START, STOP):
             self.hangs.look_for_deadlock()
         else:
             # Two looks with a pause between them do not count as two looks in a row.
@@ -405,6 +452,11 @@ class Rounds:
         used = self.loads.fresh.get(main.native_id or 0)
         self.loop.look(used)
         self.hangs.look_at_loop(self.loop.place, self.loop.stood)
+        self.ends.look_for_stop()
+
+    def _look_at_ends(self) -> None:
+        if self.ends.is_on:
+            self.ends.look()
 
     # -- answers -----------------------------------------------------------------------------------
 
@@ -416,6 +468,7 @@ class Rounds:
             threads=seen.states,
             slow=tuple(profile.as_slow_request() for profile in self.slow.known()),
             hangs=tuple(self.hangs.known(seen)),
+            connections=self.visitors.server.connections(),
         )
 
     def tell_stacks(self) -> dict[str, Any]:
@@ -423,10 +476,43 @@ class Rounds:
         return to_json(self.stacks(), plain=True)
 
     def tell_no_checks(self) -> dict[str, Any]:
-        """Return the answer to the mailbox request "checks" while the process is starting."""
-        return {'time': isotime(time.time()), 'starting': True, 'checks': []}
+        """Return the answer to the mailbox request "checks" while the process is starting.
+
+        The checks have not run yet, but what the recording itself has found is known.
+        """
+        return {
+            'time': isotime(time.time()),
+            'starting': True,
+            'checks': [finding.to_json() for finding in self.life.findings],
+        }
 
     # -- the end -----------------------------------------------------------------------------------
+
+    def serving(self) -> None:
+        """Zope begins to serve: look for the loop of its server at the next beats, not only in each
+        round.
+        """
+        self._tries = ROUND
+
+    def watch_end(self) -> None:
+        """Watch the end of the interpreter, which has begun: `stop` comes next.
+
+        The heartbeat goes on with a few duties, until Python ends its thread.
+        """
+        if not self.is_started:
+            return
+        self.ends.finish()
+        self.heartbeat.before_each = self._rearm_end
+        self.heartbeat.last_duties = [
+            self.take_sample,
+            self._look_at_marks,
+            self.ends.look,
+            self._rearm_end,
+        ]
+
+    def _rearm_end(self) -> None:
+        if self.watchdog:
+            self.watchdog.rearm_end()
 
     def stop(self) -> None:
         self.heartbeat.stop()
@@ -434,11 +520,15 @@ class Rounds:
             loglater.HURRIED.discard(self.heartbeat.ident)
         if self.watchdog:
             self.watchdog.disarm()
+            if self.heartbeat.last_duties:
+                # It fails when the heartbeat has ended, or has no more signals or timers.
+                with contextlib.suppress(OSError):
+                    self.watchdog.guard_end(threading.get_native_id())
 
     def detach(self) -> None:
         """In a forked child: release what belongs to the parent."""
         loglater.start_anew()
-        for part in (self.vitals, self.inbox, self.watchdog):
+        for part in (self.vitals, self.visitors, self.inbox, self.watchdog):
             if part:
                 part.detach()
 

@@ -38,6 +38,7 @@ from .fromdisk import Document
 from .stacksdocument import room_words
 from .threadtext import frame_line
 from .threadtext import frame_lines
+from .threadtext import without_repetition
 
 _RULE = '=' * 78
 
@@ -323,7 +324,7 @@ def _lines_of_run(record: RunRecord) -> Iterator[str]:
         yield from _block(_thread(thread), frame_lines(thread.frames))
     for note in record.notes:
         if note.kind in ('slow', 'slow-ended'):
-            stack = map(frame_line, note.frames)
+            stack = without_repetition(list(map(frame_line, note.frames)))
             yield from _block(_slow(note), [note.detail, *stack])
     native = [f'{frame.binary} {frame.symbol}' for frame in record.native]
     yield from _block('C stack of the crashed thread', native)
@@ -457,8 +458,8 @@ def _known_issues(issues: Iterable[KnownIssue]) -> Iterator[str]:
 
 def _request(request: Request) -> str:
     answered = f'{request.method} {request.path}'
-    if request.status:
-        answered += f' -> {request.status}'
+    if request.answer:
+        answered += f' -> {request.answer}'
     if request.count > 1:
         answered += f' x{request.count}'
     seconds = request.seconds or 0.0

@@ -32,7 +32,8 @@ MAGIC = b'\x89STABMON'
 VERSION = 2
 ORDER = 0x0102
 
-#: Names of the single words of the header, in their order.  New names are only appended.
+#: Names of the single words of the header, in their order.  New names are only appended.  In the
+#: word "unmarked" each bit stands for one of the MARKS, see `bits_of`.
 WORDS = (
     'armed',
     'serving',
@@ -44,6 +45,7 @@ WORDS = (
     'drill',
     'main_stack',
     'main_stack_used',
+    'unmarked',
 )
 #: Mark files, in the order of their words in the header.  New names are only appended.  The
 #: heartbeat writes into such a word how many bytes of the file the process has survived.
@@ -59,6 +61,7 @@ MARKS = (
     'SIGXCPU',
     'watchdog',
     *(f'watchdog-{slot}' for slot in range(16)),
+    'ending',
 )
 #: Ids of the drills.  The word "drill" holds a position in this list, counted from 1.  New ids are
 #: only appended.
@@ -83,6 +86,12 @@ NOTES = (
     'deadlock-ended',
     'spinning',
     'spinning-ended',
+    'saturated',
+    'saturated-ended',
+    'slow-start',
+    'slow-start-ended',
+    'slow-stop',
+    'slow-stop-ended',
 )
 PHASES = ('traversing', 'publishing', 'committing', 'finishing', 'aborting', 'failed', 'streaming')
 
@@ -98,7 +107,8 @@ SIZES_FORMAT = '10I'
 SLOT_FORMAT = 'QQQQQQQ'
 REQUEST_FORMAT = 'QddQQII16s320sBB6x64sdQqdQ'
 LOG_FORMAT = 'QdQHBxHH64s800sQ'
-SAMPLE_FORMAT = 'Qddqdiiiii4xqqqqqQ'
+#: The last four fields were appended later, so they come after the seal.
+SAMPLE_FORMAT = 'Qddqdiiiii4xqqqqqQifii'
 NOTE_TEXT_MAX = 4030
 NOTE_FORMAT = f'QdQQQdHBxHHH{NOTE_TEXT_MAX}sQ'
 
@@ -119,6 +129,7 @@ MESSAGE_MAX = 800
 TITLE_MAX = 640
 DETAIL_MAX = 640
 COUNT_SHIFT = 40
+SEALED_IN_SAMPLE = 14  # this many values come before the seal
 LAST_NUMBER = (1 << COUNT_SHIFT) - 1
 
 
@@ -195,6 +206,19 @@ def word_at(name: str) -> int:
 def mark_at(name: str) -> int:
     """Return the index of the word that says how many bytes of a mark file were survived."""
     return (MARKS_AT // 8) + MARKS.index(name)
+
+
+def bits_of(marks: Iterable[str]) -> int:
+    """Return the value of the word "unmarked" for these names of marks."""
+    bits = 0
+    for mark in marks:
+        bits |= 1 << MARKS.index(mark)
+    return bits
+
+
+def marks_of(bits: int) -> frozenset[str]:
+    """The reverse of `bits_of`.  A later release may have more marks: their bits are ignored."""
+    return frozenset(mark for position, mark in enumerate(MARKS) if bits >> position & 1)
 
 
 def lay_out(buffer: bytearray | mmap) -> None:

@@ -319,11 +319,18 @@ def _samples(
 ) -> tuple[Sample, ...]:
     found = []
     for offset in part.places:
-        number, *values, seal = struct.unpack_from(order + box.SAMPLE_FORMAT, data, offset)
+        number, *values = struct.unpack_from(order + box.SAMPLE_FORMAT, data, offset)
+        seal = values.pop(box.SEALED_IN_SAMPLE)
         if not number or seal != number:
             continue
         sample = Sample(*values)
-        if not _plausible(sample.time) or not _plausible(sample.monotonic):
+        # A release that knew nothing of the server left zeros; a server has a connection: its own.
+        if not sample.connections:
+            sample = replace(sample, queue=-1, waited=-1.0, connections=-1, accept_queue=-1)
+        elif _plausible(sample.waited):
+            sample = replace(sample, waited=round(sample.waited, 3))  # it has 24 binary digits
+        moments = (sample.time, sample.monotonic, sample.waited + 1)
+        if not all(map(_plausible, moments)):
             continue
         if abs(sample.cpu) < _MOST_CPU:
             found.append((number, sample))

@@ -1,9 +1,10 @@
 """A snapshot of what every thread of this process is doing.
 
 It combines the frames of Python, facts of the kernel, and the requests of the recorder.  Of the
-frames of other threads only code, line and module name are read, and no frame is kept.  No lock is
-taken, because a stuck thread may hold it; so `threading.enumerate` is not called.  `locks` is
-imported late so that arming does not wait for it; the subscribers import it before Zope serves.
+frames of other threads only code, line and module name are read (but see `secondlook`), and no
+frame is kept.  No lock is taken, because a stuck thread may hold it; so `threading.enumerate` is
+not called.  `locks` is imported late so that arming does not wait for it; the subscribers import it
+before Zope serves.
 """
 
 from __future__ import annotations

@@ -50,6 +50,7 @@ from ..reporting.report import in_flight
 from ..reporting.report import process
 from ..reporting.stacksdocument import room_words
 from ..reporting.threadtext import frame_line
+from ..reporting.threadtext import without_repetition
 from ..store.archive import Archive
 from ..store.damagedrecords import alone
 from ..store.damagedrecords import together
@@ -244,7 +245,7 @@ def request_row(request: Request) -> dict[str, Any]:
         'took': _took(request.seconds),
         'thread': request.thread,
         'user': request.user,
-        'status': request.status or '',
+        'status': request.answer,
         'crashed': request.crashed,
         'retry': request.retry,
         'times': f'{request.count} times' if request.count > 1 else '',
@@ -352,7 +353,7 @@ def _incident_facts(record: RunRecord) -> list[dict[str, str]]:
 
 
 def _thread(thread: ThreadState) -> dict[str, Any]:
-    frames = list(map(frame_line, thread.frames))
+    frames = list(without_repetition(list(map(frame_line, thread.frames))))
     words = []
     if thread.ident:
         words.append(f'0x{thread.ident:x}')
