@@ -38,7 +38,8 @@ class Load:
     `queue` requests wait for a thread, the oldest for `waited` seconds.  `busy` of the `workers`
     (threads) have taken a request.  `connections` are counted as waitress counts them against
     `limit`: its listening sockets and what wakes its loop are among them.  `unsent` are the bytes
-    of answers that busy threads have written and clients have not taken.
+    of answers that busy threads have written and clients have not taken.  `logs_errors`: waitress
+    logs when it fails to accept a connection (its option `log_socket_errors`).
     """
 
     workers: int
@@ -48,6 +49,7 @@ class Load:
     connections: int
     limit: int
     unsent: int
+    logs_errors: bool = True
 
 
 class WaitressServer:
@@ -121,6 +123,7 @@ class WaitressServer:
             connections=len(entries),
             limit=server['adj'].connection_limit,
             unsent=unsent,
+            logs_errors=bool(server['adj'].log_socket_errors),
         )
 
     def connected(self) -> frozenset[int]:
