@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 from typing import Protocol
 
+from ..knowledge.growth import began
 from ..model.eventkinds import CRITICAL_AFTER
 from ..model.eventkinds import EVENT_KINDS
+from ..model.eventkinds import REASONS
 from ..model.options import from_record
 from ..model.records import Sample
 from ..model.records import duration
@@ -26,6 +28,8 @@ from ..store.blackboxreader import Recording
 from ..store.rundirectory import is_alive
 from ..store.rundirectory import name_facts
 from ..system import procfiles
+from . import vitalsnow
+from .vitalsnow import VitalsNow
 
 #: The heartbeat counts as silent when the last sample is this many sample intervals old.
 _BEATS = 5
@@ -51,7 +55,8 @@ class Hang:
     `kind` is hang (all workers are busy, or the server loop is blocked), silent (no heartbeat),
     stopped (by a signal), deadlock, spinning, slow-start or slow-stop.  `since` is in seconds since
     the epoch, `summary` a sentence.  `serving` is the number of workers, `stuck` the number of
-    those whose request is too old; in a silent process, of those with any request.
+    those whose request is too old; in a silent process, of those with any request.  `reason` is a
+    code of eventkinds.REASONS, '' if it is not known.
     """
 
     kind: str
@@ -59,6 +64,7 @@ class Hang:
     summary: str
     stuck: int = 0
     serving: int = 0
+    reason: str = ''
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,8 @@ class Pulse:
 
     `state` is starting, running, hanging, stopped, ending or unknown (nothing is recorded).
     `last_sample` is in seconds since the epoch, `hang` is None if all is well.  `delay` is a start
-    or an end that takes long, but not yet so long that it is a hang.
+    or an end that takes long, but not yet so long that it is a hang.  `vitals` is None without a
+    sample.
     """
 
     run: str
@@ -76,6 +83,7 @@ class Pulse:
     hang: Hang | None = None
     last_sample: float | None = None
     delay: Hang | None = None
+    vitals: VitalsNow | None = None
 
 
 def look(
@@ -97,19 +105,16 @@ def look(
     if delay and _is_critical(delay, context, clock):
         late = delay
         delay = None
+    vitals = vitalsnow.of(recording.samples, recording.curve, began(traces.context))
     if traces.word('finished'):
-        return Pulse(path.name, pid, 'ending', late, last, delay)
+        return Pulse(path.name, pid, 'ending', late, last, delay, vitals)
     hang: Hang | None
     silence = _silence(traces, recording.samples, context, clock)
     if silence and sample:
-        hang = _hang_of_silent(
-            traces,
-            recording,
-            sample,
-            silence,
-            there=is_alive(path, proc),
-            proc=proc,
-        )
+        there = is_alive(path, proc)
+        hang = _hang_of_silent(traces, recording, sample, silence, there, proc)
+        if there and vitals:
+            vitals = vitalsnow.from_outside(vitals, pid, proc)
     else:
         hang = _recorded_hang(traces, recording) or late
     if hang is None or hang.kind == 'slow-start':
@@ -119,7 +124,7 @@ def look(
         state = 'stopped'
     else:
         state = 'hanging'
-    return Pulse(path.name, pid, state, hang, last, delay)
+    return Pulse(path.name, pid, state, hang, last, delay, vitals)
 
 
 def _delay(traces: Traces) -> Hang | None:
@@ -239,7 +244,8 @@ def _recorded_hang(traces: Traces, recording: Recording) -> Hang | None:
     since = traces.word('hung_since')
     begun = hangnotes.lasting(notes)
     if begun:
-        return Hang('hang', since or begun.time, begun.title, overdue, workers)
+        reason = begun.detail if begun.detail in REASONS else ''
+        return Hang('hang', since or begun.time, begun.title, overdue, workers, reason)
     if since:
         return Hang('hang', since, 'The site does not answer.', overdue, workers)
     deadlock = hangnotes.lasting(notes, 'deadlock')

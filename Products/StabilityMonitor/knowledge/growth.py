@@ -23,8 +23,6 @@ The memory grows if all of this is true:
 The first minute of a life does not count, nor the first tenth of it: a site grows while it starts.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from collections.abc import Iterator
