@@ -216,6 +216,7 @@ def test_the_vital_signs_are_in_the_json_and_null_where_they_are_not_known(livin
     assert vitals.items() >= (FULL | {'rss': 200 << 20, 'cgroup_limit': None}).items()
     assert vitals['growth'].items() >= {'seconds': 43200.0, 'after': 1280 << 20}.items()
     assert vitals['growth']['summary'] == growth.summary
+    assert vitals['growth']['seconds_to_limit'] is None
     vital()
     (process,) = json.loads(command('status', '--format', 'json')[1])['living']
     unknown = {name for name, value in process['vitals'].items() if value is None}

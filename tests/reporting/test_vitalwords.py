@@ -61,6 +61,12 @@ def test_growth_is_told():
     growth = Growth(43200.0, 800 << 20, 1280 << 20, (40 << 20) / 3600)
     now = vitalsnow.VitalsNow(sample(), growth=growth)
     assert dict(vitalwords.facts(now))['Growth of memory'] == growth.summary
+    limited = vitalsnow.VitalsNow(
+        sample(cgroup_current=1688 << 20, cgroup_limit=2048 << 20), growth=growth
+    )
+    assert dict(vitalwords.facts(limited))['Growth of memory'] == (
+        f'{growth.summary}; its memory cgroup is full in about 9 hours at this rate'
+    )
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,10 @@ def _of_vitals(now: VitalsNow | None) -> dict[str, Any] | None:
     known = {name: None if (value := getattr(sample, name)) < 0 else value for name in _VITAL_SIGNS}
     growth = None
     if now.growth:
-        growth = to_json(now.growth) | {'summary': now.growth.summary}
+        growth = to_json(now.growth) | {
+            'seconds_to_limit': now.seconds_to_limit,
+            'summary': now.growth.summary,
+        }
     return {
         'time': isotime(sample.time),
         **known,

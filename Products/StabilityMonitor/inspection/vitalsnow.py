@@ -30,6 +30,15 @@ class VitalsNow:
     span: float = 0.0
     growth: Growth | None = None
 
+    @property
+    def seconds_to_limit(self) -> float | None:
+        """After how many seconds the memory cgroup is full if the memory grows on like this; None
+        if it does not grow, or has no limit.
+        """
+        if self.growth is None:
+            return None
+        return self.growth.seconds_until(self.sample.cgroup_current, self.sample.cgroup_limit)
+
 
 def of(
     samples: Sequence[Sample],

@@ -24,7 +24,7 @@ def facts(now: VitalsNow) -> Iterator[tuple[str, str]]:
     yield 'Failed accept()', _failed(now)
     yield 'Open descriptors', _of(sample.descriptors, sample.descriptor_limit, NOT_KNOWN)
     yield 'Memory', _memory(sample)
-    yield 'Growth of memory', now.growth.summary if now.growth else 'none was found'
+    yield 'Growth of memory', _growth(now)
 
 
 def of_the_end(sample: Sample) -> Iterator[str]:
@@ -71,6 +71,15 @@ def _failed(now: VitalsNow) -> str:
     if now.new_errors >= 0:
         words += f', {now.new_errors:,} of them in the last {duration(now.span)}'
     return words
+
+
+def _growth(now: VitalsNow) -> str:
+    if now.growth is None:
+        return 'none was found'
+    if now.seconds_to_limit is None:
+        return now.growth.summary
+    left = duration(now.seconds_to_limit)
+    return f'{now.growth.summary}; its memory cgroup is full in about {left} at this rate'
 
 
 def _memory(sample: Sample) -> str:
