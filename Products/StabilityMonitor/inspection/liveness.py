@@ -208,6 +208,8 @@ def _hang_of_silent(
         # The sample may be older than the request that hangs: count the requests themselves.
         stuck=len(recording.in_flight),
         serving=sample.workers,
+        # The watchdog fires when the heartbeat has waited long for the GIL.
+        reason='gil' if kind == 'silent' and (traces.hang or traces.stuck) else '',
     )
 
 
