@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from ..model.errors import UnreadableRecord
+from ..model.options import from_record
+from ..model.options import watchdog_times
 from ..model.records import Note
 from ..model.records import Request
 from ..model.records import Sample
@@ -76,6 +78,8 @@ _LATEST = 1e11
 _NEAR = 60
 #: Seconds: the time of a file may be this much older than the write.  It is that of the last tick.
 _TICK = 0.05
+#: Seconds by which the watchdog may be late on a busy machine.
+_LATE = 2.0
 #: Seconds by which the kernel's clock and the process's monotonic clock may differ.
 _CLOCK_SLACK = 5
 
@@ -171,6 +175,8 @@ class Traces:
     last_words: tuple[str, ...] = ()
     kernel_fault: str = ''
     imported: str = ''
+    #: For how many seconds the process had not run when it wrote its last mark; 0.0: not known.
+    frozen: float = 0.0
 
     @property
     def main_ident(self) -> int | None:
@@ -337,6 +343,15 @@ def collect(path: Path, world: World) -> Traces:
         outlived, outlived_time = fatal, fault_time
         fault, fatal, fault_time = None, None, 0.0
 
+    hang = _mark(path, 'watchdog', recording)
+    stuck = _stuck(path, recording)
+    frozen = 0.0
+    if not stuck and mark_file(path, 'watchdog').exists():
+        last_marks = [mark.time for mark in (hang, fault, *marks.values()) if mark]
+        frozen = _frozen(context, recording, last_marks)
+    if frozen:
+        hang = None  # the timer expired while no thread ran, so it says nothing about a hang
+
     stderr = _stderr_tail(context, [sample.stderr_size for sample in samples])
     stderr_fault = None
     last_words: tuple[str, ...] = ()
@@ -380,7 +395,7 @@ def collect(path: Path, world: World) -> Traces:
         fault=fatal,
         fault_time=fault_time,
         marks=marks,
-        hang=_mark(path, 'watchdog', recording),
+        hang=hang,
         stderr_fault=stderr_fault,
         stderr_readable=stderr is not None,
         cgroup_kills=cgroup_kills,
@@ -389,7 +404,7 @@ def collect(path: Path, world: World) -> Traces:
         same_boot=same_boot,
         same_machine=same_machine,
         boot_time=float(boot_time),
-        stuck=_stuck(path, recording),
+        stuck=stuck,
         last_place=_mark(path, 'ending', recording),
         asked=asked,
         survived_marks=survived_marks,
@@ -401,6 +416,7 @@ def collect(path: Path, world: World) -> Traces:
         last_words=last_words,
         kernel_fault=kernel_fault,
         imported=_imported(fatal or stderr_fault, started),
+        frozen=frozen,
     )
 
 
@@ -499,6 +515,27 @@ def _stuck(path: Path, recording: Recording | None) -> dict[int, Mark]:
         if mark:
             found[ident] = mark
     return found
+
+
+def _frozen(context: Context, recording: Recording | None, marks: list[float]) -> float:
+    """Return for how many seconds the process had not run before the first of these marks, which
+    it did not survive; 0.0 if it ran, or if that is not known.
+
+    A process that runs takes samples.  If C code holds the interpreter lock it takes none, but then
+    the watchdog fires in time, and the workers write their stacks.
+    """
+    options = from_record(context.get('options'))
+    stall = options.get('stall')
+    interval = options.get('sample-interval')
+    if not marks or not recording or not recording.last_sample or recording.words['finished']:
+        return 0.0
+    if not isinstance(stall, int | float) or not isinstance(interval, int | float):
+        return 0.0  # the run is from an older release
+    if not stall or not interval:
+        return 0.0
+    timeout, _ = watchdog_times(stall, interval)
+    silence = min(marks) - recording.last_sample.time
+    return silence if silence > timeout + interval + _LATE else 0.0
 
 
 def _stderr_tail(context: Context, sizes: list[int]) -> bytes | None:
