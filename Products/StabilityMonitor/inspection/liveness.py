@@ -137,7 +137,7 @@ def _delay(traces: Traces) -> Hang | None:
             continue
         begun = hangnotes.lasting(traces.notes, kind.code)
         if begun:
-            return Hang(kind.code, traces.by_last_clock(begun.time), begun.title)
+            return Hang(kind.code, begun.time, begun.title)
     return None
 
 

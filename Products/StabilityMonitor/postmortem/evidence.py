@@ -5,6 +5,7 @@ This is the only module of the room that reads facts of the system.  Tests pass 
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import re
@@ -37,6 +38,7 @@ from ..store.rundirectory import SERVING
 from ..store.rundirectory import mark_file
 from ..store.rundirectory import name_facts
 from ..store.rundirectory import read_json
+from ..store.wallclock import WallClock
 from ..system.processidentity import process_is_there
 from . import crashplace
 from . import faultlines
@@ -183,6 +185,17 @@ class Traces:
         return _main_ident(self.context)
 
     @property
+    def boot_id(self) -> str:
+        boot_id = _dict(self.context, 'identity').get('boot_id')
+        return boot_id if isinstance(boot_id, str) else ''
+
+    @property
+    def started_monotonic(self) -> float | None:
+        """The start by the monotonic clock, in seconds; None if it is not known."""
+        since = _number(self.context.get('monotonic'))
+        return since if since > 0 else None
+
+    @property
     def role(self) -> str:
         if self.context.get('role') == 'script':
             return 'script'
@@ -252,36 +265,43 @@ class Traces:
             return ''
         return self.recording.exception
 
-    @property
-    def clock_step(self) -> float:
-        """By how many seconds the wall clock was set forward during the run; negative: back.
-
-        That is what lies between its start and the last sample, beyond the time that passed.
-        Seconds by which a clock is slewed do not count.
-        """
-        sample = self.last_sample
-        since = _number(self.context.get('monotonic'))
-        if sample is None or not 0 < since <= sample.monotonic:
-            return 0.0
-        step = sample.time - self.started - (sample.monotonic - since)
-        return step if abs(step) > _CLOCK_SLACK else 0.0
+    @functools.cached_property
+    def clock(self) -> WallClock:
+        """The wall clock of the run: it may have been set."""
+        moments = []
+        samples = self.recording.samples if self.recording else ()
+        since = self.started_monotonic
+        has_start = since is not None and bool(samples) and since <= samples[0].monotonic
+        if has_start and since is not None:
+            moments.append((self.started, since))
+        moments += [(sample.time, sample.monotonic) for sample in samples]
+        return WallClock(moments, has_start)
 
     @property
     def began(self) -> float:
         """The start by the clock as it was at the end."""
-        return self.started + self.clock_step
+        return self.by_last_clock(self.started)
 
     def by_last_clock(self, moment: float) -> float:
         """Return a moment of the run by the clock as it was at the end.
 
-        A moment before the clock was set is recognised by its value, which the later clock cannot
-        have shown in this run.
+        What was written last, as a mark that the process did not survive, is such a moment already.
         """
-        step = self.clock_step
-        is_before_step = moment < self.began if step > 0 else moment >= self.started
-        if step and is_before_step:
-            return moment + step
-        return moment
+        return self.clock.by_last(moment)
+
+    def start_of(self, request: Request) -> float:
+        """Return when a request began, by the clock as it was at the end."""
+        began = self.recording.began.get(request.number) if self.recording else None
+        if began is None or not self.clock.was_set:
+            return self.by_last_clock(request.started)
+        return self.clock.at(began)
+
+    def came(self, name: str, moment: float) -> float:
+        """Return when a signal came, by the clock as it was at the end.
+
+        `moment` is the time of its mark.
+        """
+        return moment if name in self.marks else self.by_last_clock(moment)
 
     @property
     def last_sign(self) -> float:
@@ -289,12 +309,14 @@ class Traces:
 
         If the clock was set, it is a moment of the clock as it was at the end.
         """
-        signs = [self.started, self.fault_time, self.outlived_time]
-        signs += [mark.time for mark in self.marks.values()]
-        signs += [mark.time for mark in self.stuck.values()]
+        signs = [self.started, self.outlived_time]
+        # These were written last.
+        last_signs = [self.fault_time]
+        last_signs += [mark.time for mark in self.marks.values()]
+        last_signs += [mark.time for mark in self.stuck.values()]
         for mark in (self.hang, self.fault_log, self.last_place):
             if mark:
-                signs.append(mark.time)
+                last_signs.append(mark.time)
         box = self.recording
         if box:
             signs += [request.ended or 0.0 for request in box.finished[-1:]]
@@ -303,6 +325,7 @@ class Traces:
             signs += [note.time for note in box.notes[-1:]]
             signs += [self.word(name) for name in ('armed', 'serving', 'finished')]
         signs = [self.by_last_clock(sign) for sign in signs if 0 < sign < _LATEST]
+        signs += last_signs
         if self.last_sample:
             signs.append(self.last_sample.time)
         return max((sign for sign in signs if sign < _LATEST), default=0.0)

@@ -741,6 +741,7 @@ _ALSO_SEEN: tuple[Callable[[Traces], Iterable[Evidence]], ...] = (
     lock_holder,
     lasting_events,
     freezes.freezes,
+    freezes.clock_settings,
     at_the_end,
     slow_requests,
     deep_stacks,
