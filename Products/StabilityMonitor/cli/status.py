@@ -217,9 +217,7 @@ def _process_lines(process: dict[str, Any]) -> Iterator[str]:
 
 def _hang_line(pid: int, hang: dict[str, Any]) -> str:
     since = from_isotime(hang['since'])
-    lasts = 'an unknown time'
-    if since:
-        lasts = duration(max(0.0, time.time() - since))
+    lasts = duration(hang['seconds']) if since else 'an unknown time'
     return (
         f'{_VERBS[hang["kind"]]}: pid {pid} since {clocktime(since)}, for {lasts}: '
         f'{hang["summary"]} {_stuck_threads(hang)}'

@@ -61,7 +61,7 @@ def record(traces: Traces, judgement: Judgement) -> RunRecord:
 
     in_flight = []
     for request in traces.in_flight:
-        seconds = max(0.0, ended - traces.by_last_clock(request.started))
+        seconds = max(0.0, ended - traces.start_of(request))
         request = replace(request, seconds=seconds)
         if crashed and crashed.ident:
             request = replace(request, crashed=request.ident == crashed.ident)

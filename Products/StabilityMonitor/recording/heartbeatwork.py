@@ -25,6 +25,7 @@ from typing import Protocol
 
 from ..model.action import Action
 from ..model.jsonform import to_json
+from ..model.options import watchdog_times
 from ..model.records import Frame
 from ..model.records import isotime
 from ..model.severities import INFO
@@ -54,6 +55,7 @@ from .lifeends import STOP
 from .lifeends import LifeEnds
 from .partguard import Findings
 from .recorder import Recorder
+from .runclock import RunClock
 from .serverloop import ServerLoop
 from .slowrequests import SlowRequests
 from .stackwatch import StackWatch
@@ -70,8 +72,8 @@ _WAITING = 0.001
 #: Bounds (seconds) of the heartbeat's CPU time after which the workers write their stacks.
 _LEAST_CPU = 0.005
 _MOST_CPU = 0.1
-#: The heartbeat restarts its timer about this many times within the timer's timeout.
-_REARMED = 12
+#: A freeze of fewer seconds is not told: a busy machine may be the cause.
+_TOLD = 5.0
 
 
 class Watched(Protocol):
@@ -110,6 +112,7 @@ class Rounds:
             life.context.get('cgroup', {}),
             holds_files=not life.is_short_of_descriptors,
         )
+        self.clock = RunClock()
         self.workers = Workers(self.recorder)
         self.threads = ThreadWatch(self.recorder)
         self.loads = self.threads.loads
@@ -118,14 +121,17 @@ class Rounds:
             self.options.slow_request,
             self.options.sample_interval,
             self.snapshot,
+            self.clock,
+            self.clock.at,
         )
-        self.loop = ServerLoop(self.recorder, ROUND * self.options.sample_interval)
+        self.loop = ServerLoop(self.recorder, ROUND * self.options.sample_interval, self.clock)
         self.hangs = Hangs(
             self.recorder,
             self.observe,
             life.findings,
             self.options.stall,
             self.loop.is_left,
+            self.clock,
         )
         self.ends = LifeEnds(
             self.hangs,
@@ -134,6 +140,7 @@ class Rounds:
             self.options.sample_interval,
             self.loop.is_left,
             is_server=life.role == 'server',
+            clock=self.clock,
         )
         self.watchdog: Watchdog | None = None
         self.inbox: Inbox | None = None
@@ -146,7 +153,7 @@ class Rounds:
             'checks': self.tell_no_checks,
         }
         self._begun = (time.monotonic(), 0)
-        self.visitors = Visitors(lambda: self.vitals.descriptors, self._stacks_of)
+        self.visitors = Visitors(lambda: self.vitals.descriptors, self._stacks_of, self.clock)
         self._tries = 0
         # As of the last sample.
         self._oldest = 0.0  # the age of the oldest request in flight, in seconds
@@ -196,6 +203,7 @@ class Rounds:
             inspections=[self.vitals.look_at_host, *inspections],
             alarms=alarms,
         )
+        self.heartbeat.before_beat = self._look_for_freeze
 
     def look_once(self) -> None:
         """Take the only sample of a script: what has changed at its end is compared with it."""
@@ -234,16 +242,13 @@ class Rounds:
                 # workers would expire in a healthy server.
                 raise RuntimeError('the heartbeat has no thread of its own, as under gevent')
             interval = self.options.sample_interval
-            timeout = max(self.options.stall, 3 * interval)
-            cpu = timeout * _WAITING
+            timeout, self._rearmed_each = watchdog_times(self.options.stall, interval)
+            cpu = max(self.options.stall, 3 * interval) * _WAITING
             cpu = max(cpu, _LEAST_CPU)
             cpu = min(cpu, _MOST_CPU)
-            beats = int(timeout / _REARMED / interval)
-            self._rearmed_each = max(1, beats)
-            not_rearmed = (self._rearmed_each - 1) * interval
             watchdog = Watchdog(
                 directory,
-                timeout + not_rearmed,
+                timeout,
                 cpu,
                 self.life.base.file_mode,
                 avoided=self._awaited,
@@ -309,10 +314,23 @@ class Rounds:
 
     # -- at each beat ------------------------------------------------------------------------------
 
+    def _look_for_freeze(self) -> None:
+        """Recognise that the process did not run for a while: then nothing hangs because of it.
+
+        The timer of the heartbeat expired meanwhile, and its stack was written when the process
+        went on.
+        """
+        freeze = self.clock.look(self.options.sample_interval)
+        if freeze is None:
+            return
+        self._marks.outlive('watchdog')
+        if freeze.seconds >= _TOLD:
+            self.hangs.note_freeze(freeze.seconds, freeze.of_machine)
+
     def take_sample(self) -> None:
         """Take a sample, and set `alarmed` if something needs a closer look."""
-        busy = [began for _, began in self.recorder.in_flight()]
-        now = time.monotonic()
+        busy = [self.clock.at(began) for _, began in self.recorder.in_flight()]
+        now = self.clock()
         stall = self.options.stall
         oldest = now - min(busy, default=now)
         is_late = oldest > stall

@@ -92,6 +92,8 @@ NOTES = (
     'slow-start-ended',
     'slow-stop',
     'slow-stop-ended',
+    'frozen',
+    'frozen-ended',
 )
 PHASES = ('traversing', 'publishing', 'committing', 'finishing', 'aborting', 'failed', 'streaming')
 

@@ -11,6 +11,7 @@ import logging
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import field
 from dataclasses import replace
 from mmap import mmap
 from pathlib import Path
@@ -24,6 +25,7 @@ from ..model.records import Sample
 from ..model.records import ThreadSlot
 from . import blackbox as box
 from .regularfiles import open_regular
+from .wallclock import WallClock
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,8 @@ class Recording:
     """The values in a black box.
 
     `words` and `survived` hold the words of the header by their names in `blackbox.WORDS` and
-    `blackbox.MARKS`.  `threads` is {ident: slot}.
+    `blackbox.MARKS`.  `threads` is {ident: slot}.  `began` is {number of a request: when it began},
+    by the monotonic clock.
     """
 
     words: dict[str, int]
@@ -43,6 +46,7 @@ class Recording:
     samples: tuple[Sample, ...]
     threads: dict[int, ThreadSlot]
     notes: tuple[Note, ...] = ()
+    began: dict[int, float] = field(default_factory=dict)
 
     @property
     def last_sample(self) -> Sample | None:
@@ -79,17 +83,19 @@ def read(data: Readable) -> Recording:
     """Return all valid values of a black box.  Raises only UnreadableRecord, if it is not one."""
     order = _order(data)
     slots, requests, log, samples, notes = _checked_parts(data, order)
-    in_flight, finished = _requests(data, order, requests)
+    in_flight, finished, began = _requests(data, order, requests)
+    known_samples = _samples(data, order, samples)
     return Recording(
         words=_words(data, order, box.WORDS_AT, box.WORDS),
         survived=_words(data, order, box.MARKS_AT, box.MARKS),
         exception=_text(data, order),
         in_flight=in_flight,
-        finished=finished,
+        finished=_with_measured(finished, began, known_samples),
         log=_log(data, order, log),
-        samples=_samples(data, order, samples),
+        samples=known_samples,
         threads=_threads(data, order, slots),
         notes=_notes(data, order, notes),
+        began=began,
     )
 
 
@@ -192,17 +198,21 @@ def _requests(
     data: Readable,
     order: str,
     part: box.Part,
-) -> tuple[tuple[Request, ...], tuple[Request, ...]]:
-    """Return the requests as (in flight, finished).
+) -> tuple[tuple[Request, ...], tuple[Request, ...], dict[int, float]]:
+    """Return the requests as (in flight, finished, when each began by the monotonic clock).
 
     Only the last request that a thread began can be in flight.  An earlier one without an end is
     over: the last one began inside it, or an exception from outside interrupted it.
     """
     requests = []
+    began = {}
     for offset in part.places:
         request = read_request(data, offset, order)
         if request is not None:
             requests.append(request)
+            (monotonic,) = struct.unpack_from(order + 'd', data, offset + box.BEGAN_IN_REQUEST)
+            if monotonic and _plausible(monotonic):
+                began[request.number] = monotonic
     requests.sort(key=lambda request: request.number)
 
     finished = [request for request in requests if request.ended is not None]
@@ -215,7 +225,27 @@ def _requests(
         if request.ended is None and request.number not in counted:
             in_flight.append(request)
     newest = finished[-box.FINISHED_COUNT :]
-    return tuple(in_flight), tuple(newest)
+    return tuple(in_flight), tuple(newest), began
+
+
+def _with_measured(
+    finished: tuple[Request, ...],
+    began: dict[int, float],
+    samples: Sequence[Sample],
+) -> tuple[Request, ...]:
+    """Return the requests with their durations by the monotonic clock, if the clock was set."""
+    clock = WallClock([(sample.time, sample.monotonic) for sample in samples], has_start=False)
+    if not clock.was_set:
+        return finished
+    found = []
+    for request in finished:
+        since = began.get(request.number)
+        until = request.ended
+        if since is not None and until is not None and request.count == 1:
+            seconds = clock.monotonic(until) - since
+            request = replace(request, seconds=max(0.0, seconds))
+        found.append(request)
+    return tuple(found)
 
 
 def read_request(
