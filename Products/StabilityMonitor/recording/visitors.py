@@ -128,6 +128,8 @@ class Visitors:
                 self.progress.begin()
             all_busy = now - self._busy_since
             stood = self.progress.look(threads(), load.unsent if load else 0)
+            # A thread may wait at the same place in each request, but the next one is progress.
+            stood = min(stood, load.newest if load else youngest)
         else:
             self._busy_since = None
         reason = self._no_more_room(load)
