@@ -35,6 +35,7 @@ from ..model.severities import Severity
 from ..model.threadstates import Event
 from ..model.threadstates import ThreadState
 from ..system import loglater
+from ..system.tasks import native_id_of
 from ..threads.activity import own_frame
 from ..threads.activity import words
 from ..threads.awaited import awaited
@@ -556,7 +557,7 @@ def _main_without_python(seen: Observation) -> list[ThreadState]:
     """Return [MainThread] as the kernel sees it, when it runs no Python code; [] if not seen."""
     main = threading.main_thread()
     for state in seen.states:
-        if state.native_id == main.native_id and not state.frames:
+        if state.native_id == native_id_of(main) and not state.frames:
             return [replace(state, ident=main.ident or 0, name='MainThread', kind='main')]
     return []
 

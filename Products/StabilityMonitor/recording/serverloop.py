@@ -16,6 +16,7 @@ from collections.abc import Callable
 from types import CodeType
 
 from ..system.tasks import clock as clock_of
+from ..system.tasks import native_id_of
 from ..threads.activity import listens
 from ..threads.activity import loop_in
 from ..threads.codeplaces import CodePlace
@@ -64,7 +65,7 @@ class ServerLoop:
         main = threading.main_thread()
         now = self.clock()
         if used is None:
-            used = self.clock_of(main.native_id or 0)
+            used = self.clock_of(native_id_of(main))
         was_suspended = now - self._looked > _SUSPENDED * self.pause
         has_run = was_suspended or used != self._used
         before = self.place
