@@ -21,7 +21,7 @@ from support.zopekit import wait_for
 from Products.StabilityMonitor.store import blackboxreader
 from Products.StabilityMonitor.store.rundirectory import BLACKBOX
 
-pytestmark = [pytest.mark.zope, pytest.mark.slow]
+pytestmark = pytest.mark.zope
 STALL = 3
 OPTIONS = {'stall': f'{STALL}s', 'slow-request': '2s', 'sample-interval': '100ms'}
 PATIENCE = 60
