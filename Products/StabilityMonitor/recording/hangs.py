@@ -38,6 +38,7 @@ from ..model.severities import Severity
 from ..model.threadstates import Event
 from ..model.threadstates import ThreadState
 from ..system import loglater
+from ..system.tasks import native_id_of
 from ..threads.activity import own_frame
 from ..threads.activity import words
 from ..threads.awaited import awaited
@@ -298,6 +299,8 @@ class Hangs:
             doing = f'is in {known.frame.function} and waits for {server}'
         elif main and not main[0].frames:
             doing = f'runs no Python code: it {words(main[0])}'
+        elif main and _joins_all(main[0]):
+            doing = f'waits for other threads to end: {_names_of_others()}'
         elif main:
             doing = words(main[0])
         serving = [state for state in _serving(seen) if state.kind != 'main']
@@ -598,11 +601,32 @@ def _main(seen: Observation) -> list[ThreadState]:
     return [state for state in seen.states if state.kind == 'main' and not state.request]
 
 
+def _joins_all(main: ThreadState) -> bool:
+    """Whether MainThread waits at the end for all threads that are no daemons."""
+    innermost = main.frames[0]
+    return innermost.function == '_shutdown' and innermost.file.endswith('threading.py')
+
+
+def _names_of_others() -> str:
+    """Return the names of threads that keep the interpreter from ending: those that are no daemons.
+
+    `threading.enumerate` is not called, because a stuck thread may hold its lock.
+    """
+    threads = dict(threading._active)  # type: ignore[attr-defined]  # private to threading
+    names = []
+    for thread in threads.values():
+        if thread is not threading.main_thread() and not thread.daemon:
+            names.append(str(thread.name))
+    more = len(names) - _MOST_NAMED
+    rest = f' and {counted(more, "more thread")}' if more > 0 else ''
+    return f'{", ".join(names[:_MOST_NAMED]) or "not known"}{rest}'
+
+
 def _main_without_python(seen: Observation) -> list[ThreadState]:
     """Return [MainThread] as the kernel sees it, when it runs no Python code; [] if not seen."""
     main = threading.main_thread()
     for state in seen.states:
-        if state.native_id == main.native_id and not state.frames:
+        if state.native_id == native_id_of(main) and not state.frames:
             return [replace(state, ident=main.ident or 0, name='MainThread', kind='main')]
     return []
 

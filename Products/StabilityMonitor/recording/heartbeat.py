@@ -29,6 +29,8 @@ ROUND = 20
 SURVIVED_AFTER = 2
 #: Least pause (seconds) between the last duties of a process that ends.
 _LAST_PAUSE = 1.0
+#: How the names of threads begin which a server starts before it needs them: waitress, cheroot.
+_SERVERS = ('waitress-', 'CP Server ')
 
 
 def _nothing() -> None:
@@ -249,14 +251,14 @@ class Workers:
         self.counted = 0
 
     def look(self) -> None:
-        """Find the threads of waitress, which are workers even before their first request.
+        """Find the threads of waitress and cheroot: workers even before their first request.
 
         `threading.enumerate` is not called, because a stuck thread may hold its lock.
         """
         known = dict(threading._active)  # type: ignore[attr-defined]  # private to threading
         self._idle = set()
         for thread in known.values():
-            if thread.name.startswith('waitress-'):
+            if thread.name.startswith(_SERVERS):
                 self._idle.add(thread)
         self.recorder.reserve(self._idle)
         self.count()

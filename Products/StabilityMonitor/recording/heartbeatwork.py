@@ -36,6 +36,7 @@ from ..store.rundirectory import RunDirectory
 from ..store.runmailbox import Inbox
 from ..system import loglater
 from ..system import signalmask
+from ..system.tasks import native_id_of
 from ..system.vitalsigns import Vitals
 from ..threads.frames import stacks
 from ..threads.snapshot import Observation
@@ -237,7 +238,7 @@ class Rounds:
             'The watchdog is off: hangs in which C code holds the GIL are not recorded.',
             Action('Nothing can be done on this system.  All other hangs are recorded.'),
         ):
-            if threading.get_native_id() == threading.main_thread().native_id:
+            if threading.get_native_id() == native_id_of(threading.main_thread()):
                 # The clock of the heartbeat would run while the site works, and the timers of the
                 # workers would expire in a healthy server.
                 raise RuntimeError('the heartbeat has no thread of its own, as under gevent')
@@ -467,7 +468,7 @@ class Rounds:
 
     def _look_at_loop(self) -> None:
         main = threading.main_thread()
-        used = self.loads.fresh.get(main.native_id or 0)
+        used = self.loads.fresh.get(native_id_of(main))
         self.loop.look(used)
         self.hangs.look_at_loop(self.loop.place, self.loop.stood)
         self.ends.look_for_stop()

@@ -20,6 +20,7 @@ from ..system.acceptqueue import waiting
 from ..system.tasks import clock as clock_of
 from ..system.vitalsigns import descriptor_limit
 from ..threads.frames import stacks
+from .gunicornthreads import most_threads
 from .waitressserver import Load
 from .waitressserver import WaitressServer
 
@@ -85,6 +86,7 @@ class Visitors:
         self._full_since: float | None = None
         self._connected: frozenset[int] = frozenset()
         self._busy_since: float | None = None
+        self._most = 0  # threads that gunicorn may start
 
     def open(self) -> None:
         """Hold the tables of the kernel open, for the time when no descriptor is left."""
@@ -94,6 +96,7 @@ class Visitors:
         """Find the server if it is not known yet, and count the connections in the kernel."""
         if not self.server.is_found:
             self.server.find()
+            self._most = self._most or most_threads()
         if self.server.is_found and not self._inodes:
             self._inodes = inodes_of(self.server.sockets())
         self._count_in_kernel()
@@ -117,6 +120,7 @@ class Visitors:
         now = self.clock()
         load = self.load = self.server.look()
         busy = in_flight
+        serving = max(serving, self._most)
         if load and load.workers:
             busy = max(load.busy, in_flight)
             serving = load.workers
@@ -128,6 +132,8 @@ class Visitors:
                 self.progress.begin()
             all_busy = now - self._busy_since
             stood = self.progress.look(threads(), load.unsent if load else 0)
+            # A thread may wait at the same place in each request, but the next one is progress.
+            stood = min(stood, load.newest if load else youngest)
         else:
             self._busy_since = None
         reason = self._no_more_room(load)
