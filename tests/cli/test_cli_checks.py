@@ -109,7 +109,7 @@ class Living:
 
     def beat(self):
         while not self.over.wait(0.01):
-            self.inbox.look()
+            self.inbox.listen()
 
     def end(self):
         self.over.set()

@@ -58,7 +58,7 @@ class Living:
     def _beat(self):
         while not self.over.wait(0.01):
             if self.inbox:
-                self.inbox.look()
+                self.inbox.listen()
 
     def end(self):
         self.over.set()

@@ -321,7 +321,7 @@ class Traces:
         if box:
             signs += [request.ended or 0.0 for request in box.finished[-1:]]
             signs += [request.started for request in box.in_flight]
-            signs += [line.time for line in box.log[-1:]]
+            signs += [line.latest for line in box.log[-1:]]
             signs += [note.time for note in box.notes[-1:]]
             signs += [self.word(name) for name in ('armed', 'serving', 'finished')]
         signs = [self.by_last_clock(sign) for sign in signs if 0 < sign < _LATEST]

@@ -488,6 +488,7 @@ class Rounds:
             slow=tuple(profile.as_slow_request() for profile in self.slow.known()),
             hangs=tuple(self.hangs.known(seen)),
             connections=self.visitors.server.connections(),
+            without_kernel=seen.without_kernel,
         )
 
     def tell_stacks(self) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from collections.abc import Iterator
 
 from ..inspection.outside import Seen
@@ -33,14 +32,8 @@ def lines(
     view: View,
     subject: str,
     reason: str,
-    commands: Collection[tuple[str, str]] = (),
-    needed: str = '',
 ) -> Iterator[str]:
-    """Yield the lines.
-
-    `reason` is a sentence that says why there is no answer.  `commands` are (title, shell line) of
-    tools that show native stacks; `needed` is a sentence about who may run these tools.
-    """
+    """Yield the lines.  `reason` is a sentence that says why there is no answer."""
     yield f'No answer from {subject}: {reason[:1].lower()}{reason[1:]}'
     yield f'This can be seen from outside at {clocktime(view.time)}:'
     yield ''
@@ -52,13 +45,6 @@ def lines(
     yield from _requests(view)
     yield from _marks(view)
     yield from _hangs(view)
-    if commands and view.there:
-        yield ''
-        yield 'These commands show the C and Python frames of all threads:'
-        for title, command in commands:
-            yield f'  {title}'
-            yield f'    {command}'
-        yield f'  {needed}'
 
 
 # -- the judgement ---------------------------------------------------------------------------------

@@ -323,11 +323,16 @@ def _log(
             logger,
             message,
             seal,
+            count,
+            last,
+            place,
         ) = struct.unpack_from(order + box.LOG_FORMAT, data, offset)
         if not number or seal != number:
             continue
         if not _plausible(time):
             continue
+        # An older release did not count, and left zeros.
+        is_repeated = count > 1 and _plausible(last)
         line = LogLine(
             time=time,
             level=logging.getLevelName(level),
@@ -335,8 +340,10 @@ def _log(
             logger=_string(logger, logger_length),
             message=_string(message, message_length),
             cut=bool(was_cut),
+            count=count if is_repeated else 1,
+            last=last if is_repeated else None,
         )
-        found.append((number, line))
+        found.append((place or number, line))
     found.sort(key=_first)
     newest = found[-box.LOG_COUNT :]
     return tuple(line for _, line in newest)

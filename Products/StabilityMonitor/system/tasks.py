@@ -166,7 +166,7 @@ class KernelThreads:
             count = -1
         if len(clocks) == len(self._known) == count:
             return clocks
-        self._known = self.ids()
+        self._known = self.ids() or self._known  # without a descriptor they cannot be listed
         return self.clocks_of(self._known)
 
     def clocks_of(self, tids: Iterable[int]) -> dict[int, float]:

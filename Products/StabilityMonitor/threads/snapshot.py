@@ -57,11 +57,13 @@ class Observation:
     """All threads at one moment, in the order of _KINDS, and the deadlocks.
 
     If several threads may hold the lock that a thread waits for, `holders` of its state is empty,
-    and the detail names all of them.
+    and the detail names all of them.  `without_kernel`: what the kernel knows of the threads could
+    not be read, because no descriptor was left.
     """
 
     states: tuple[ThreadState, ...]
     deadlocks: tuple[Deadlock, ...] = ()
+    without_kernel: bool = False
 
 
 class ServingThread(Protocol):
@@ -163,7 +165,7 @@ class _Moment:
         for task in self._without_python():
             states.append(self._native(task))
         states.sort(key=_order)
-        return Observation(tuple(states), tuple(self._deadlocks()))
+        return Observation(tuple(states), tuple(self._deadlocks()), not self.tasks)
 
     # -- which thread is which ---------------------------------------------------------------------
 

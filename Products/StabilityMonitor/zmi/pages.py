@@ -429,6 +429,7 @@ def _log_line(line: LogLine) -> dict[str, Any]:
         'level': line.level,
         'logger': line.logger,
         'message': f'{line.message} …' if line.cut else line.message,
+        'repeated': '' if line.count < 2 else f'{line.count} times, last {moment(line.latest)}',
         'style': 'danger' if line.level in ('ERROR', 'CRITICAL') else 'warning',
     }
 
