@@ -184,3 +184,38 @@ def test_each_round_counts_the_visitors_in_the_kernel(world):
     world.connect()
     world.visitors.find()
     wait_for(lambda: (world.visitors.find(), world.after(1).accept_queue)[1] == 1, 5, 'a visitor')
+
+
+# -- errors of accept() ----------------------------------------------------------------------------
+
+
+class Log:
+    """A log handler that has seen three errors of accept()."""
+
+    accept_errors = 3
+    sees_accept_errors = True
+
+
+@pytest.mark.parametrize(
+    'load, log, known',
+    [(IDLE, Log(), 3), (None, Log(), -1), (IDLE, None, -1)],
+    ids=['waitress', 'another server', 'no log lines are recorded'],
+)
+def test_errors_of_accept_are_counted_where_they_are_logged(load, log, known):
+    world = World(load)
+    world.visitors.log = log
+    world.visitors.find()
+    assert world.after(1).accept_errors == known
+
+
+def test_errors_of_accept_that_are_not_logged_are_not_known():
+    world = World(dataclasses.replace(IDLE, logs_errors=False))
+    world.visitors.log = Log()
+    world.visitors.find()
+    assert world.after(1).accept_errors == -1
+    world.set(logs_errors=True)
+    assert world.after(1).accept_errors == 3
+    world.visitors.log.sees_accept_errors = False
+    assert world.after(1).accept_errors == 3, 'it is looked at in each round only'
+    world.visitors.find()
+    assert world.after(1).accept_errors == -1

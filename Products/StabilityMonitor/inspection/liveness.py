@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 from typing import Protocol
 
+from ..knowledge.growth import began
 from ..model.eventkinds import CRITICAL_AFTER
 from ..model.eventkinds import EVENT_KINDS
+from ..model.eventkinds import REASONS
 from ..model.options import from_record
 from ..model.records import Sample
 from ..model.records import duration
@@ -28,6 +30,8 @@ from ..store.blackboxreader import Recording
 from ..store.rundirectory import is_alive
 from ..store.rundirectory import name_facts
 from ..system import procfiles
+from . import vitalsnow
+from .vitalsnow import VitalsNow
 
 #: The heartbeat counts as silent when the last sample is this many sample intervals old.
 _BEATS = 5
@@ -54,7 +58,8 @@ class Hang:
     stopped (by a signal), deadlock, spinning, slow-start or slow-stop.  `since` is in seconds since
     the epoch, `summary` a sentence.  `serving` is the number of workers, `stuck` the number of
     those whose request is too old; in a silent process, of those with any request.  It has lasted
-    for `seconds`, by a clock that cannot be set.
+    for `seconds`, by a clock that cannot be set.  `reason` is a code of eventkinds.REASONS, '' if
+    it is not known.
     """
 
     kind: str
@@ -62,6 +67,7 @@ class Hang:
     summary: str
     stuck: int = 0
     serving: int = 0
+    reason: str = ''
     seconds: float = field(default=0.0, compare=False)
 
 
@@ -71,7 +77,8 @@ class Pulse:
 
     `state` is starting, running, hanging, stopped, ending or unknown (nothing is recorded).
     `last_sample` is in seconds since the epoch, `hang` is None if all is well.  `delay` is a start
-    or an end that takes long, but not yet so long that it is a hang.
+    or an end that takes long, but not yet so long that it is a hang.  `vitals` is None without a
+    sample.
     """
 
     run: str
@@ -80,6 +87,7 @@ class Pulse:
     hang: Hang | None = None
     last_sample: float | None = None
     delay: Hang | None = None
+    vitals: VitalsNow | None = None
 
 
 def look(
@@ -104,20 +112,20 @@ def look(
     if delay and _is_critical(delay, context):
         late = delay
         delay = None
+    vitals = vitalsnow.of(recording.samples, recording.curve, began(traces.context))
     if traces.word('finished'):
-        return Pulse(path.name, pid, 'ending', late, last, delay)
+        return Pulse(path.name, pid, 'ending', late, last, delay, vitals)
     hang: Hang | None
     interval = _interval(recording.samples, context)
-    there = None
-    may_be_stopped = age > _BEATS_IF_FIRED * interval
-    if may_be_stopped:
-        there = is_alive(path, proc)
+    there = is_alive(path, proc) if age > interval else None
     if there and sample and _is_stopped(traces.pid, proc):
         hang = _hang_of_stopped(traces, recording, sample)
     elif sample and _is_silent(traces, recording.samples, age, interval):
         hang = _hang_of_silent(traces, recording, sample, age, there)
     else:
         hang = _recorded_hang(traces, recording) or late
+    if there and vitals and hang and hang.kind in ('silent', 'stopped'):
+        vitals = vitalsnow.from_outside(vitals, pid, proc)
     if hang:
         hang = _with_seconds(hang, traces, age)
     if hang is None or hang.kind == 'slow-start':
@@ -127,7 +135,7 @@ def look(
         state = 'stopped'
     else:
         state = 'hanging'
-    return Pulse(path.name, pid, state, hang, last, delay)
+    return Pulse(path.name, pid, state, hang, last, delay, vitals)
 
 
 def _delay(traces: Traces) -> Hang | None:
@@ -261,7 +269,8 @@ def _recorded_hang(traces: Traces, recording: Recording) -> Hang | None:
     since = traces.word('hung_since')
     begun = hangnotes.lasting(notes)
     if begun:
-        return Hang('hang', since or begun.time, begun.title, overdue, workers)
+        reason = begun.detail if begun.detail in REASONS else ''
+        return Hang('hang', since or begun.time, begun.title, overdue, workers, reason)
     if since:
         return Hang('hang', since, 'The site does not answer.', overdue, workers)
     deadlock = hangnotes.lasting(notes, 'deadlock')

@@ -264,9 +264,9 @@ def _hint(name: str, prefix: str, known: list[str]) -> str:
 
 # -- what a run leaves for the command -------------------------------------------------------------
 
-#: The options that the command needs for "triage", and to judge a living run.
 #: The heartbeat restarts its timer about this many times within the timer's timeout.
 _REARMED = 12
+#: The options that the command needs for "triage", and to judge a living run.
 RECORDED = ('group', 'keep-runs', 'keep-days', 'keep-bytes', 'stall', 'sample-interval')
 
 

@@ -27,6 +27,7 @@ from ..model.action import Action
 from ..model.jsonform import to_json
 from ..model.options import watchdog_times
 from ..model.records import Frame
+from ..model.records import Sample
 from ..model.records import isotime
 from ..model.severities import INFO
 from ..model.threadstates import Stacks
@@ -51,9 +52,11 @@ from .heartbeat import Duty
 from .heartbeat import Heartbeat
 from .heartbeat import SurvivedMarks
 from .heartbeat import Workers
+from .lifecurve import LifeCurve
 from .lifeends import START
 from .lifeends import STOP
 from .lifeends import LifeEnds
+from .loghandler import BreadcrumbHandler
 from .partguard import Findings
 from .recorder import Recorder
 from .runclock import RunClock
@@ -90,6 +93,7 @@ class Watched(Protocol):
     is_short_of_descriptors: bool
     gauge: StackWatch | None
     trace_log: TraceLog | None
+    handler: BreadcrumbHandler | None
 
     def mark_files(self) -> dict[str, MarkFile]: ...
 
@@ -154,9 +158,13 @@ class Rounds:
             'checks': self.tell_no_checks,
         }
         self._begun = (time.monotonic(), 0)
-        self.visitors = Visitors(lambda: self.vitals.descriptors, self._stacks_of, self.clock)
+        self.visitors = Visitors(
+            lambda: self.vitals.descriptors, self._stacks_of, self.clock, log=life.handler
+        )
         self._tries = 0
+        self.curve = LifeCurve(self.recorder.buffer)
         # As of the last sample.
+        self._sample: Sample | None = None
         self._oldest = 0.0  # the age of the oldest request in flight, in seconds
         self._answering = Answering()
         self.is_started = False
@@ -188,6 +196,7 @@ class Rounds:
             self._look_for_spinning,
             self._look_at_loop,
             self._marks.look_at_all,
+            self._look_at_life,
             self.recorder.release_dead_slots,
             *checks,
         ]
@@ -350,17 +359,18 @@ class Rounds:
         answering = self.visitors.look(
             len(busy), serving, now - max(busy, default=now), self.workers.threads
         )
-        self.recorder.sample(
-            self.vitals.sample(
-                len(busy),
-                overdue,
-                answering.serving,
-                answering.queue,
-                answering.waited,
-                answering.connections,
-                answering.accept_queue,
-            )
+        sample = self._sample = self.vitals.sample(
+            len(busy),
+            overdue,
+            answering.serving,
+            answering.queue,
+            answering.waited,
+            answering.connections,
+            answering.accept_queue,
+            answering.accept_errors,
+            answering.limit,
         )
+        self.recorder.sample(sample)
         self._oldest = oldest
         self._answering = answering
         self.heartbeat.alarmed = (
@@ -390,6 +400,11 @@ class Rounds:
         self.hangs.look(self._answering)
         if self.hangs.loop_is_stuck:
             self._look_at_loop()  # so that the end of the hang is seen at once
+
+    def _look_at_life(self) -> None:
+        """Add the last sample to the curve over the whole life."""
+        if self._sample:
+            self.curve.add(self._sample)
 
     def _look_at_workers(self) -> None:
         """Find the workers, but only when threads have begun or ended: it takes as long as all

@@ -39,7 +39,8 @@ class Load:
     (threads) have taken a request.  `connections` are counted as waitress counts them against
     `limit`: its listening sockets and what wakes its loop are among them.  `unsent` are the bytes
     of answers that busy threads have written and clients have not taken.  A thread took a request
-    at most `newest` seconds ago; 0.0 if none is busy.
+    at most `newest` seconds ago; 0.0 if none is busy.  `logs_errors`:
+    waitress logs when it fails to accept a connection (its option `log_socket_errors`).
     """
 
     workers: int
@@ -50,6 +51,7 @@ class Load:
     limit: int
     unsent: int
     newest: float = 0.0
+    logs_errors: bool = True
 
 
 class WaitressServer:
@@ -125,6 +127,7 @@ class WaitressServer:
             limit=server['adj'].connection_limit,
             unsent=unsent,
             newest=min(self._served.ages(served, now), default=0.0),
+            logs_errors=bool(server['adj'].log_socket_errors),
         )
 
     def connected(self) -> frozenset[int]:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from ..model.errors import UnreadableRecord
 from ..model.records import Frame
+from ..model.records import LifePoint
 from ..model.records import LogLine
 from ..model.records import Note
 from ..model.records import Request
@@ -34,7 +35,7 @@ class Recording:
 
     `words` and `survived` hold the words of the header by their names in `blackbox.WORDS` and
     `blackbox.MARKS`.  `threads` is {ident: slot}.  `began` is {number of a request: when it began},
-    by the monotonic clock.
+    by the monotonic clock.  `curve` is empty in files of older releases.
     """
 
     words: dict[str, int]
@@ -47,6 +48,7 @@ class Recording:
     threads: dict[int, ThreadSlot]
     notes: tuple[Note, ...] = ()
     began: dict[int, float] = field(default_factory=dict)
+    curve: tuple[LifePoint, ...] = ()
 
     @property
     def last_sample(self) -> Sample | None:
@@ -82,7 +84,7 @@ def load(path: Path) -> Recording:
 def read(data: Readable) -> Recording:
     """Return all valid values of a black box.  Raises only UnreadableRecord, if it is not one."""
     order = _order(data)
-    slots, requests, log, samples, notes = _checked_parts(data, order)
+    slots, requests, log, samples, notes, *curves = _checked_parts(data, order)
     in_flight, finished, began = _requests(data, order, requests)
     known_samples = _samples(data, order, samples)
     return Recording(
@@ -96,6 +98,7 @@ def read(data: Readable) -> Recording:
         threads=_threads(data, order, slots),
         notes=_notes(data, order, notes),
         began=began,
+        curve=_points(data, order, curves),
     )
 
 
@@ -105,8 +108,14 @@ def read_samples(data: Readable) -> tuple[Sample, ...]:
     Only the pages with the samples are read: unread pages of a mapped file cost nothing.
     """
     order = _order(data)
-    _, _, _, samples, _ = _checked_parts(data, order)
+    samples = _checked_parts(data, order)[3]
     return _samples(data, order, samples)
+
+
+def read_curve(data: Readable) -> tuple[LifePoint, ...]:
+    """Return the curve over the whole life, oldest point first; () in files of older releases."""
+    order = _order(data)
+    return _points(data, order, _checked_parts(data, order)[5:])
 
 
 def _order(data: Readable) -> str:
@@ -135,10 +144,12 @@ def _checked_parts(data: Readable, order: str) -> list[box.Part]:
 def _parts(data: Readable, order: str) -> list[box.Part]:
     """Return the parts as the header describes them."""
     sizes = struct.unpack_from(order + box.SIZES_FORMAT, data, box.SIZES_AT)
+    if sizes[-2:] == (0, 0):  # an older release had no curve
+        sizes = sizes[:-2]
     counts = sizes[::2]
     entry_sizes = sizes[1::2]
-    least_sizes = box.LAYOUT[1::2]  # a later release may append to an entry
-    for count, size, least in zip(counts, entry_sizes, least_sizes, strict=True):
+    # A later release may append to an entry, and has more parts than an older one.
+    for count, size, least in zip(counts, entry_sizes, box.FIRST_SIZES, strict=False):
         is_possible = 0 < count <= _MOST and least <= size <= _MOST
         if not is_possible:
             raise UnreadableRecord('The black box has impossible sizes.')
@@ -355,12 +366,19 @@ def _samples(
     part: box.Part,
 ) -> tuple[Sample, ...]:
     found = []
+    entry = struct.Struct(order + box.SAMPLE_FORMAT)
+    if part.size < entry.size:  # of an older release
+        entry = struct.Struct(order + box.FIRST_SAMPLE_FORMAT)
     for offset in part.places:
-        number, *values = struct.unpack_from(order + box.SAMPLE_FORMAT, data, offset)
+        number, *values = entry.unpack_from(data, offset)
         seal = values.pop(box.SEALED_IN_SAMPLE)
         if not number or seal != number:
             continue
         sample = Sample(*values)
+        if (
+            not sample.connection_limit
+        ):  # the last field is not there yet; -1 stands for "not known"
+            sample = replace(sample, accept_errors=-1, descriptor_limit=-1, connection_limit=-1)
         # A release that knew nothing of the server left zeros; a server has a connection: its own.
         if not sample.connections:
             sample = replace(sample, queue=-1, waited=-1.0, connections=-1, accept_queue=-1)
@@ -374,6 +392,24 @@ def _samples(
     found.sort(key=_first)
     newest = found[-box.SAMPLE_COUNT :]
     return tuple(sample for _, sample in newest)
+
+
+def _points(
+    data: Readable,
+    order: str,
+    parts: Sequence[box.Part],
+) -> tuple[LifePoint, ...]:
+    found = []
+    for part in parts:
+        for offset in part.places:
+            number, *values, seal = struct.unpack_from(order + box.POINT_FORMAT, data, offset)
+            if not number or seal != number:
+                continue
+            point = LifePoint(*values)
+            if _plausible(point.time) and _plausible(point.monotonic):
+                found.append(point)
+    found.sort(key=lambda point: point.monotonic)
+    return tuple(found)
 
 
 def _notes(
