@@ -128,6 +128,9 @@ def test_all_descriptors_are_used_up(site):
         zope.keep(b'GET / HTTP/1.1\r\nHost: x\r\n\r\n')
     told = wait_for(zope.hangs, PATIENCE, 'a hang')
     assert 'has used up its file descriptors, and ' in told
+    for word in ('checks', 'stacks'):
+        told = zope.tell(word).stdout
+        assert 'not answered' not in told and 'No answer' not in told, told
     found = zope.judged()
     assert (found['verdict'], found['hangs'][0]['reason']) == ('hung', 'descriptors')
     assert 'all file descriptors are in use' in found['summary']
