@@ -1,6 +1,7 @@
 """The command "stacks": while all workers are busy, and when the process does not answer."""
 
 import ctypes
+import errno
 import json
 import os
 import sys
@@ -172,6 +173,44 @@ def test_a_run_without_a_mailbox_is_seen_from_outside(living, command):
     assert (status, errors) == (1, '')
     assert 'this run has no mailbox.' in output and 'from the kernel:' in output
     assert f'gdb -p {os.getpid()}' in output
+
+
+@pytest.mark.parametrize('exit_status', [0, 2])
+def test_native_stacks_of_a_mute_process_replace_the_commands(base, living, capfd, exit_status):
+    """The commands are for the case that the tool fails."""
+
+    def native(pid):
+        print(f'the native stacks of {pid}')
+        return exit_status
+
+    run = living(None)
+    found = clistacks.show(base, [(run.name, {})], run.name, native)
+    output = capfd.readouterr().out
+    assert found == max(1, exit_status)
+    assert f'the native stacks of {os.getpid()}\n' in output
+    after = output.partition('the native stacks')[2]
+    assert ('gdb -p' in after) == (exit_status == 2) and output.count('gdb -p') <= 1
+
+
+def test_a_process_that_cannot_be_asked_is_seen_from_outside(living, command, monkeypatch):
+    """For example because its volume is read-only now."""
+
+    def refused(*args):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(clistacks.runmailbox, 'ask', refused)
+    living(QUIET)
+    status, output, errors = command()
+    assert (status, errors) == (1, '')
+    assert 'it could not be asked: ' in output and 'from the kernel:' in output
+
+
+def test_the_command_says_which_part_the_kernel_has_told(living, command):
+    living(QUIET | {'without_kernel': True})
+    _, output, errors = command()
+    first, second, _ = output.split('\n', 2)
+    assert errors == '' and first.endswith('it has told its requests and Python frames itself.')
+    assert second == 'This command has read from the kernel what its threads wait for.'
 
 
 def test_a_process_on_another_host_is_not_confused_with_a_local_one(living, command, monkeypatch):

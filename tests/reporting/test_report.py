@@ -19,8 +19,10 @@ from support.syntheticruns import record
 from zope.interface.verify import verifyObject
 
 from Products.StabilityMonitor.checks import allfindings
+from Products.StabilityMonitor.checks import limits
 from Products.StabilityMonitor.checks.muted import MuteList
 from Products.StabilityMonitor.checks.runner import Background
+from Products.StabilityMonitor.checks.runner import Results
 from Products.StabilityMonitor.knowledge import systemfacts
 from Products.StabilityMonitor.model.action import Action
 from Products.StabilityMonitor.model.errors import NoSuchRun
@@ -32,6 +34,7 @@ from Products.StabilityMonitor.model.options import load
 from Products.StabilityMonitor.model.records import Frame
 from Products.StabilityMonitor.model.records import Instance
 from Products.StabilityMonitor.model.records import isotime
+from Products.StabilityMonitor.model.severities import OK
 from Products.StabilityMonitor.model.severities import WARNING
 from Products.StabilityMonitor.model.threadstates import ThreadState
 from Products.StabilityMonitor.postmortem.triage import triage
@@ -522,6 +525,28 @@ def test_the_report_says_why_the_checks_could_not_run(life, archive):
     allfindings.of(life).checks.error = 'The checks could not be run: OSError.'
     report = build(life, archive)
     assert report['sources']['checks']['error'] and 'could not be run: OSError' in findings(report)
+
+
+def test_without_descriptors_the_checks_do_not_run_and_the_last_results_stay(
+    life, archive, monkeypatch
+):
+    """They would only report files that cannot be opened."""
+    life.findings = Findings()
+    here = allfindings.of(life)
+    enough = Finding('descriptors', OK, 'There are enough descriptors.', check='descriptors')
+    kept = Finding('kept', WARNING, 'It is kept.')
+    here.checks.results = Results((enough, kept), 0.1, time.time() - 60)
+    monkeypatch.setattr(limits, 'descriptor_limit', lambda: 100)
+    for used, is_scarce in ((80, False), (92, False), (93, True), (100, True)):
+        monkeypatch.setattr(limits, 'descriptors_now', lambda used=used: used)
+        monkeypatch.setattr(here.checks, 'start', lambda write: True)
+        assert here.start() is not is_scarce
+        rows = {row['id']: row for row in here.answer()['checks']}
+        assert set(rows) == {'kept', 'descriptors'}
+        assert (rows['descriptors']['severity'] == 'ok') is not is_scarce
+        if is_scarce:
+            assert f'{used} of 100 descriptors are open.' in rows['descriptors']['detail']
+            assert 'the checks do not run' in rows['descriptors']['detail']
 
 
 def test_the_report_says_none_if_finished_checks_found_nothing(life, archive):
