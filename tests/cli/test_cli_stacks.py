@@ -213,6 +213,14 @@ def test_the_command_says_which_part_the_kernel_has_told(living, command):
     assert second == 'This command has read from the kernel what its threads wait for.'
 
 
+def test_what_cannot_be_read_from_outside_is_said(living, command, monkeypatch):
+    monkeypatch.setattr(clistacks, 'is_alive', lambda path: None)
+    living(QUIET | {'without_kernel': True})
+    _, output, _ = command()
+    assert output.startswith('Threads of process ')
+    assert 'could not read what the kernel knows of its threads' in output
+
+
 def test_a_process_on_another_host_is_not_confused_with_a_local_one(living, command, monkeypatch):
     known = identity() | {'boot_id': 'another', 'host': 'elsewhere'}
     living(None, identity=known)
@@ -454,9 +462,15 @@ def test_stacks_names_the_thread_of_a_real_site_that_holds_the_gil(make_zope):
     status, output, errors = wait_for(mute, what='the request to hold the lock')
     assert (status, errors) == (1, '')
     assert f'gdb -p {zope.pid}' in output
+    done = run_python(
+        *COMMAND, '--client-home', zope.client_home, 'checks', env=zope.environment(), timeout=120
+    )
+    assert (done.returncode, done.stderr) == (1, '')
+    assert f'[critical] Process {zope.pid} hangs since ' in done.stdout
     if 'pystack remote' in output:
         status, output, _ = stacks(zope, '--native')
         assert status == 1 and '[Has the GIL]' in output and 'in hold' in output
+        assert f'gdb -p {zope.pid}' not in output, 'the tool has worked: nobody has to run it'
 
 
 def test_pydll_can_call_sleep_of_libc():

@@ -6,7 +6,7 @@ run; `ask` is the side of another process.  There is no I/O of the run here but 
 
     offset  size
     0       8     the bell of the mailbox, see `runmailbox`
-    8       56    questions: for each subject a word that who asks changes to any other value
+    8       56    questions: for each subject a word, which the asker changes to any other value
     64      8     magic, written last; a file without it has no board (of an older release)
     72      8     how many subjects
     80      8     the size of an area
@@ -14,7 +14,7 @@ run; `ask` is the side of another process.  There is no I/O of the run here but 
 
 The text is JSON, compressed with zlib.  An answer has a number.  `begun` is that of the answer that
 is being made, `done` that of the answer in the area.  The area is whole while both are equal.  An
-answer that is begun after a question answers it, whoever has asked: so any number of processes may
+answer that is begun after several questions answers all of them.  So any number of processes may
 ask at the same time, and nothing has to be removed afterwards.  Numbers have the byte order of the
 machine.
 """
