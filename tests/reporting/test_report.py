@@ -96,7 +96,8 @@ def crash(base, number=0, path='/fatal'):
         recorder.begin('GET', '/before', _now=lambda: run.started + 1)
         recorder.end(200, _now=lambda: run.started + 2)
         recorder.begin('GET', path, _now=lambda: run.started + 3)
-        recorder.log(40, 'site', 'low on luck', run.started + 4)
+        for second in (4, 5, 6):
+            recorder.log(40, 'site', 'low on luck', run.started + second)
 
     run.box(write)
     (ident,) = blackboxreader.read((run.path / 'blackbox.sbr').read_bytes()).threads
@@ -597,13 +598,20 @@ def test_the_text_has_all_sections(life, archive):
         'Crashed thread',
         'in crash',
         '[warning] Something is off.',
-        'low on luck',
+        'low on luck [3 times, last ',
         'a._b',
         'GET /now',
         'Ada',
         '127.0.0.1:8080',
     ):
         assert words in text, words
+
+
+def test_a_log_line_that_repeats_has_a_count_in_json(life, archive):
+    report = json.loads(render(build(life, archive), 'json')[2])
+    (line,) = report['previous']['log']
+    assert (line['message'], line['count']) == ('low on luck', 3)
+    assert line['time'] < line['last']
 
 
 def test_control_characters_in_foreign_text_are_escaped(life, archive, tmp_path):
