@@ -45,7 +45,7 @@ _MAGIC = int.from_bytes(b'STABASK1', 'big')
 _MAGIC_AT = 64
 _AREAS_AT = 128
 _AREA_HEAD = 32
-#: Bytes.  The stacks of 60 threads with 100 frames each are 600 KiB of JSON and 20 KiB compressed.
+#: Bytes.  64 threads with 200 different frames each are 1.6 MiB of JSON, and 228 KiB compressed.
 AREA_SIZE = 256 << 10
 SIZE = _AREAS_AT + len(SUBJECTS) * AREA_SIZE
 _LARGEST_AREA = ANSWER_MOST
@@ -101,7 +101,7 @@ class Board:
 
 def packed(text: str) -> bytes | None:
     """Return a text as it is written into an area; None if it does not fit."""
-    # Stacks repeat themselves: level 1 makes them 30 times smaller already.
+    # Level 1 makes stacks seven to twelve times smaller, and takes a fraction of the time.
     found = zlib.compress(text.encode(), 1)
     if len(found) > AREA_SIZE - _AREA_HEAD:
         return None
