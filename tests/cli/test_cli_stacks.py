@@ -311,6 +311,22 @@ def test_a_stopped_process_is_shown_as_stopped_without_a_holder():
 # -- what was left ---------------------------------------------------------------------------------
 
 
+def test_idle_workers_are_left_out_and_the_busy_one_comes_first():
+    head = b'Stack (most recent call first):\n'
+    idle = mark(
+        text=head
+        + b'  File "/lib/python3.11/threading.py", line 327 in wait\n'
+        + b'  File "/lib/waitress/task.py", line 71 in handler_thread\n'
+    )
+    other = mark(text=head + b'  File "/site/d.py", line 6 in compute\n')
+    held = mark(text=head + b'  File "/site/c.py", line 5 in hold\n')
+    stuck = {WORKER + 8: idle, WORKER + 16: other, WORKER: held}
+    found = view(MAIN, stuck=stuck, recording=recording(in_flight=(request(),)))
+    told = '\n'.join(outsidetext.lines(found, 'x', 'No answer.'))
+    assert 'handler_thread' not in told
+    assert 0 < told.index('in hold') < told.index('in compute')
+
+
 def test_marks_and_notes_are_shown_with_their_time():
     stuck = mark(text=b'Stack (most recent call first):\n  File "/site/c.py", line 5 in hold\n')
     notes = (
