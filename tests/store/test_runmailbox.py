@@ -13,6 +13,7 @@ import stat
 import tempfile
 import threading
 import time
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -210,6 +211,50 @@ def as_an_older_release(run):
     board.rename(run.path / BELL)
 
 
+def test_a_folder_that_cannot_be_opened_is_looked_at_again(run, monkeypatch):
+    """A duty that raises is switched off for good."""
+
+    def refused(*args):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    run.leave()
+    runmailbox._ring(run.path / BELL)
+    with monkeypatch.context() as patch:
+        patch.setattr(runmailbox, 'opened', refused)
+        for _ in range(3):
+            run.inbox.listen()
+            assert run.inbox.look() is False
+    assert run.names == [f'{HEX}-stacks.ask']
+    run.inbox.listen()
+    assert run.names == [f'{HEX}-stacks.answer']
+
+
+def test_other_errors_of_the_folder_are_reported(run):
+    shutil.rmtree(run.folder)
+    with pytest.raises(FileNotFoundError):
+        run.inbox.look()
+
+
+@pytest.mark.parametrize(
+    'text, answer',
+    [
+        (b'no zlib', None),
+        (zlib.compress(b'{}')[:-3], {}),
+        (zlib.compress(b'[1]'), {}),
+        (zlib.compress(b'{"a": '), {}),
+        (zlib.compress(b'"' + b'x' * answerboard.ANSWER_MOST + b'"'), {}),
+        (zlib.compress(b'{"a": 1}'), {'a': 1}),
+    ],
+)
+def test_an_answer_of_another_release_is_not_trusted(run, text, answer):
+    """None: it may not be complete yet."""
+    run.inbox._board.begin('stacks')
+    run.inbox._board.write('stacks', text)
+    with open(run.path / BELL, 'rb') as bell:
+        at = answerboard._area(0, answerboard.AREA_SIZE)
+        assert answerboard._read(bell.fileno(), at, answerboard.AREA_SIZE, 1) == answer
+
+
 def test_any_number_of_processes_may_ask_at_the_same_time(run):
     with run, ThreadPoolExecutor(20) as pool:
         asked = [pool.submit(ask, run.path, 'stacks', PATIENCE) for _ in range(200)]
@@ -232,8 +277,8 @@ def test_an_answer_was_begun_after_its_question(run):
         first = pool.submit(ask, run.path, 'stacks', PATIENCE)
         asking.wait()
         second = pool.submit(ask, run.path, 'stacks', PATIENCE)
-        assert (first.result()['call'], second.result()['call']) == (2, 2)
-        assert len(run.calls) == 2
+        assert second.result()['call'] == 2
+        assert first.result()['call'] in (1, 2), 'it may see the newer one'
 
 
 def test_both_ways_to_ask_at_once(run):

@@ -2,6 +2,7 @@
 process.
 """
 
+import errno
 import os
 import re
 import socket
@@ -32,6 +33,10 @@ HEADERS = {
     'aarch64': ('/usr/include/asm-generic/unistd.h', 1),
 }
 linux = pytest.mark.skipif(not sys.platform.startswith('linux'), reason='needs /proc')
+
+
+def no_descriptor(*args):
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
 @pytest.fixture
@@ -295,6 +300,14 @@ class TestThisProcess:
         for _ in range(10):
             assert idler.tid not in kernel.clocks()
         assert len(listed) == 2
+
+    def test_without_a_descriptor_the_clocks_of_the_known_threads_are_read(self, monkeypatch):
+        kernel, one, other = KernelThreads(), Idler(), Idler()
+        before = kernel.clocks()
+        one.end()
+        monkeypatch.setattr(os, 'listdir', no_descriptor)
+        assert set(kernel.clocks()) == set(before) - {one.tid}
+        other.end()
 
     def test_threads_are_listed_again_when_one_replaces_another(self):
         """The number of threads is the same as before."""

@@ -177,7 +177,7 @@ def completed(stacks: Stacks, pid: int, proc: Path = Path('/proc')) -> Stacks:
     for tid in kernel.ids():
         if tid not in known:
             threads.append(_judged(ThreadState(native_id=tid, kind='other'), kernel))
-    return replace(stacks, threads=tuple(threads))
+    return replace(stacks, threads=tuple(threads), without_kernel=False)
 
 
 def _judged(thread: ThreadState, kernel: KernelThreads) -> ThreadState:

@@ -306,8 +306,8 @@ class Rounds:
                 'If C code held the GIL, some workers would not write their stacks.',
                 trouble,
                 Action(
-                    'Raise the limit of pending signals ("ulimit -i" or `LimitSIGPENDING`), and '
-                    'restart Zope.'
+                    'Raise the limit of pending signals ("ulimit -i" or `LimitSIGPENDING`) or of '
+                    'open files ("ulimit -n" or `LimitNOFILE`), and restart Zope.'
                 ),
                 INFO,
             )

@@ -13,6 +13,7 @@ from ..model.records import clocktime
 from ..model.records import duration
 from ..postmortem import hangnotes
 from ..postmortem.evidence import Mark
+from ..threads.activity import waits_for_work
 from .stacksdocument import age
 from .threadtext import frame_lines
 
@@ -147,7 +148,10 @@ def _requests(view: View) -> Iterator[str]:
 def _marks(view: View) -> Iterator[str]:
     """The stacks that the watchdog wrote when the heartbeat was stuck."""
     requests = {request.ident: request for request in _in_flight(view)}
-    for ident, mark in view.traces.stuck.items():
+    stuck = sorted(view.traces.stuck.items(), key=lambda pair: pair[0] not in requests)
+    for ident, mark in stuck:
+        if ident not in requests and _is_idle(mark):
+            continue
         subject = f'thread 0x{ident:x}'
         request = requests.get(ident)
         if request:
@@ -155,6 +159,11 @@ def _marks(view: View) -> Iterator[str]:
         yield from _mark(subject, mark)
     if view.traces.hang:
         yield from _mark('the heartbeat', view.traces.hang)
+
+
+def _is_idle(mark: Mark) -> bool:
+    """Return whether the last dump is of a thread that waits for a request."""
+    return any(waits_for_work(thread.frames) for dump in mark.dumps[-1:] for thread in dump.threads)
 
 
 def _mark(subject: str, mark: Mark) -> Iterator[str]:
