@@ -652,3 +652,24 @@ class TestTheParts:
         until(lambda: len(looks) == 2)
         assert rounds.heartbeat.beats >= ROUND
         stop(rounds)
+
+
+# -- the whole life --------------------------------------------------------------------------------
+
+
+def test_each_round_adds_to_the_curve_over_the_whole_life(rounds, life):
+    heartbeat = rounds.heartbeat
+    heartbeat.beat()
+    assert blackboxreader.read_curve(life.recorder.buffer) == (), 'there was no sample yet'
+    heartbeat.is_round_due = True
+    heartbeat.beat()
+    (point,) = blackboxreader.read_curve(life.recorder.buffer)
+    first, _ = blackboxreader.read_samples(life.recorder.buffer)
+    assert (point.time, point.rss, point.peak) == (first.time, first.rss, first.rss)
+
+
+def test_errors_of_accept_are_not_known_without_waitress(rounds, life):
+    rounds.heartbeat.beat()
+    (sample,) = blackboxreader.read_samples(life.recorder.buffer)
+    assert (sample.accept_errors, sample.connection_limit, sample.connections) == (-1, -1, -1)
+    assert sample.descriptor_limit != 0
