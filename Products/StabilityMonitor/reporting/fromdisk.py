@@ -38,6 +38,7 @@ from ..store.rundirectory import SERVING
 from ..store.rundirectory import is_possible
 from ..store.rundirectory import may_live
 from ..store.rundirectory import name_facts
+from ..store.rundirectory import number_of
 from ..store.rundirectory import read_json
 from ..system import processidentity
 from ..system.distributions import normalized
@@ -132,9 +133,15 @@ def newest(archive: Archive, ours: Sequence[RunRecord], instance: Instance) -> R
     last = last_server_run(ours)
     if last is None:
         return dead
-    if dead and dead.run >= last.run:
+    if dead and _order(dead.path) >= _order(archive.path / last.run, last):
         return dead
     return of_record(archive, archive.record(last.run))
+
+
+def _order(path: Path, record: RunRecord | None = None) -> tuple[int, str]:
+    """Return the sort key of a run: its number, then its name."""
+    number = record.number if record else number_of(path)
+    return number, path.name
 
 
 def of_record(archive: Archive, record: RunRecord) -> RecordedRun:

@@ -35,6 +35,7 @@ from ..model.verdicts import verdict
 from ..postmortem.runhistory import crash_loop
 from ..postmortem.runhistory import last_server_run
 from ..postmortem.runhistory import of_instance
+from ..postmortem.runhistory import seconds_between
 from ..reporting import charts
 from ..reporting import fromdisk
 from ..reporting.axes import moment
@@ -132,10 +133,9 @@ def _loop_facts(runs: Sequence[RunRecord]) -> dict[str, Any] | None:
     """
     if not runs:
         return None
-    starts = [run.started for run in runs if run.started is not None]
     return {
         'count': len(runs),
-        'within': duration(max(starts) - min(starts)),
+        'within': duration(max(seconds_between(run, runs[0]) for run in runs)),
         'runs': [ending(run, 'A run') for run in runs[:5]],
     }
 
