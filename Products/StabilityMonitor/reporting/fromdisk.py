@@ -175,7 +175,7 @@ def process(last: RecordedRun, archive: Archive, clock: Clock = time.time) -> Do
     system_family, _, _ = system.partition('-')
     uptime = last.record.uptime_seconds if last.record else None
     if last.alive:
-        uptime = round(_seconds_up(last, clock), 3)
+        uptime = round(seconds_up(last, clock), 3)
     black_boxes = (last.path / BLACKBOX, last.path / f'{BLACKBOX}.gz')
     return {
         'zope': software.get('zope', ''),
@@ -203,7 +203,7 @@ def process(last: RecordedRun, archive: Archive, clock: Clock = time.time) -> Do
     }
 
 
-def _seconds_up(last: RecordedRun, clock: Clock) -> float:
+def seconds_up(last: RecordedRun, clock: Clock = time.time) -> float:
     """Return for how many seconds a living run is up.
 
     In its boot, all processes share one monotonic clock, which cannot be set.  In another time
