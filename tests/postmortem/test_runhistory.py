@@ -11,6 +11,7 @@ from Products.StabilityMonitor.postmortem.runhistory import LOOP_SECONDS
 from Products.StabilityMonitor.postmortem.runhistory import crash_loop
 from Products.StabilityMonitor.postmortem.runhistory import last_server_run
 from Products.StabilityMonitor.postmortem.runhistory import of_instance
+from Products.StabilityMonitor.postmortem.runhistory import seconds_since_end
 
 
 def runs(*verdicts, every=60, **values):
@@ -107,3 +108,13 @@ def test_in_other_boots_the_next_run_began_after_the_end_of_the_one_before():
     assert crash_loop(hours) == ()
     minutes = under_a_clock_that_jumped((0, -60, -120), every=60.0)
     assert crash_loop(minutes) == minutes
+
+
+@pytest.mark.parametrize('step', [0, 3600, -3600, 3 * 86400])
+def test_how_long_ago_a_run_of_this_boot_ended_does_not_come_from_the_clock(step):
+    run = record(0, monotonic=500.0, **BOOT)  # it ended a minute later
+    now = STARTED + 60 + 90 + step
+    assert seconds_since_end(run, 'a-boot', 650.0, now) == 90.0
+    assert seconds_since_end(run, 'another', 20.0, now) == max(0.0, 90.0 + step)
+    assert seconds_since_end(run, 'a-boot', 20.0, now) == max(0.0, 90.0 + step)
+    assert seconds_since_end(record(0, ended=None), 'a-boot', 650.0, now) is None

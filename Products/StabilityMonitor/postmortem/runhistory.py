@@ -48,6 +48,27 @@ def crash_loop(summaries: Iterable[RunRecord]) -> tuple[RunRecord, ...]:
     return tuple(loop) if len(loop) >= LOOP_INCIDENTS else ()
 
 
+def seconds_since_end(
+    record: RunRecord,
+    boot_id: str,
+    monotonic: float,
+    now: float,
+) -> float | None:
+    """Return how many seconds ago a run ended; None if its end is not known.
+
+    `boot_id` is that of this boot, `monotonic` and `now` are this moment by both clocks.  For a run
+    of the same boot the monotonic clock tells, which cannot be set.
+    """
+    if record.ended is None:
+        return None
+    is_same_boot = bool(boot_id) and record.boot_id == boot_id
+    if is_same_boot and record.monotonic is not None and record.uptime_seconds is not None:
+        passed = monotonic - record.monotonic - record.uptime_seconds
+        if passed >= 0:  # in another time namespace it may be behind
+            return passed
+    return max(0.0, now - record.ended)
+
+
 def seconds_between(older: RunRecord, newer: RunRecord) -> float:
     """Return how many seconds lie between the starts of two runs.
 

@@ -6,6 +6,7 @@ except the SVG charts, which this product makes.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Iterable
 from collections.abc import Sequence
@@ -36,6 +37,7 @@ from ..postmortem.runhistory import crash_loop
 from ..postmortem.runhistory import last_server_run
 from ..postmortem.runhistory import of_instance
 from ..postmortem.runhistory import seconds_between
+from ..postmortem.runhistory import seconds_since_end
 from ..reporting import charts
 from ..reporting import fromdisk
 from ..reporting.axes import moment
@@ -55,6 +57,7 @@ from ..reporting.threadtext import without_repetition
 from ..store.archive import Archive
 from ..store.damagedrecords import alone
 from ..store.damagedrecords import together
+from ..system import processidentity
 from . import csrftoken
 from . import drills
 
@@ -126,6 +129,12 @@ def overview(life: ILivingRun, archive: Archive) -> dict[str, Any]:
     }
 
 
+@functools.cache
+def _boot_id() -> str:
+    boot_id: str = processidentity.identity()['boot_id']
+    return boot_id
+
+
 def _loop_facts(runs: Sequence[RunRecord]) -> dict[str, Any] | None:
     """Return the runs of a crash loop, and the time between their first and last start.
 
@@ -152,8 +161,9 @@ def ending(run: RunRecord, subject: str) -> dict[str, Any]:
     `subject` begins the headline, for example "The last run".
     """
     ago = ''
-    if run.ended is not None:
-        ago = f'{duration(max(0.0, time.time() - run.ended))} ago'
+    passed = seconds_since_end(run, _boot_id(), time.monotonic(), time.time())
+    if passed is not None:
+        ago = f'{duration(passed)} ago'
     return {
         'run': run.run,
         'address': address(run.run),
