@@ -1,6 +1,7 @@
 """The recorder: the next process reads what threads have written."""
 
 import _thread
+import struct
 import threading
 import time
 
@@ -322,6 +323,57 @@ class TestRings:
         assert [line.message for line in made.read().log] == [
             f'line {n}' for n in range(500 - box.LOG_COUNT, 500)
         ]
+
+    def test_a_line_that_repeats_is_one_line_with_a_count(self, made):
+        made.recorder.log(40, 'a', 'before', 900.0)
+        for number in range(70_000):
+            made.recorder.log(30, 'waitress', 'server accept() threw', 1000.0 + number)
+            if number == 10:
+                made.recorder.log(30, 'a', 'between', 1010.5)
+        log = made.read().log
+        assert [(line.message, line.count, line.time, line.last) for line in log] == [
+            ('before', 1, 900.0, None),
+            ('between', 1, 1010.5, None),
+            ('server accept() threw', 70_000, 1000.0, 70_999.0),
+        ]
+        assert [line.latest for line in log] == [900.0, 1010.5, 70_999.0]
+
+    def test_only_equal_lines_are_counted_together(self, made):
+        lines = [(30, 'a', 'x'), (40, 'a', 'x'), (30, 'b', 'x'), (30, 'a', 'y')]
+        for level, logger, message in lines:
+            made.recorder.log(level, logger, message, 1000.0)
+        other = Worker()
+        other.do(lambda: made.recorder.log(30, 'a', 'x', 1000.0))
+        other.end()
+        log = made.read().log
+        assert [line.count for line in log] == [1] * 5 and len({line.ident for line in log}) == 2
+
+    def test_a_line_that_has_left_the_ring_is_counted_anew(self, made):
+        made.recorder.log(30, 'a', 'again', 1000.0)
+        made.recorder.log(30, 'a', 'again', 1001.0)
+        for number in range(box.LOG.count):
+            made.recorder.log(30, 'a', f'line {number}', 1002.0)
+        made.recorder.log(30, 'a', 'again', 1003.0)
+        log = made.read().log
+        assert (log[-1].message, log[-1].count, log[-1].time) == ('again', 1, 1003.0)
+        assert {line.count for line in log} == {1} and len(log) == box.LOG_COUNT
+        assert len(made.recorder._log_lines) == box.LOG.count
+
+    def test_lines_of_an_older_release_count_once(self, made):
+        """It left zeros where the count is."""
+        made.recorder.log(30, 'a', 'x', 1000.0)
+        at = box.LOG.at(1) + box.COUNT_IN_LOG
+        made.recorder.buffer[at : at + 24] = bytes(24)
+        (line,) = made.read().log
+        assert (line.count, line.last, line.latest) == (1, None, 1000.0)
+
+    def test_an_older_release_reads_a_line_that_repeats(self, made):
+        made.recorder.log(30, 'a', 'x', 1000.0)
+        made.recorder.log(30, 'a', 'x', 1001.0)
+        number, time, *_, seal = struct.unpack_from(
+            '=QdQHBxHH64s800sQ', made.recorder.buffer, box.LOG.at(1)
+        )
+        assert (number, time, seal) == (1, 1000.0, 1)
 
     def test_the_newest_samples_are_kept(self, made):
         for number in range(2000):

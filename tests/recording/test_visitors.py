@@ -13,7 +13,7 @@ from Products.StabilityMonitor.recording.visitors import Visitors
 from Products.StabilityMonitor.recording.waitressserver import Load
 
 WORKERS = {1: 11, 2: 12}
-IDLE = Load(workers=2, busy=0, queue=0, waited=0.0, connections=3, limit=9, unsent=0)
+IDLE = Load(workers=2, busy=0, queue=0, waited=0.0, connections=3, limit=9, unsent=0, newest=1000.0)
 
 
 class World:
@@ -124,6 +124,14 @@ def test_a_worker_progresses_by_its_frames_its_cpu_time_or_the_bytes_of_its_answ
     world.set(unsent=change.get('unsent', 0))
     assert world.after(10).stood == (0 if progresses else 20)
     assert world.after(10).stood == (10 if progresses else 30)
+
+
+def test_a_worker_that_waits_at_the_same_place_in_its_next_request_has_progressed(world):
+    world.set(busy=2, newest=4.0)
+    world.after(1)
+    assert world.after(10).stood == 4
+    world.load = None
+    assert world.after(10, in_flight=2, youngest=3.0).stood == 3
 
 
 def test_progress_from_before_all_were_busy_does_not_count(world):

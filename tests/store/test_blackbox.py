@@ -313,7 +313,7 @@ class TestTornRecords:
     @pytest.mark.parametrize(
         'part, pack, values',
         [
-            ('log', box.log_entry, (7, 1e9, 1, 30, 0, 1, 1, b'a', b'b', 7)),
+            ('log', box.log_entry, (7, 1e9, 1, 30, 0, 1, 1, b'a', b'b', 7, 1, 1e9, 7)),
             ('samples', box.sample_entry, SAMPLE_VALUES),
             ('notes', box.note_entry, (7, 1e9, 1, 2, 3, 4.0, 0, 0, 1, 1, 0, b'ab', 7)),
         ],
@@ -326,7 +326,8 @@ class TestTornRecords:
             assert len(getattr(read(buffer), part)) == 1
             with pytest.raises((struct.error, TypeError)):
                 pack.pack_into(buffer, at, *values[:stops_at], None, *values[stops_at + 1 :])
-            is_sealed = part == 'samples' and stops_at > box.SEALED_IN_SAMPLE + 1
+            seal_at = {'samples': box.SEALED_IN_SAMPLE + 1, 'log': 9}.get(part, len(values))
+            is_sealed = stops_at > seal_at
             assert len(getattr(read(buffer), part)) == is_sealed
 
     def test_of_a_sample_that_ends_after_its_seal_the_fields_after_it_are_not_known(self):

@@ -1,5 +1,6 @@
 """Vital signs: from a recorded /proc, without /proc, and of this process."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -208,6 +209,52 @@ def test_threads_and_descriptors_of_a_sample_belong_to_its_time(
     vitals.detach()
     assert two.threads == one.threads + 1
     assert two.descriptors == one.descriptors + 2 * is_fresh
+
+
+@pytest.fixture
+def without_descriptor(monkeypatch):
+    """This process cannot list its descriptors: the listing needs one itself."""
+
+    def refused(*args):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, 'listdir', refused)
+
+
+@linux
+def test_when_the_descriptors_cannot_be_listed_all_are_in_use(without_descriptor):
+    vitals = Vitals({})
+    vitals._counts = False
+    vitals.look()
+    assert vitals.descriptors == vitalsigns.descriptor_limit()
+    vitals.detach()
+
+
+@linux
+def test_the_open_descriptors_are_counted_now():
+    before = vitalsigns.descriptors_now()
+    with open(os.devnull), open(os.devnull):
+        assert vitalsigns.descriptors_now() == before + 2
+
+
+def test_on_a_kernel_that_does_not_count_descriptors_they_are_listed(tmp_path, monkeypatch):
+    folder = tmp_path / 'self' / 'fd'
+    folder.mkdir(parents=True)
+    status = os.stat(folder)
+    monkeypatch.setattr(os, 'stat', lambda path: os.stat_result([*status[:6], 0, *status[7:]]))
+    for number in range(4):
+        (folder / str(number)).touch()
+    assert vitalsigns.descriptors_now(tmp_path) == 3  # but for that of the listing itself
+
+
+def test_without_a_descriptor_for_the_listing_all_are_in_use(without_descriptor, monkeypatch):
+    status = os.stat('/')
+    monkeypatch.setattr(os, 'stat', lambda path: os.stat_result([*status[:6], 0, *status[7:]]))
+    assert vitalsigns.descriptors_now() == vitalsigns.descriptor_limit()
+
+
+def test_without_proc_the_open_descriptors_are_not_known(tmp_path):
+    assert vitalsigns.descriptors_now(tmp_path) == -1
 
 
 @linux

@@ -267,9 +267,7 @@ def _vital_lines(vitals: dict[str, Any], hang: dict[str, Any] | None) -> Iterato
 
 def _hang_line(pid: int, hang: dict[str, Any]) -> str:
     since = from_isotime(hang['since'])
-    lasts = 'an unknown time'
-    if since:
-        lasts = duration(max(0.0, time.time() - since))
+    lasts = duration(hang['seconds']) if since else 'an unknown time'
     return (
         f'{_VERBS[hang["kind"]]}: pid {pid} since {clocktime(since)}, for {lasts}: '
         f'{hang["summary"]} {_stuck_threads(hang)}'

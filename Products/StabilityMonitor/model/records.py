@@ -208,7 +208,11 @@ class ThreadSlot:
 
 @dataclass(frozen=True)
 class LogLine:
-    """A record of the event log; `level` is the name of its level."""
+    """A record of the event log; `level` is the name of its level.
+
+    `count` equal records came from this thread, the first at `time` and the last at `last`, which
+    is None if there was only one.
+    """
 
     time: Moment
     level: str
@@ -216,6 +220,13 @@ class LogLine:
     message: str
     ident: Annotated[int, Form(_written_ident, _from_hexadecimal, key='thread')] = 0
     cut: bool = False
+    count: int = 1
+    last: Moment | None = None
+
+    @property
+    def latest(self) -> float:
+        """The time of the last of these records."""
+        return self.last or self.time
 
 
 @dataclass(frozen=True)

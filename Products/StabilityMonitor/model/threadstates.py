@@ -142,10 +142,15 @@ class Connection:
 
 @dataclass(frozen=True)
 class Stacks:
-    """The stacks document: what every thread does, which requests are slow, and what hangs."""
+    """The stacks document: what every thread does, which requests are slow, and what hangs.
+
+    `without_kernel`: the process could not read what the kernel knows of its threads, because no
+    descriptor was left.
+    """
 
     time: Moment = 0.0
     threads: tuple[ThreadState, ...] = ()
     slow: tuple[SlowRequest, ...] = ()
     hangs: tuple[Event, ...] = ()
     connections: tuple[Connection, ...] = ()
+    without_kernel: bool = False

@@ -22,6 +22,7 @@ from ..model.records import Sample
 from ..model.records import instance_of
 from ..model.runrecord import RunRecord
 from ..model.threadstates import ThreadState
+from ..store import runnumbers
 from ..store.blackbox import DRILLS
 from . import crashplace
 from . import hangnotes
@@ -64,7 +65,7 @@ def record(traces: Traces, judgement: Judgement) -> RunRecord:
 
     in_flight = []
     for request in traces.in_flight:
-        seconds = max(0.0, ended - traces.by_last_clock(request.started))
+        seconds = max(0.0, ended - traces.start_of(request))
         request = replace(request, seconds=seconds)
         if crashed and crashed.ident:
             request = replace(request, crashed=request.ident == crashed.ident)
@@ -107,6 +108,9 @@ def record(traces: Traces, judgement: Judgement) -> RunRecord:
         context=traces.context | _installed(traces),
         counters=counters,
         signature=signature(judgement, threads, traces.exception),
+        number=runnumbers.valid(traces.context.get('number')),
+        boot_id=traces.boot_id,
+        monotonic=traces.started_monotonic,
     )
 
 

@@ -19,6 +19,7 @@ from ..model.records import Request
 from ..model.records import clocktime
 from ..model.records import duration
 from . import crashplace
+from . import freezes
 from . import hangnotes
 from . import stackoverflow
 from . import stops
@@ -384,7 +385,13 @@ def vanished(t: Traces) -> Judgement:
         verdict='vanished',
         confidence=confidence,
         summary=summary,
-        evidence=(Evidence('black box', f'The last sign of life was at {last_sign}.'),),
+        evidence=(
+            Evidence(
+                'black box',
+                f'The last sign of life was at {last_sign}. Whether the process was frozen when it '
+                'ended (SIGSTOP, a debugger) is not known.',
+            ),
+        ),
         ruled_out=ruled_out(t),
         candidates=causes,
     )
@@ -728,6 +735,8 @@ _ALSO_SEEN: tuple[Callable[[Traces], Iterable[Evidence]], ...] = (
     lock_holder,
     growth_to_the_limit,
     lasting_events,
+    freezes.freezes,
+    freezes.clock_settings,
     at_the_end,
     slow_requests,
     deep_stacks,

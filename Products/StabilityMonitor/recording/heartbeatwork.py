@@ -25,6 +25,7 @@ from typing import Protocol
 
 from ..model.action import Action
 from ..model.jsonform import to_json
+from ..model.options import watchdog_times
 from ..model.records import Frame
 from ..model.records import Sample
 from ..model.records import isotime
@@ -36,6 +37,7 @@ from ..store.rundirectory import RunDirectory
 from ..store.runmailbox import Inbox
 from ..system import loglater
 from ..system import signalmask
+from ..system.tasks import native_id_of
 from ..system.vitalsigns import Vitals
 from ..threads.frames import stacks
 from ..threads.snapshot import Observation
@@ -57,6 +59,7 @@ from .lifeends import LifeEnds
 from .loghandler import BreadcrumbHandler
 from .partguard import Findings
 from .recorder import Recorder
+from .runclock import RunClock
 from .serverloop import ServerLoop
 from .slowrequests import SlowRequests
 from .stackwatch import StackWatch
@@ -73,8 +76,8 @@ _WAITING = 0.001
 #: Bounds (seconds) of the heartbeat's CPU time after which the workers write their stacks.
 _LEAST_CPU = 0.005
 _MOST_CPU = 0.1
-#: The heartbeat restarts its timer about this many times within the timer's timeout.
-_REARMED = 12
+#: A freeze of fewer seconds is not told: a busy machine may be the cause.
+_TOLD = 5.0
 
 
 class Watched(Protocol):
@@ -114,6 +117,7 @@ class Rounds:
             life.context.get('cgroup', {}),
             holds_files=not life.is_short_of_descriptors,
         )
+        self.clock = RunClock()
         self.workers = Workers(self.recorder)
         self.threads = ThreadWatch(self.recorder)
         self.loads = self.threads.loads
@@ -122,14 +126,17 @@ class Rounds:
             self.options.slow_request,
             self.options.sample_interval,
             self.snapshot,
+            self.clock,
+            self.clock.at,
         )
-        self.loop = ServerLoop(self.recorder, ROUND * self.options.sample_interval)
+        self.loop = ServerLoop(self.recorder, ROUND * self.options.sample_interval, self.clock)
         self.hangs = Hangs(
             self.recorder,
             self.observe,
             life.findings,
             self.options.stall,
             self.loop.is_left,
+            self.clock,
         )
         self.ends = LifeEnds(
             self.hangs,
@@ -138,6 +145,7 @@ class Rounds:
             self.options.sample_interval,
             self.loop.is_left,
             is_server=life.role == 'server',
+            clock=self.clock,
         )
         self.watchdog: Watchdog | None = None
         self.inbox: Inbox | None = None
@@ -150,7 +158,9 @@ class Rounds:
             'checks': self.tell_no_checks,
         }
         self._begun = (time.monotonic(), 0)
-        self.visitors = Visitors(lambda: self.vitals.descriptors, self._stacks_of, log=life.handler)
+        self.visitors = Visitors(
+            lambda: self.vitals.descriptors, self._stacks_of, self.clock, log=life.handler
+        )
         self._tries = 0
         self.curve = LifeCurve(self.recorder.buffer)
         # As of the last sample.
@@ -203,6 +213,7 @@ class Rounds:
             inspections=[self.vitals.look_at_host, *inspections],
             alarms=alarms,
         )
+        self.heartbeat.before_beat = self._look_for_freeze
 
     def look_once(self) -> None:
         """Take the only sample of a script: what has changed at its end is compared with it."""
@@ -236,21 +247,18 @@ class Rounds:
             'The watchdog is off: hangs in which C code holds the GIL are not recorded.',
             Action('Nothing can be done on this system.  All other hangs are recorded.'),
         ):
-            if threading.get_native_id() == threading.main_thread().native_id:
+            if threading.get_native_id() == native_id_of(threading.main_thread()):
                 # The clock of the heartbeat would run while the site works, and the timers of the
                 # workers would expire in a healthy server.
                 raise RuntimeError('the heartbeat has no thread of its own, as under gevent')
             interval = self.options.sample_interval
-            timeout = max(self.options.stall, 3 * interval)
-            cpu = timeout * _WAITING
+            timeout, self._rearmed_each = watchdog_times(self.options.stall, interval)
+            cpu = max(self.options.stall, 3 * interval) * _WAITING
             cpu = max(cpu, _LEAST_CPU)
             cpu = min(cpu, _MOST_CPU)
-            beats = int(timeout / _REARMED / interval)
-            self._rearmed_each = max(1, beats)
-            not_rearmed = (self._rearmed_each - 1) * interval
             watchdog = Watchdog(
                 directory,
-                timeout + not_rearmed,
+                timeout,
                 cpu,
                 self.life.base.file_mode,
                 avoided=self._awaited,
@@ -298,8 +306,8 @@ class Rounds:
                 'If C code held the GIL, some workers would not write their stacks.',
                 trouble,
                 Action(
-                    'Raise the limit of pending signals ("ulimit -i" or `LimitSIGPENDING`), and '
-                    'restart Zope.'
+                    'Raise the limit of pending signals ("ulimit -i" or `LimitSIGPENDING`) or of '
+                    'open files ("ulimit -n" or `LimitNOFILE`), and restart Zope.'
                 ),
                 INFO,
             )
@@ -316,10 +324,23 @@ class Rounds:
 
     # -- at each beat ------------------------------------------------------------------------------
 
+    def _look_for_freeze(self) -> None:
+        """Recognise that the process did not run for a while: then nothing hangs because of it.
+
+        The timer of the heartbeat expired meanwhile, and its stack was written when the process
+        went on.
+        """
+        freeze = self.clock.look(self.options.sample_interval)
+        if freeze is None:
+            return
+        self._marks.outlive('watchdog')
+        if freeze.seconds >= _TOLD:
+            self.hangs.note_freeze(freeze.seconds, freeze.of_machine)
+
     def take_sample(self) -> None:
         """Take a sample, and set `alarmed` if something needs a closer look."""
-        busy = [began for _, began in self.recorder.in_flight()]
-        now = time.monotonic()
+        busy = [self.clock.at(began) for _, began in self.recorder.in_flight()]
+        now = self.clock()
         stall = self.options.stall
         oldest = now - min(busy, default=now)
         is_late = oldest > stall
@@ -462,7 +483,7 @@ class Rounds:
 
     def _look_at_loop(self) -> None:
         main = threading.main_thread()
-        used = self.loads.fresh.get(main.native_id or 0)
+        used = self.loads.fresh.get(native_id_of(main))
         self.loop.look(used)
         self.hangs.look_at_loop(self.loop.place, self.loop.stood)
         self.ends.look_for_stop()
@@ -482,6 +503,7 @@ class Rounds:
             slow=tuple(profile.as_slow_request() for profile in self.slow.known()),
             hangs=tuple(self.hangs.known(seen)),
             connections=self.visitors.server.connections(),
+            without_kernel=seen.without_kernel,
         )
 
     def tell_stacks(self) -> dict[str, Any]:

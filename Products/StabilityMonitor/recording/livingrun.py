@@ -35,6 +35,7 @@ from ..model.severities import OK
 from ..model.threadstates import Stacks
 from ..store import blackbox
 from ..store import distributionsets
+from ..store.regularfiles import NO_DESCRIPTOR
 from ..store.regularfiles import opened
 from ..store.regularfiles import own_user
 from ..store.rundirectory import BLACKBOX
@@ -72,7 +73,7 @@ _DIRECTORY_ACTION = Action(
 )
 
 #: Below this limit of open files, parts that hold many descriptors are off: Zope alone needs about
-#: 13 and one for each connection, and this product up to 36.
+#: 13 and one for each connection, and this product up to 37.
 _FEW_DESCRIPTORS = 64
 
 
@@ -461,8 +462,12 @@ class LivingRun:
             return
         path = self.directory.path
         is_whole = False
-        with contextlib.suppress(OSError), opened(path) as folder:
-            is_whole = all(folder.has(name) for name in self._on_disk)
+        try:
+            with opened(path) as folder:
+                is_whole = all(folder.has(name) for name in self._on_disk)
+        except OSError as error:
+            if error.errno in NO_DESCRIPTOR:  # then nothing is known
+                return
         if not is_whole:
             self.findings.add(
                 'breadcrumbs-gone',

@@ -39,6 +39,10 @@ _STATUS = box.STATUS_IN_REQUEST
 _BEGAN = box.BEGAN_IN_REQUEST // 8
 _LAST_END = box.LAST_END_IN_REQUEST // 8
 _TALLY = box.TALLY_IN_REQUEST // 8
+#: Offsets within the entry of a log line, in words.
+_COUNT_IN_LOG = box.COUNT_IN_LOG // 8
+_LAST_IN_LOG = box.LAST_IN_LOG // 8
+_ORDER_IN_LOG = box.ORDER_IN_LOG // 8
 #: The usual methods as bytes, so that `begin` need not encode them.
 _USUAL = {
     'GET': b'GET',
@@ -50,6 +54,10 @@ _USUAL = {
     'PROPFIND': b'PROPFIND',
     'PATCH': b'PATCH',
 }
+
+
+#: A line of the log: thread, level, logger, and as much of the text as is kept.
+_Line = tuple[int, int, str, str]
 
 
 @implementer(IRecorder)
@@ -76,6 +84,10 @@ class Recorder:
         self._numbers = itertools.count(1)
         self._ring = collections.deque(box.REQUESTS.places)
         self._log_numbers = itertools.count(1)
+        self._log_order = itertools.count(1)
+        # The lines in the ring, with their numbers; and the line at each place of the ring.
+        self._log_lines: dict[_Line, int] = {}
+        self._log_places: list[_Line | None] = [None] * box.LOG.count
         self._sample_numbers = itertools.count(1)
         self._note_numbers = itertools.count(1)
         self._samples = itertools.cycle(box.SAMPLES.places)
@@ -341,7 +353,30 @@ class Recorder:
         box.write_text(self.buffer, text)
 
     def log(self, level: int, logger: str, message: str, now: float) -> None:
+        """Keep a line of the log.  A line that is in the ring already is only counted: a line that
+        comes a thousand times in a second must not drive out all others.
+
+        Between the comparison with the ring and the count nothing may be called, see `end`: another
+        thread could give the entry to another line.
+        """
+        order = next(self._log_order)
+        ident = threading.get_ident()
+        line = (ident, level, logger, message[: box.MESSAGE_MAX])
+        number = self._log_lines.get(line, 0)
+        word = box.LOG.at(number) // 8
+        words = self.words
+        doubles = self.doubles
+        if number and words[word] == number:
+            doubles[word + _LAST_IN_LOG] = now
+            words[word + _ORDER_IN_LOG] = order
+            words[word + _COUNT_IN_LOG] += 1
+            return
         number = next(self._log_numbers)
+        place = number % box.LOG.count
+        gone = self._log_places[place]
+        if gone is not None and self._log_lines.get(gone) == number - box.LOG.count:
+            self._log_lines.pop(gone, None)
+        self._log_places[place] = line
         name, _ = box.cut(logger, box.LOGGER_MAX)
         text, was_cut = box.cut(message, box.MESSAGE_MAX)
         box.log_entry.pack_into(
@@ -349,7 +384,7 @@ class Recorder:
             box.LOG.at(number),
             number,
             now,
-            threading.get_ident(),
+            ident,
             level & 0xFFFF,
             was_cut,
             len(name),
@@ -357,7 +392,11 @@ class Recorder:
             name,
             text,
             number,
+            1,
+            now,
+            order,
         )
+        self._log_lines[line] = number
 
     def sample(
         self,

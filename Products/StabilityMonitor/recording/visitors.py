@@ -21,6 +21,7 @@ from ..system.acceptqueue import waiting
 from ..system.tasks import clock as clock_of
 from ..system.vitalsigns import descriptor_limit
 from ..threads.frames import stacks
+from .serverthreads import most_threads
 from .waitressserver import Load
 from .waitressserver import WaitressServer
 
@@ -100,6 +101,7 @@ class Visitors:
         self._full_since: float | None = None
         self._connected: frozenset[int] = frozenset()
         self._busy_since: float | None = None
+        self._most = 0  # threads that another server may use
 
     def open(self) -> None:
         """Hold the tables of the kernel open, for the time when no descriptor is left."""
@@ -109,6 +111,7 @@ class Visitors:
         """Find the server if it is not known yet, and count the connections in the kernel."""
         if not self.server.is_found:
             self.server.find()
+            self._most = self._most or most_threads()
         if self.server.is_found and not self._inodes:
             self._inodes = inodes_of(self.server.sockets())
         self._sees_errors = self.log is not None and self.log.sees_accept_errors
@@ -133,6 +136,7 @@ class Visitors:
         now = self.clock()
         load = self.load = self.server.look()
         busy = in_flight
+        serving = max(serving, self._most)
         if load and load.workers:
             busy = max(load.busy, in_flight)
             serving = load.workers
@@ -144,6 +148,8 @@ class Visitors:
                 self.progress.begin()
             all_busy = now - self._busy_since
             stood = self.progress.look(threads(), load.unsent if load else 0)
+            # A thread may wait at the same place in each request, but the next one is progress.
+            stood = min(stood, load.newest if load else youngest)
         else:
             self._busy_since = None
         reason = self._no_more_room(load)

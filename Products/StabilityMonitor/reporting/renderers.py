@@ -15,6 +15,7 @@ from ..model.interfaces import IRenderer
 from ..model.jsonform import from_json
 from ..model.plaintext import clean
 from ..model.plaintext import json_text
+from ..model.records import LogLine
 from ..model.records import Note
 from ..model.records import Request
 from ..model.records import Sample
@@ -331,12 +332,18 @@ def _lines_of_run(record: RunRecord) -> Iterator[str]:
     yield from _block('C stack of the crashed thread', native)
     log = []
     for line in record.log[-20:]:
-        when = _time(line.time)
-        log.append(f'{when} {line.level} {line.logger} {line.message}')
+        log.append(f'{_time(line.time)} {line.level} {line.logger} {line.message}{_again(line)}')
     yield from _block('Last log records', log)
     yield from _block('Memory and CPU before the end', map(_sample, record.samples[-5:]))
     if modules:
         yield from _block('Compiled modules', [modules])
+
+
+def _again(line: LogLine) -> str:
+    """Return how often a log line came, if it came more than once."""
+    if line.count < 2:
+        return ''
+    return f' [{line.count} times, last {_time(line.latest)}]'
 
 
 def history_lines(history: Iterable[Document]) -> Iterator[str]:

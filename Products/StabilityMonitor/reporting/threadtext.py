@@ -41,6 +41,11 @@ def text(stacks: Stacks, subject: str = 'this process', own: int = 0) -> str:
 
 def lines(stacks: Stacks, subject: str, own: int = 0) -> Iterator[str]:
     yield f'Threads of {subject} at {clocktime(stacks.time)}'
+    if stacks.without_kernel:
+        yield (
+            'The process could not read what the kernel knows of its threads, as when no '
+            'descriptor is left: what most of them wait for is not known.'
+        )
     for hang in stacks.hangs:
         yield from ('', hang_line(hang))
     active, idle = ordered(stacks.threads, own)

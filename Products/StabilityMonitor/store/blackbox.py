@@ -94,6 +94,8 @@ NOTES = (
     'slow-start-ended',
     'slow-stop',
     'slow-stop-ended',
+    'frozen',
+    'frozen-ended',
 )
 PHASES = ('traversing', 'publishing', 'committing', 'finishing', 'aborting', 'failed', 'streaming')
 
@@ -110,7 +112,8 @@ TEXT_SIZE = 4096
 SIZES_FORMAT = '12I'
 SLOT_FORMAT = 'QQQQQQQ'
 REQUEST_FORMAT = 'QddQQII16s320sBB6x64sdQqdQ'
-LOG_FORMAT = 'QdQHBxHH64s800sQ'
+#: The last three fields were appended later, so they come after the seal.
+LOG_FORMAT = 'QdQHBxHH64s800sQQdQ'
 #: Four fields were appended later, so they come after the seal.
 FIRST_SAMPLE_FORMAT = 'Qddqdiiiii4xqqqqqQifii'
 #: More fields, by which the entry of a sample grew.
@@ -195,6 +198,9 @@ USER_IN_REQUEST = PHASE_IN_REQUEST + 8
 LAST_END_IN_REQUEST = USER_IN_REQUEST + USER_MAX
 TALLY_IN_REQUEST = LAST_END_IN_REQUEST + 8
 STATUS_IN_REQUEST = LAST_END_IN_REQUEST + 16
+COUNT_IN_LOG = struct.calcsize('=QdQHBxHH64s800sQ')
+LAST_IN_LOG = COUNT_IN_LOG + 8
+ORDER_IN_LOG = LAST_IN_LOG + 8
 
 slot_head = struct.Struct('=' + SLOT_FORMAT)
 # With "@" each word is stored at once.  There is no padding, because all fields are aligned.

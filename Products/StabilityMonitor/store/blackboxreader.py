@@ -11,6 +11,7 @@ import logging
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import field
 from dataclasses import replace
 from mmap import mmap
 from pathlib import Path
@@ -25,6 +26,7 @@ from ..model.records import Sample
 from ..model.records import ThreadSlot
 from . import blackbox as box
 from .regularfiles import open_regular
+from .wallclock import WallClock
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,8 @@ class Recording:
     """The values in a black box.
 
     `words` and `survived` hold the words of the header by their names in `blackbox.WORDS` and
-    `blackbox.MARKS`.  `threads` is {ident: slot}.  `curve` is empty in files of older releases.
+    `blackbox.MARKS`.  `threads` is {ident: slot}.  `began` is {number of a request: when it began},
+    by the monotonic clock.  `curve` is empty in files of older releases.
     """
 
     words: dict[str, int]
@@ -44,6 +47,7 @@ class Recording:
     samples: tuple[Sample, ...]
     threads: dict[int, ThreadSlot]
     notes: tuple[Note, ...] = ()
+    began: dict[int, float] = field(default_factory=dict)
     curve: tuple[LifePoint, ...] = ()
 
     @property
@@ -81,17 +85,19 @@ def read(data: Readable) -> Recording:
     """Return all valid values of a black box.  Raises only UnreadableRecord, if it is not one."""
     order = _order(data)
     slots, requests, log, samples, notes, *curves = _checked_parts(data, order)
-    in_flight, finished = _requests(data, order, requests)
+    in_flight, finished, began = _requests(data, order, requests)
+    known_samples = _samples(data, order, samples)
     return Recording(
         words=_words(data, order, box.WORDS_AT, box.WORDS),
         survived=_words(data, order, box.MARKS_AT, box.MARKS),
         exception=_text(data, order),
         in_flight=in_flight,
-        finished=finished,
+        finished=_with_measured(finished, began, known_samples),
         log=_log(data, order, log),
-        samples=_samples(data, order, samples),
+        samples=known_samples,
         threads=_threads(data, order, slots),
         notes=_notes(data, order, notes),
+        began=began,
         curve=_points(data, order, curves),
     )
 
@@ -203,17 +209,21 @@ def _requests(
     data: Readable,
     order: str,
     part: box.Part,
-) -> tuple[tuple[Request, ...], tuple[Request, ...]]:
-    """Return the requests as (in flight, finished).
+) -> tuple[tuple[Request, ...], tuple[Request, ...], dict[int, float]]:
+    """Return the requests as (in flight, finished, when each began by the monotonic clock).
 
     Only the last request that a thread began can be in flight.  An earlier one without an end is
     over: the last one began inside it, or an exception from outside interrupted it.
     """
     requests = []
+    began = {}
     for offset in part.places:
         request = read_request(data, offset, order)
         if request is not None:
             requests.append(request)
+            (monotonic,) = struct.unpack_from(order + 'd', data, offset + box.BEGAN_IN_REQUEST)
+            if monotonic and _plausible(monotonic):
+                began[request.number] = monotonic
     requests.sort(key=lambda request: request.number)
 
     finished = [request for request in requests if request.ended is not None]
@@ -226,7 +236,27 @@ def _requests(
         if request.ended is None and request.number not in counted:
             in_flight.append(request)
     newest = finished[-box.FINISHED_COUNT :]
-    return tuple(in_flight), tuple(newest)
+    return tuple(in_flight), tuple(newest), began
+
+
+def _with_measured(
+    finished: tuple[Request, ...],
+    began: dict[int, float],
+    samples: Sequence[Sample],
+) -> tuple[Request, ...]:
+    """Return the requests with their durations by the monotonic clock, if the clock was set."""
+    clock = WallClock([(sample.time, sample.monotonic) for sample in samples], has_start=False)
+    if not clock.was_set:
+        return finished
+    found = []
+    for request in finished:
+        since = began.get(request.number)
+        until = request.ended
+        if since is not None and until is not None and request.count == 1:
+            seconds = clock.monotonic(until) - since
+            request = replace(request, seconds=max(0.0, seconds))
+        found.append(request)
+    return tuple(found)
 
 
 def read_request(
@@ -304,11 +334,16 @@ def _log(
             logger,
             message,
             seal,
+            count,
+            last,
+            place,
         ) = struct.unpack_from(order + box.LOG_FORMAT, data, offset)
         if not number or seal != number:
             continue
         if not _plausible(time):
             continue
+        # An older release did not count, and left zeros.
+        is_repeated = count > 1 and _plausible(last)
         line = LogLine(
             time=time,
             level=logging.getLevelName(level),
@@ -316,8 +351,10 @@ def _log(
             logger=_string(logger, logger_length),
             message=_string(message, message_length),
             cut=bool(was_cut),
+            count=count if is_repeated else 1,
+            last=last if is_repeated else None,
         )
-        found.append((number, line))
+        found.append((place or number, line))
     found.sort(key=_first)
     newest = found[-box.LOG_COUNT :]
     return tuple(line for _, line in newest)
