@@ -26,7 +26,11 @@ pytestmark = [
     pytest.mark.skipif(bool(MISSING), reason=f'not installed here: {", ".join(MISSING)}'),
 ]
 DEBOOTSTRAP = """#!/bin/bash
-[ ! -e {folder}/fails ] || {{ echo 'E: Failed getting release file'; exit 1; }}
+if [ -e {folder}/fails ] || [ -e {folder}/fails-once ]; then
+    rm -f {folder}/fails-once
+    echo 'E: Failed getting release file'
+    exit 1
+fi
 echo "$@" > {folder}/asked
 root=$4
 mkdir -p "$root"/{{bin,dev,etc,proc,sys,tmp,usr/bin}}
@@ -199,6 +203,11 @@ class TestAsRoot:
             'no root folder of Debian forky: debootstrap: E: Failed getting release file\n'
         )
         assert forky.left() == ([], False)
+
+    def test_a_mirror_is_asked_twice(self, forky):
+        (forky.folder / 'fails-once').touch()
+        status, _, errors = forky.run('ls')
+        assert (status, errors) == (0, '')
 
     def test_missing_root_rights_are_reported(self, forky):
         forky.folder.chmod(0o777)

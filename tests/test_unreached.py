@@ -3,6 +3,7 @@ with a coverage report.
 """
 
 import ast
+import json
 import os
 import sys
 from pathlib import Path
@@ -74,21 +75,32 @@ def entry(*names, module='room/module.py'):
 
 @pytest.mark.parametrize('listed', [(), ('f',), ('Class',)])
 def test_unreached_code_must_be_listed(listed):
-    lines = unreached.differences(report(f=0, g=1), [entry(*listed)] if listed else [])
-    assert lines == ([] if 'f' in listed else ['neither reached nor listed: room/module.py f'])
+    found = unreached.differences(report(f=0, g=1), [entry(*listed)] if listed else [])
+    assert found.unlisted == (() if 'f' in listed else ('room/module.py f',))
 
 
-def test_listed_code_must_not_be_reached():
-    lines = unreached.differences(report(f=1), [entry('f')])
-    assert lines == ['listed, but reached: room/module.py f']
+def test_listed_code_that_is_reached_is_named():
+    found = unreached.differences(report(f=1), [entry('f')])
+    assert found == unreached.Differences(unlisted=(), reached=('room/module.py f',))
+
+
+@pytest.mark.parametrize('covered, status', [(0, 1), (3, 0)])
+def test_only_code_that_is_not_listed_is_a_failure(tmp_path, monkeypatch, capsys, covered, status):
+    monkeypatch.setattr(unreached, 'entries', lambda: [entry('f')])
+    path = tmp_path / 'report.json'
+    path.write_text(json.dumps(report(f=3, g=covered)))
+    assert unreached.main([str(path)]) == status
+    printed = capsys.readouterr().out
+    assert 'listed, but reached: room/module.py f\n' in printed
+    assert ('ERROR neither reached nor listed: room/module.py g\n' in printed) == bool(status)
 
 
 def test_a_listed_class_or_module_covers_all_code_in_it():
     found = report(Class__of__method=0)
-    assert unreached.differences(found, [entry('Class')]) == []
-    assert unreached.differences(found, [entry('Cla')]) != []
-    assert unreached.differences(found, [entry()]) == []
-    assert unreached.differences(found, [entry(module='room/other.py')]) != []
+    assert not unreached.differences(found, [entry('Class')]).unlisted
+    assert unreached.differences(found, [entry('Cla')]).unlisted
+    assert not unreached.differences(found, [entry()]).unlisted
+    assert unreached.differences(found, [entry(module='room/other.py')]).unlisted
 
 
 @pytest.mark.skipif(

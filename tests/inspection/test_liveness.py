@@ -3,7 +3,9 @@
 import itertools
 import json
 import os
+import socket
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -73,7 +75,9 @@ def run(tmp_path):
 
 def test_a_beating_process_is_running(run):
     living = run().beat(1.5).beat(0.5, in_flight=3, overdue=1)
-    assert living.look() == liveness.Pulse(
+    seen = living.look()
+    assert seen.vitals.sample.in_flight == 3
+    assert replace(seen, vitals=None) == liveness.Pulse(
         living.path.name, os.getpid(), 'running', None, NOW - 0.5
     )
 
@@ -117,6 +121,41 @@ def test_a_noted_hang_is_reported(run):
     seen = living.look()
     assert seen.state == 'hanging'
     assert seen.hang == liveness.Hang('hang', NOW - 77, ALL_BUSY, 4, 4)
+
+
+@pytest.mark.parametrize('reason', ['workers', 'queue', 'connections', 'descriptors', 'loop'])
+def test_a_hang_has_the_reason_why_nobody_is_answered(run, reason):
+    """The status command then ends with 1, see tests/cli/test_cli_status.py."""
+    living = run().beat()
+    living.recorder.note(note('hang', title='It is stuck.', detail=reason))
+    seen = living.look()
+    assert (seen.state, seen.hang.kind, seen.hang.reason) == ('hanging', 'hang', reason)
+
+
+def test_busy_workers_that_progress_are_no_hang(run):
+    living = run().beat(in_flight=4)
+    living.recorder.note(note('saturated', title='All workers have been busy.'))
+    assert (living.look().state, living.look().hang) == ('running', None)
+
+
+def test_a_process_without_a_sample_has_no_vital_signs(run):
+    assert run().look().vitals is None
+
+
+def test_of_a_mute_process_the_kernel_tells_who_waits(run):
+    """Its last sample says nothing of those who have come since."""
+    living = run().beat(60.0, accept_queue=0, descriptors=3)
+    with socket.create_server(('127.0.0.1', 0)) as listening:
+        with socket.create_connection(listening.getsockname()):
+            seen = living.look()
+            least = len(os.listdir('/proc/self/fd')) - 1
+    assert seen.hang.kind == 'silent'
+    assert seen.vitals.sample.accept_queue >= 1, 'other tests may have listening sockets, too'
+    assert seen.vitals.sample.descriptors >= least
+
+
+def test_a_process_that_answers_is_not_looked_at_from_outside(run):
+    assert run().beat(descriptors=3).look().vitals.sample.descriptors == 3
 
 
 def test_events_that_have_ended_are_not_reported(run):

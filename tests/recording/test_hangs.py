@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 
 import pytest
+from support.syntheticruns import STARTED
 from support.syntheticruns import observed
 from support.syntheticruns import request
 
@@ -548,16 +549,33 @@ class TestDeadlocks:
         world.hangs.look_for_deadlock(seen)
         assert world.notes[0].title == event.summary
 
-    def test_a_deadlock_begins_when_it_was_first_seen(self, world, monkeypatch):
+    @pytest.mark.parametrize('step', [0, 3600, -3600, 3 * 86400])
+    def test_a_deadlock_begins_when_it_was_first_seen(self, world, monkeypatch, step):
+        """Its age is that of the monotonic clock: the other one may be set meanwhile."""
         seen = observed((state(1, [2]), state(2, [1])))
-        now = time.time()
-        monkeypatch.setattr(time, 'time', lambda: now - 30)
+        now = 100.0
+        world.hangs.clock = lambda: now
         world.hangs.look_for_deadlock(seen)
-        monkeypatch.undo()
+        now = 130.0
+        monkeypatch.setattr(time, 'time', lambda: STARTED + step)
         (suspected,) = world.hangs.known(seen)
         world.hangs.look_for_deadlock(seen)
         (event,) = world.hangs.known(seen)
-        assert suspected.started == event.started == now - 30 and event.seconds >= 29
+        assert suspected.started == event.started == STARTED + step - 30
+        assert event.seconds == 30
+
+    def test_a_freeze_is_an_event_that_is_no_trouble(self, world):
+        world.hangs.note_freeze(40.0, of_machine=False)
+        world.hangs.note_freeze(3600.0, of_machine=True)
+        machine, process = world.hangs.known()
+        assert [event.kind for event in (machine, process)] == ['frozen', 'frozen']
+        assert (process.seconds, process.lasts, process.severity) == (40.0, False, INFO)
+        assert process.summary.startswith('The process was frozen for 40 s: none of its threads')
+        assert machine.summary == 'The machine was suspended for 1 hour.'
+        assert list(world.findings) == []
+        events = hangnotes.hangs(world.notes, ended=0.0)
+        assert [event.seconds for event in events] == [40.0, 3600.0]
+        assert hangnotes.lasting(world.notes, 'frozen') is None
 
     def test_a_deadlock_that_lasts_is_noted_once(self, world):
         self.deadlock(world)

@@ -462,6 +462,35 @@ class TestLogHandler:
             ('three', 'ERROR', 'breadcrumb-test'),
         ]
 
+    def test_errors_of_accept_of_waitress_are_counted(self, recorder):
+        """The server fails as it does when all descriptors are in use; no socket is needed."""
+        handler = BreadcrumbHandler(recorder, logging.WARNING)
+        kind = pytest.importorskip('waitress.server').TcpWSGIServer
+        server = kind.__new__(kind)
+        server.adj = pytest.importorskip('waitress.adjustments').Adjustments()
+        server.accept = lambda: os.open('/nowhere/at/all', os.O_RDONLY)
+        server.logger = logging.getLogger('waitress')
+        server.logger.addHandler(handler)
+        try:
+            for _ in range(3):
+                server.handle_accept()
+            server.logger.warning('Exception while serving /page')
+        finally:
+            server.logger.removeHandler(handler)
+        assert handler.accept_errors == 3
+        assert [line.count for line in read(recorder).log] == [3, 1]
+
+    def test_it_knows_whether_it_sees_errors_of_accept(self, recorder):
+        assert BreadcrumbHandler(recorder, logging.WARNING).sees_accept_errors
+        assert not BreadcrumbHandler(recorder, logging.ERROR).sees_accept_errors
+        logger = logging.getLogger('waitress')
+        before = logger.level
+        logger.setLevel(logging.ERROR)
+        try:
+            assert not BreadcrumbHandler(recorder, logging.WARNING).sees_accept_errors
+        finally:
+            logger.setLevel(before)
+
     def test_the_exception_of_a_record_is_named(self, recorder, logger):
         try:
             raise KeyError('k')

@@ -59,6 +59,7 @@ def life(tmp_path, monkeypatch):
         is_short_of_descriptors=False,
         gauge=None,
         trace_log=None,
+        handler=None,
         mark_files=dict,
         checks=lambda: ((), ()),
         options=SimpleNamespace(slow_request=0.2, stall=0.5, sample_interval=0.01),

@@ -217,6 +217,25 @@ class TestAStop:
             'GET /report',
         ]
 
+    @pytest.mark.parametrize(
+        'names, words',
+        [
+            (['queue'], 'to end: queue.'),
+            (['a', 'b', 'c'], 'to end: a, b and 1 more thread.'),
+            ([], 'to end: not known.'),
+        ],
+    )
+    def test_threads_that_python_waits_for_are_named(self, serving, monkeypatch, names, words):
+        threads = [threading.Thread(name=name, daemon=False) for name in names]
+        threads += [threading.main_thread(), threading.Thread(name='daemon', daemon=True)]
+        place = Frame('/lib/python3.13/threading.py', 9, '_shutdown')
+        serving.left = True
+        serving.ends.expect_stop()
+        serving.threads = (serving.main(frames=(place,), activity='lock', detail=''),)
+        monkeypatch.setattr(threading, '_active', dict(enumerate(threads)))
+        assert serving.stand(CONNECT, MAIN, seconds=6) == ['slow-stop']
+        assert serving.event.summary.endswith(f'waits for other threads {words}')
+
     def test_a_short_option_is_kept(self, serving):
         serving.ends.slow = 0.5
         serving.left = True

@@ -13,7 +13,7 @@ from Products.StabilityMonitor.recording.visitors import Visitors
 from Products.StabilityMonitor.recording.waitressserver import Load
 
 WORKERS = {1: 11, 2: 12}
-IDLE = Load(workers=2, busy=0, queue=0, waited=0.0, connections=3, limit=9, unsent=0)
+IDLE = Load(workers=2, busy=0, queue=0, waited=0.0, connections=3, limit=9, unsent=0, newest=1000.0)
 
 
 class World:
@@ -126,6 +126,14 @@ def test_a_worker_progresses_by_its_frames_its_cpu_time_or_the_bytes_of_its_answ
     assert world.after(10).stood == (10 if progresses else 30)
 
 
+def test_a_worker_that_waits_at_the_same_place_in_its_next_request_has_progressed(world):
+    world.set(busy=2, newest=4.0)
+    world.after(1)
+    assert world.after(10).stood == 4
+    world.load = None
+    assert world.after(10, in_flight=2, youngest=3.0).stood == 3
+
+
 def test_progress_from_before_all_were_busy_does_not_count(world):
     world.set(busy=2)
     world.after(1)
@@ -176,3 +184,38 @@ def test_each_round_counts_the_visitors_in_the_kernel(world):
     world.connect()
     world.visitors.find()
     wait_for(lambda: (world.visitors.find(), world.after(1).accept_queue)[1] == 1, 5, 'a visitor')
+
+
+# -- errors of accept() ----------------------------------------------------------------------------
+
+
+class Log:
+    """A log handler that has seen three errors of accept()."""
+
+    accept_errors = 3
+    sees_accept_errors = True
+
+
+@pytest.mark.parametrize(
+    'load, log, known',
+    [(IDLE, Log(), 3), (None, Log(), -1), (IDLE, None, -1)],
+    ids=['waitress', 'another server', 'no log lines are recorded'],
+)
+def test_errors_of_accept_are_counted_where_they_are_logged(load, log, known):
+    world = World(load)
+    world.visitors.log = log
+    world.visitors.find()
+    assert world.after(1).accept_errors == known
+
+
+def test_errors_of_accept_that_are_not_logged_are_not_known():
+    world = World(dataclasses.replace(IDLE, logs_errors=False))
+    world.visitors.log = Log()
+    world.visitors.find()
+    assert world.after(1).accept_errors == -1
+    world.set(logs_errors=True)
+    assert world.after(1).accept_errors == 3
+    world.visitors.log.sees_accept_errors = False
+    assert world.after(1).accept_errors == 3, 'it is looked at in each round only'
+    world.visitors.find()
+    assert world.after(1).accept_errors == -1

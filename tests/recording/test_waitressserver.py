@@ -133,6 +133,18 @@ def test_a_request_waits_from_the_first_time_that_it_is_seen(served):
     assert served.load(queue=0, busy=0).waited == 0
 
 
+def test_it_is_known_when_a_thread_took_its_last_request(served):
+    assert served.load(busy=0).newest == 0
+    served.get('/')
+    served.load(busy=1)
+    served.clock.now += 7
+    assert served.load(busy=1).newest == 7
+    served.get('/', port=-1)
+    assert served.load(busy=2).newest == 0
+    served.clock.now += 2
+    assert served.load(busy=2).newest == 2
+
+
 def test_a_client_that_does_not_read_keeps_a_thread_busy(served):
     client = served.get('/large')
     load = served.load(busy=1)

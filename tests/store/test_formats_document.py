@@ -9,6 +9,7 @@ from support.syntheticruns import note
 from support.syntheticruns import sample
 
 from Products.StabilityMonitor.model.records import Frame
+from Products.StabilityMonitor.recording.lifecurve import LifeCurve
 from Products.StabilityMonitor.recording.recorder import Recorder
 from Products.StabilityMonitor.store import blackbox
 from Products.StabilityMonitor.store import blackboxreader
@@ -31,6 +32,7 @@ PARTS = {
     'A line of the event log': blackbox.LOG,
     'A sample': blackbox.SAMPLES,
     'A note': blackbox.NOTE_RING,
+    'A point': blackbox.LIFE_CURVE,
 }
 
 
@@ -70,7 +72,10 @@ def box():
     recorder.end(200)
     recorder.begin('POST', '/save')
     recorder.log(40, 'site', 'It fails.', 1_790_000_000.5)
-    recorder.sample(sample(rss=1 << 40, cgroup_kills=3, stderr_size=7, queue=5, connections=9))
+    recorder.sample(
+        sample(rss=1 << 40, cgroup_kills=3, stderr_size=7, queue=5, connections=9, accept_errors=2)
+    )
+    LifeCurve(recorder.buffer).add(sample(rss=5, descriptors=6, threads=7))
     frames = (Frame('/site/a.py', 1, 'f'), Frame('/site/b.py', None, 'g'))
     recorder.note(note('hang', ident=5, request=1, title='GET /', detail='x', frames=frames))
     recorder.stack(0, 8 << 20, 4096)
@@ -112,6 +117,8 @@ def test_a_reader_made_of_the_tables_reads_the_same(box):
     assert (line['level'], line['logger'], line['message']) == (40, 'site', 'It fails.')
     (vital,) = entries(box, 'A sample')
     assert {name: vital[name] for name in vars(recorded.samples[0])} == vars(recorded.samples[0])
+    (point,) = entries(box, 'A point')
+    assert {name: point[name] for name in vars(recorded.curve[0])} == vars(recorded.curve[0])
     (seen,) = entries(box, 'A note')
     (expected,) = recorded.notes
     for name in ('number', 'time', 'ident', 'request', 'seconds'):

@@ -272,3 +272,14 @@ def test_each_sample_reads_the_size_of_stderr_if_it_is_a_file(tmp_path, kind):
     with open(tmp_path / 'stderr', 'w') as file:
         done = run_python('-c', program, stderr=file if kind == 'file' else subprocess.PIPE)
     assert done.stdout.split() == ['0', '4' if kind == 'file' else '0']
+
+
+def test_the_limits_are_in_each_sample(monkeypatch):
+    vitals = Vitals({}, PROC)
+    monkeypatch.setattr(vitalsigns, 'descriptor_limit', lambda: 4711)
+    vitals.look()  # it may be raised while the process runs
+    sample = vitals.sample(0, 0, 1, accept_errors=3, connection_limit=100)
+    vitals.detach()
+    assert (sample.descriptor_limit, sample.connection_limit) == (4711, 100)
+    assert sample.accept_errors == 3
+    assert Vitals({}, PROC).sample(0, 0, 1).connection_limit == -1

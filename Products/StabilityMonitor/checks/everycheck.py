@@ -27,6 +27,7 @@ CHECKS = tuple(
         interpreter.EndOfLife,
         interpreter.Build,
         memory.Limit,
+        memory.Growth,
         memory.Collector,
         memory.Allocator,
         memory.OomReporting,

@@ -1,5 +1,5 @@
-"""The command "status": which processes are running, whether they hang, how the last one ended, and
-crash loops.
+"""The command "status": which processes are running, whether they hang, their vital signs, how the
+last one ended, and crash loops.
 
 It only reads files, so it never waits for a process.  The exit status is 1 if a process hangs, or
 if the last run of an instance was an incident.
@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..inspection import liveness
+from ..inspection.vitalsnow import VitalsNow
 from ..model.counts import counted
 from ..model.counts import plural
 from ..model.eventkinds import EVENT_KINDS
@@ -30,6 +31,7 @@ from ..postmortem.allruns import AllRuns
 from ..postmortem.runhistory import crash_loop
 from ..postmortem.runhistory import last_server_run
 from ..postmortem.runhistory import of_instance
+from ..reporting import vitalwords
 from ..store.damagedrecords import alone
 from ..store.damagedrecords import together
 from ..store.rundirectory import name_facts
@@ -40,6 +42,23 @@ from .terminal import print_lines
 #: {kind of hang: the first word of its line}.  "silent" and "stopped" are added here: only another
 #: process sees them, so they are not kinds of events.
 _VERBS = {kind.code: kind.verb for kind in EVENT_KINDS.values()}
+#: The vital signs of a sample that the status shows, see model.records.Sample.
+_VITAL_SIGNS = (
+    'queue',
+    'waited',
+    'workers',
+    'in_flight',
+    'connections',
+    'connection_limit',
+    'accept_queue',
+    'accept_errors',
+    'descriptors',
+    'descriptor_limit',
+    'threads',
+    'rss',
+    'cgroup_current',
+    'cgroup_limit',
+)
 _VERBS |= {'silent': 'HANGS', 'stopped': 'STOPPED'}
 
 
@@ -103,6 +122,24 @@ def _of_process(
         'last_sample': isotime(seen.last_sample),
         'hang': _of_hang(seen.hang),
         'delay': _of_hang(seen.delay),
+        'vitals': _of_vitals(seen.vitals),
+    }
+
+
+def _of_vitals(now: VitalsNow | None) -> dict[str, Any] | None:
+    """Return the vital signs and their words; what is not known is None."""
+    if now is None:
+        return None
+    sample = now.sample
+    known = {name: None if (value := getattr(sample, name)) < 0 else value for name in _VITAL_SIGNS}
+    growth = None
+    if now.growth:
+        growth = to_json(now.growth) | {'summary': now.growth.summary}
+    return {
+        'time': isotime(sample.time),
+        **known,
+        'growth': growth,
+        'words': [f'{label}: {words}' for label, words in vitalwords.facts(now)],
     }
 
 
@@ -213,13 +250,18 @@ def _process_lines(process: dict[str, Any]) -> Iterator[str]:
     for hang in (process['hang'], process['delay']):
         if hang:
             yield _hang_line(pid, hang)
+    vitals = process['vitals']
+    if vitals and process['hang'] and process['hang']['kind'] in ('silent', 'stopped'):
+        when = clocktime(from_isotime(vitals['time']))
+        yield f'    as of {when}; of the kernel and of the descriptors as of now:'
+    if vitals:
+        for words in vitals['words']:
+            yield f'    {words}'
 
 
 def _hang_line(pid: int, hang: dict[str, Any]) -> str:
     since = from_isotime(hang['since'])
-    lasts = 'an unknown time'
-    if since:
-        lasts = duration(max(0.0, time.time() - since))
+    lasts = duration(hang['seconds']) if since else 'an unknown time'
     return (
         f'{_VERBS[hang["kind"]]}: pid {pid} since {clocktime(since)}, for {lasts}: '
         f'{hang["summary"]} {_stuck_threads(hang)}'

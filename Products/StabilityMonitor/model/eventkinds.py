@@ -9,6 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from .records import duration
+
+#: The kind of event that the process did not run for a while.  The detail of its note is SUSPENDED
+#: if the whole machine did not.
+FROZEN = 'frozen'
+SUSPENDED = 'suspended'
 #: A slow start or stop at one place is critical after this many times the option "stall".
 CRITICAL_AFTER = 10
 
@@ -73,6 +79,15 @@ _ROWS = (
         'fa-tachometer-alt',
         is_trouble=False,
     ),
+    EventKind(
+        FROZEN,
+        'Frozen',
+        'The process is frozen',
+        'FROZEN',
+        'is frozen',
+        'fa-snowflake',
+        is_trouble=False,
+    ),
 )
 #: Why a site hangs: what a visitor waits for.
 REASONS: Mapping[str, str] = MappingProxyType(
@@ -87,6 +102,16 @@ REASONS: Mapping[str, str] = MappingProxyType(
 )
 #: The most serious kind first: if a run has an event of one kind, the later kinds are not examined.
 EVENT_KINDS: Mapping[str, EventKind] = MappingProxyType({row.code: row for row in _ROWS})
+
+
+def freeze_words(seconds: float, of_machine: bool) -> str:
+    """Return a sentence that says for how long the process was frozen."""
+    if of_machine:
+        return f'The machine was suspended for {duration(seconds)}.'
+    return (
+        f'The process was frozen for {duration(seconds)}: none of its threads ran, as after '
+        'SIGSTOP, in a debugger, or on a machine without a free CPU.'
+    )
 
 
 def event_kind(code: str) -> EventKind:

@@ -234,7 +234,10 @@ class Sample:
     """The vital signs of one moment; -1 means "not known on this system".
 
     `queue` requests wait for a worker, the oldest for `waited` seconds.  `connections` are counted
-    as the server counts them; `accept_queue` more wait in the kernel.
+    as the server counts them; `accept_queue` more wait in the kernel.  `accept_errors` counts how
+    often the server has failed to accept a connection since its start, as its log says.
+    `descriptor_limit` is RLIMIT_NOFILE, `connection_limit` that of the server; -1 also stands for
+    "no limit".
     """
 
     time: Moment
@@ -255,6 +258,26 @@ class Sample:
     waited: float = -1.0
     connections: int = -1
     accept_queue: int = -1
+    accept_errors: int = -1
+    descriptor_limit: int = -1
+    connection_limit: int = -1
+
+
+@dataclass(frozen=True)
+class LifePoint:
+    """One point of the curve over the whole life of a run, which its heartbeat thins out.
+
+    It stands for the time from its own until that of the next point.  `rss` is the least memory in
+    that time, as it was seen every 20 s, and `peak` the most; `descriptors` and `threads` are the
+    most of them.  -1 means "not known on this system".
+    """
+
+    time: Moment
+    monotonic: float
+    rss: int = -1
+    peak: int = -1
+    descriptors: int = -1
+    threads: int = -1
 
 
 @dataclass(frozen=True)

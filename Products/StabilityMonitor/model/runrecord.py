@@ -11,6 +11,7 @@ from .eventkinds import event_kind
 from .finding import Finding
 from .records import Evidence
 from .records import Instance
+from .records import LifePoint
 from .records import LogLine
 from .records import Moment
 from .records import NativeFrame
@@ -82,6 +83,7 @@ class RunRecord:
     notes: tuple[Note, ...] = ()
     hangs: tuple[Event, ...] = ()
     last_words: tuple[str, ...] = ()
+    curve: tuple[LifePoint, ...] = ()
 
     @property
     def is_incident(self) -> bool:
@@ -126,6 +128,7 @@ _WITHOUT_HEAVY: dict[str, Any] = {
     'threads': (),
     'native': (),
     'samples': (),
+    'curve': (),
     'log': (),
     'recent': (),
     'notes': (),

@@ -5,6 +5,7 @@ This is the only module of the room that reads facts of the system.  Tests pass 
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import re
@@ -17,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from ..model.errors import UnreadableRecord
+from ..model.options import from_record
+from ..model.options import watchdog_times
 from ..model.records import Note
 from ..model.records import Request
 from ..model.records import Sample
@@ -35,6 +38,7 @@ from ..store.rundirectory import SERVING
 from ..store.rundirectory import mark_file
 from ..store.rundirectory import name_facts
 from ..store.rundirectory import read_json
+from ..store.wallclock import WallClock
 from ..system.processidentity import process_is_there
 from . import crashplace
 from . import faultlines
@@ -76,6 +80,8 @@ _LATEST = 1e11
 _NEAR = 60
 #: Seconds: the time of a file may be this much older than the write.  It is that of the last tick.
 _TICK = 0.05
+#: Seconds by which the watchdog may be late on a busy machine.
+_LATE = 2.0
 #: Seconds by which the kernel's clock and the process's monotonic clock may differ.
 _CLOCK_SLACK = 5
 
@@ -171,10 +177,23 @@ class Traces:
     last_words: tuple[str, ...] = ()
     kernel_fault: str = ''
     imported: str = ''
+    #: For how many seconds the process had not run when it wrote its last mark; 0.0: not known.
+    frozen: float = 0.0
 
     @property
     def main_ident(self) -> int | None:
         return _main_ident(self.context)
+
+    @property
+    def boot_id(self) -> str:
+        boot_id = _dict(self.context, 'identity').get('boot_id')
+        return boot_id if isinstance(boot_id, str) else ''
+
+    @property
+    def started_monotonic(self) -> float | None:
+        """The start by the monotonic clock, in seconds; None if it is not known."""
+        since = _number(self.context.get('monotonic'))
+        return since if since > 0 else None
 
     @property
     def role(self) -> str:
@@ -246,36 +265,43 @@ class Traces:
             return ''
         return self.recording.exception
 
-    @property
-    def clock_step(self) -> float:
-        """By how many seconds the wall clock was set forward during the run; negative: back.
-
-        That is what lies between its start and the last sample, beyond the time that passed.
-        Seconds by which a clock is slewed do not count.
-        """
-        sample = self.last_sample
-        since = _number(self.context.get('monotonic'))
-        if sample is None or not 0 < since <= sample.monotonic:
-            return 0.0
-        step = sample.time - self.started - (sample.monotonic - since)
-        return step if abs(step) > _CLOCK_SLACK else 0.0
+    @functools.cached_property
+    def clock(self) -> WallClock:
+        """The wall clock of the run: it may have been set."""
+        moments = []
+        samples = self.recording.samples if self.recording else ()
+        since = self.started_monotonic
+        has_start = since is not None and bool(samples) and since <= samples[0].monotonic
+        if has_start and since is not None:
+            moments.append((self.started, since))
+        moments += [(sample.time, sample.monotonic) for sample in samples]
+        return WallClock(moments, has_start)
 
     @property
     def began(self) -> float:
         """The start by the clock as it was at the end."""
-        return self.started + self.clock_step
+        return self.by_last_clock(self.started)
 
     def by_last_clock(self, moment: float) -> float:
         """Return a moment of the run by the clock as it was at the end.
 
-        A moment before the clock was set is recognised by its value, which the later clock cannot
-        have shown in this run.
+        What was written last, as a mark that the process did not survive, is such a moment already.
         """
-        step = self.clock_step
-        is_before_step = moment < self.began if step > 0 else moment >= self.started
-        if step and is_before_step:
-            return moment + step
-        return moment
+        return self.clock.by_last(moment)
+
+    def start_of(self, request: Request) -> float:
+        """Return when a request began, by the clock as it was at the end."""
+        began = self.recording.began.get(request.number) if self.recording else None
+        if began is None or not self.clock.was_set:
+            return self.by_last_clock(request.started)
+        return self.clock.at(began)
+
+    def came(self, name: str, moment: float) -> float:
+        """Return when a signal came, by the clock as it was at the end.
+
+        `moment` is the time of its mark.
+        """
+        return moment if name in self.marks else self.by_last_clock(moment)
 
     @property
     def last_sign(self) -> float:
@@ -283,12 +309,14 @@ class Traces:
 
         If the clock was set, it is a moment of the clock as it was at the end.
         """
-        signs = [self.started, self.fault_time, self.outlived_time]
-        signs += [mark.time for mark in self.marks.values()]
-        signs += [mark.time for mark in self.stuck.values()]
+        signs = [self.started, self.outlived_time]
+        # These were written last.
+        last_signs = [self.fault_time]
+        last_signs += [mark.time for mark in self.marks.values()]
+        last_signs += [mark.time for mark in self.stuck.values()]
         for mark in (self.hang, self.fault_log, self.last_place):
             if mark:
-                signs.append(mark.time)
+                last_signs.append(mark.time)
         box = self.recording
         if box:
             signs += [request.ended or 0.0 for request in box.finished[-1:]]
@@ -297,6 +325,7 @@ class Traces:
             signs += [note.time for note in box.notes[-1:]]
             signs += [self.word(name) for name in ('armed', 'serving', 'finished')]
         signs = [self.by_last_clock(sign) for sign in signs if 0 < sign < _LATEST]
+        signs += last_signs
         if self.last_sample:
             signs.append(self.last_sample.time)
         return max((sign for sign in signs if sign < _LATEST), default=0.0)
@@ -336,6 +365,15 @@ def collect(path: Path, world: World) -> Traces:
         # Python began its exit after the dump, so the process did not die of that signal.
         outlived, outlived_time = fatal, fault_time
         fault, fatal, fault_time = None, None, 0.0
+
+    hang = _mark(path, 'watchdog', recording)
+    stuck = _stuck(path, recording)
+    frozen = 0.0
+    if not stuck and mark_file(path, 'watchdog').exists():
+        last_marks = [mark.time for mark in (hang, fault, *marks.values()) if mark]
+        frozen = _frozen(context, recording, last_marks)
+    if frozen:
+        hang = None  # the timer expired while no thread ran, so it says nothing about a hang
 
     stderr = _stderr_tail(context, [sample.stderr_size for sample in samples])
     stderr_fault = None
@@ -380,7 +418,7 @@ def collect(path: Path, world: World) -> Traces:
         fault=fatal,
         fault_time=fault_time,
         marks=marks,
-        hang=_mark(path, 'watchdog', recording),
+        hang=hang,
         stderr_fault=stderr_fault,
         stderr_readable=stderr is not None,
         cgroup_kills=cgroup_kills,
@@ -389,7 +427,7 @@ def collect(path: Path, world: World) -> Traces:
         same_boot=same_boot,
         same_machine=same_machine,
         boot_time=float(boot_time),
-        stuck=_stuck(path, recording),
+        stuck=stuck,
         last_place=_mark(path, 'ending', recording),
         asked=asked,
         survived_marks=survived_marks,
@@ -401,6 +439,7 @@ def collect(path: Path, world: World) -> Traces:
         last_words=last_words,
         kernel_fault=kernel_fault,
         imported=_imported(fatal or stderr_fault, started),
+        frozen=frozen,
     )
 
 
@@ -499,6 +538,27 @@ def _stuck(path: Path, recording: Recording | None) -> dict[int, Mark]:
         if mark:
             found[ident] = mark
     return found
+
+
+def _frozen(context: Context, recording: Recording | None, marks: list[float]) -> float:
+    """Return for how many seconds the process had not run before the first of these marks, which
+    it did not survive; 0.0 if it ran, or if that is not known.
+
+    A process that runs takes samples.  If C code holds the interpreter lock it takes none, but then
+    the watchdog fires in time, and the workers write their stacks.
+    """
+    options = from_record(context.get('options'))
+    stall = options.get('stall')
+    interval = options.get('sample-interval')
+    if not marks or not recording or not recording.last_sample or recording.words['finished']:
+        return 0.0
+    if not isinstance(stall, int | float) or not isinstance(interval, int | float):
+        return 0.0  # the run is from an older release
+    if not stall or not interval:
+        return 0.0
+    timeout, _ = watchdog_times(stall, interval)
+    silence = min(marks) - recording.last_sample.time
+    return silence if silence > timeout + interval + _LATE else 0.0
 
 
 def _stderr_tail(context: Context, sizes: list[int]) -> bytes | None:

@@ -110,7 +110,7 @@ def held_gil(t: Traces) -> bool:
     if t.hang or not t.stuck or not t.last_sample:
         return False
     written = max(mark.time for mark in t.stuck.values())
-    return t.by_last_clock(written) - t.last_sample.time >= _LEAST_SILENCE
+    return written - t.last_sample.time >= _LEAST_SILENCE
 
 
 def how_long(t: Traces) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..model.records import Evidence
 from ..model.records import Frame
+from ..model.records import LifePoint
 from ..model.records import LogLine
 from ..model.records import NativeFrame
 from ..model.records import Request
@@ -36,6 +37,7 @@ def record(traces: Traces, judgement: Judgement) -> RunRecord:
     """Return the whole record of a dead run."""
     finished: tuple[Request, ...] = ()
     samples: tuple[Sample, ...] = ()
+    curve: tuple[LifePoint, ...] = ()
     log: tuple[LogLine, ...] = ()
     drill = ''
     counters: dict[str, Any] = {}
@@ -43,6 +45,7 @@ def record(traces: Traces, judgement: Judgement) -> RunRecord:
     if box:
         finished = box.finished
         samples = box.samples
+        curve = box.curve
         log = box.log
         number = box.words['drill']  # counted from 1; a later release may have more drills
         if 0 < number <= len(DRILLS):
@@ -61,7 +64,7 @@ def record(traces: Traces, judgement: Judgement) -> RunRecord:
 
     in_flight = []
     for request in traces.in_flight:
-        seconds = max(0.0, ended - traces.by_last_clock(request.started))
+        seconds = max(0.0, ended - traces.start_of(request))
         request = replace(request, seconds=seconds)
         if crashed and crashed.ident:
             request = replace(request, crashed=request.ident == crashed.ident)
@@ -95,6 +98,7 @@ def record(traces: Traces, judgement: Judgement) -> RunRecord:
         threads=threads,
         native=native,
         samples=samples,
+        curve=curve,
         log=log,
         notes=traces.notes,
         last_words=traces.last_words,

@@ -64,7 +64,7 @@ def last_stop(t: Traces) -> Stop | None:
     if not times:
         return None
     name = max(times, key=lambda name: times[name])
-    came = t.by_last_clock(times[name])
+    came = t.came(name, times[name])
     return Stop(
         signal=name,
         time=came,
@@ -93,7 +93,7 @@ def _times(t: Traces) -> dict[str, float]:
             came = t.marks[name].time
         else:
             continue
-        is_later = t.by_last_clock(came) > t.last_sign + _AT_ONCE
+        is_later = t.came(name, came) > t.last_sign + _AT_ONCE
         if name in t.survived_marks and is_later:
             continue
         times[name] = came
@@ -127,7 +127,7 @@ def stop_signal(t: Traces) -> str | None:
     if is_interrupt(t):
         return 'SIGINT'
     for name in STOP_SIGNALS:
-        if name in t.asked and _exited_soon_after(t, t.asked[name]):
+        if name in t.asked and _exited_soon_after(t, t.came(name, t.asked[name])):
             return name
     return None
 
@@ -140,7 +140,7 @@ def ended_by(t: Traces, signal: str) -> bool:
     """
     if signal not in t.marks or is_without_effect(t, signal):
         return False
-    came = t.by_last_clock(t.marks[signal].time)
+    came = t.marks[signal].time
     return t.last_sign - came <= _AT_ONCE
 
 
@@ -177,7 +177,7 @@ def hung_before(t: Traces, moment: float) -> bool:
 def marks(t: Traces) -> Iterator[Evidence]:
     """Yield the evidence of each SIGTERM and SIGINT: when it came, and what became of it."""
     for name, came in _times(t).items():
-        lived_on = t.last_sign - t.by_last_clock(came)
+        lived_on = t.last_sign - t.came(name, came)
         if lived_on > SLACK:
             continue
         fact = f'{name} arrived at {clocktime(came)}'
@@ -191,11 +191,11 @@ def outlived_marks(t: Traces) -> Iterator[Evidence]:
     """Yield the evidence of each SIGTERM and SIGINT that the process outlived."""
     stop = last_stop(t)
     for name, came in _times(t).items():
-        lived_on = t.last_sign - t.by_last_clock(came)
+        lived_on = t.last_sign - t.came(name, came)
         if lived_on <= SLACK:
             continue
         when = clocktime(came)
-        if stop and not stop.confidence and _began_after(t, t.by_last_clock(came)):
+        if stop and not stop.confidence and _began_after(t, t.came(name, came)):
             fact = f'{name} at {when} had no effect; Zope went on serving for {duration(lived_on)}.'
         else:
             fact = f'{name} arrived at {when}; the process lived on for {duration(lived_on)}.'
@@ -242,7 +242,7 @@ def main_thread_place(t: Traces, stop: Stop) -> str:
 
 
 def _request_words(t: Traces, request: Request) -> str:
-    lasted = max(0.0, t.last_sign - t.by_last_clock(request.started))
+    lasted = max(0.0, t.last_sign - t.start_of(request))
     words = f'{request.method} {request.path} for {duration(lasted)}'
     mark = t.stuck.get(request.ident)
     for thread in mark.last_threads if mark else ():
@@ -251,12 +251,11 @@ def _request_words(t: Traces, request: Request) -> str:
     return words
 
 
-def _exited_soon_after(t: Traces, asked: float) -> bool:
-    """Whether a normal exit began soon after the stop signal at the time `asked`."""
+def _exited_soon_after(t: Traces, came: float) -> bool:
+    """Whether a normal exit began soon after the stop signal that came at that moment."""
     finished = t.word('finished')
     if not finished:
         return False
-    came = t.by_last_clock(asked)
     took = t.by_last_clock(finished) - came
     if -SLACK <= took <= GRACE:
         return True
@@ -268,7 +267,7 @@ def _began_after(t: Traces, moment: float) -> bool:
     if not t.recording:
         return False
     for request in (*t.recording.finished, *t.in_flight):
-        began = t.by_last_clock(request.started)
+        began = t.start_of(request)
         if request.ended is not None and request.count > 1:
             # Equal requests share an entry, and `started` is that of the first one.
             began = t.by_last_clock(request.ended) - (request.seconds or 0.0)

@@ -19,6 +19,7 @@ from ..model.records import Request
 from ..model.records import clocktime
 from ..model.records import duration
 from . import crashplace
+from . import freezes
 from . import hangnotes
 from . import stackoverflow
 from . import stops
@@ -37,6 +38,8 @@ from .hangsummary import lasting_events
 from .hangsummary import slow_requests
 from .hangsummary import where_it_hung
 from .lockholder import lock_holder
+from .memoryend import growth_to_the_limit
+from .memoryend import was_near_limit
 from .stops import GRACE as GRACE
 from .tracebacksummary import exception_line
 
@@ -160,7 +163,7 @@ def out_of_memory(t: Traces) -> Judgement | None:
         kills = counted(t.cgroup_kills, 'OOM kill')
         fact = f'The memory cgroup of this process counted {kills} since the last sample.'
         return _out_of_memory(t, 'strong', Evidence('cgroup', fact))
-    if t.host_kills and t.cgroup_kills is None and _was_near_limit(t):
+    if t.host_kills and t.cgroup_kills is None and was_near_limit(t):
         kills = counted(t.host_kills, 'OOM kill')
         fact = f'The kernel counted {kills} on this host since the last sample.'
         return _out_of_memory(t, 'likely', Evidence('/proc/vmstat', fact))
@@ -382,7 +385,13 @@ def vanished(t: Traces) -> Judgement:
         verdict='vanished',
         confidence=confidence,
         summary=summary,
-        evidence=(Evidence('black box', f'The last sign of life was at {last_sign}.'),),
+        evidence=(
+            Evidence(
+                'black box',
+                f'The last sign of life was at {last_sign}. Whether the process was frozen when it '
+                'ended (SIGSTOP, a debugger) is not known.',
+            ),
+        ),
         ruled_out=ruled_out(t),
         candidates=causes,
     )
@@ -668,14 +677,6 @@ def _out_of_memory(
     )
 
 
-def _was_near_limit(t: Traces) -> bool:
-    """Whether the cgroup used at least four fifths of its memory at the last sample."""
-    sample = t.last_sample
-    if sample is None or sample.cgroup_limit <= 0:
-        return False
-    return sample.cgroup_limit <= sample.cgroup_current * 1.25
-
-
 def _left_a_trace(t: Traces) -> bool:
     """Whether the run left a trace that is impossible after SIGKILL."""
     for signal in t.marks:
@@ -732,7 +733,10 @@ _ALSO_SEEN: tuple[Callable[[Traces], Iterable[Evidence]], ...] = (
     _outlived_dump,
     stops.outlived_marks,
     lock_holder,
+    growth_to_the_limit,
     lasting_events,
+    freezes.freezes,
+    freezes.clock_settings,
     at_the_end,
     slow_requests,
     deep_stacks,

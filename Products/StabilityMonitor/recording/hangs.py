@@ -25,7 +25,10 @@ from typing import TYPE_CHECKING
 
 from ..model.action import Action
 from ..model.counts import counted
+from ..model.eventkinds import FROZEN
+from ..model.eventkinds import SUSPENDED
 from ..model.eventkinds import event_kind
+from ..model.eventkinds import freeze_words
 from ..model.records import Frame
 from ..model.records import Note
 from ..model.severities import CRITICAL
@@ -35,6 +38,7 @@ from ..model.severities import Severity
 from ..model.threadstates import Event
 from ..model.threadstates import ThreadState
 from ..system import loglater
+from ..system.tasks import native_id_of
 from ..threads.activity import own_frame
 from ..threads.activity import words
 from ..threads.awaited import awaited
@@ -87,7 +91,7 @@ class Hangs:
 
     `observe` looks at all threads; it is called only when something seems wrong.  `is_over` returns
     whether the server shuts down.  A server that shuts down waits for its last workers, which is
-    not a hang.
+    not a hang.  `clock` is the clock by which durations are measured, in seconds, see RunClock.
     """
 
     def __init__(
@@ -97,15 +101,18 @@ class Hangs:
         findings: Findings,
         stall: float,
         is_over: Callable[[], bool] = lambda: False,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.recorder = recorder
         self.observe = observe
         self.findings = findings
         self.stall = stall
         self.is_over = is_over
-        self.suspected: dict[_Key, float] = {}  # when each deadlock of the last look was first seen
+        self.clock = clock
+        # When each deadlock of the last look was first seen, by `clock`.
+        self.suspected: dict[_Key, float] = {}
         self.lasting: dict[_Key, Event] = {}
-        self._since: dict[_Key, float] = {}  # when each of them began, on the monotonic clock
+        self._since: dict[_Key, float] = {}  # when each of them began, by `clock`
         self._past: list[Event] = []
         self._busy: dict[int, int] = {}  # {native id: at how many looks in a row it was busy}
         self._stuck_at: tuple[CodePlace, ...] = ()  # the stack in which the server's loop is stuck
@@ -157,7 +164,7 @@ class Hangs:
             reason=reason,
         )
         noted = serving[:_MOST_THREADS] + _main(seen)
-        self._note_hang(_WORKERS, hang, noted, seen)
+        self._note_hang(_WORKERS, hang, since, noted, seen)
 
     def _words_of(self, reason: str, now: Answering) -> tuple[float, str]:
         """Return for how many seconds the hang has lasted, and the beginning of its summary."""
@@ -187,16 +194,17 @@ class Hangs:
             summary=f'{busy} for longer than {self.stall:g} s, but progress is made.',
             severity=INFO,
         )
-        self._begin(_SATURATED, event, action=None)
+        self._begin(_SATURATED, event, now.all_busy, action=None)
 
     def _note_hang(
         self,
         key: _Key,
         hang: Event,
+        age: float,
         states: list[ThreadState],
         seen: Observation,
     ) -> None:
-        self._begin(key, hang)
+        self._begin(key, hang, age)
         self._stamp()
         for state in states:
             self.recorder.note(_note('hang', state))
@@ -251,7 +259,7 @@ class Hangs:
             reason='loop',
         )
         noted = main + _serving(seen)[:_MOST_THREADS]
-        self._note_hang(_LOOP, hang, noted, seen)
+        self._note_hang(_LOOP, hang, stood, noted, seen)
 
     # -- the start and the end of a life -----------------------------------------------------------
 
@@ -291,6 +299,8 @@ class Hangs:
             doing = f'is in {known.frame.function} and waits for {server}'
         elif main and not main[0].frames:
             doing = f'runs no Python code: it {words(main[0])}'
+        elif main and _joins_all(main[0]):
+            doing = f'waits for other threads to end: {_names_of_others()}'
         elif main:
             doing = words(main[0])
         serving = [state for state in _serving(seen) if state.kind != 'main']
@@ -304,7 +314,7 @@ class Hangs:
             severity=severity,
             place=place,
         )
-        self._begin(key, event, _LOOK, detail=server)
+        self._begin(key, event, stood, detail=server)
         noted = main + serving[:_MOST_THREADS]
         for state in noted:
             self.recorder.note(_note(kind, state))
@@ -337,7 +347,7 @@ class Hangs:
             is_sure = deadlock.known or key in self.suspected
             if is_sure and key not in self.lasting:
                 self._begin_deadlock(key, deadlock, seen)
-        now = time.time()
+        now = self.clock()
         self.suspected = {key: self.suspected.get(key, now) for key in found}
 
     def _begin_deadlock(self, key: _Key, deadlock: Deadlock, seen: Observation) -> None:
@@ -349,10 +359,16 @@ class Hangs:
             f'{first}; then change the code: take the locks in the same order everywhere, or take '
             'fewer locks.'
         )
-        started = self.suspected.get(key, time.time())
-        self._begin(key, _deadlock_event(deadlock, seen, started), action)
+        age = self._suspected_for(self.suspected, key)
+        event = _deadlock_event(deadlock, seen, time.time() - age)
+        self._begin(key, event, age, action)
         for state in _threads_in(deadlock, seen)[:_MOST_IN_CYCLE]:
             self.recorder.note(_note('deadlock', state))
+
+    def _suspected_for(self, suspected: dict[_Key, float], key: _Key) -> float:
+        """Return for how many seconds this deadlock has been suspected."""
+        now = self.clock()
+        return now - suspected.get(key, now)
 
     # -- CPUs --------------------------------------------------------------------------------------
 
@@ -415,6 +431,7 @@ class Hangs:
         self._begin(
             ('spinning', state.native_id),
             event,
+            0.0,
             Action(
                 'Look at its stack on the page "Threads", and at the known issues of the server.'
             ),
@@ -427,10 +444,11 @@ class Hangs:
         self,
         key: _Key,
         event: Event,
+        age: float,
         action: Action | None = _LOOK,
         detail: str = '',
     ) -> None:
-        """Note that an event begins; without an action it is no finding."""
+        """Note that an event began `age` seconds ago; without an action it is no finding."""
         number = self.recorder.note(
             Note(
                 number=0,  # the recorder gives it
@@ -441,8 +459,7 @@ class Hangs:
                 detail=detail or event.reason,
             )
         )
-        age = max(0.0, time.time() - event.started)  # it may have begun before this look
-        self._since[key] = time.monotonic() - age
+        self._since[key] = self.clock() - age
         self.lasting[key] = replace(event, number=number)
         if action:
             self.findings.add(
@@ -455,9 +472,8 @@ class Hangs:
     def _end(self, key: _Key, how: str) -> None:
         event = self.lasting.pop(key)
         now = time.time()
-        seconds = time.monotonic() - self._since.pop(key)
-        past = [*self._past, replace(event, ended=now, seconds=seconds)]
-        self._past = past[-_KEPT:]  # a new list, because another thread may be reading the old one
+        seconds = self.clock() - self._since.pop(key)
+        self._keep(replace(event, ended=now, seconds=seconds))
         self.findings.drop(_finding_id(key))
         self.recorder.note(
             Note(
@@ -473,6 +489,39 @@ class Hangs:
         level = logging.INFO if event.severity == INFO else logging.WARNING
         loglater.log(level, '%s %s It lasted %.1f s.', event.summary, how, seconds)
 
+    def _keep(self, event: Event) -> None:
+        past = [*self._past, event]
+        self._past = past[-_KEPT:]  # a new list, because another thread may be reading the old one
+
+    def note_freeze(self, seconds: float, of_machine: bool) -> None:
+        """Note that the process, or the whole machine, was frozen until now.
+
+        It is known only afterwards, so the event has no note of its beginning.
+        """
+        now = time.time()
+        summary = freeze_words(seconds, of_machine)
+        event = Event(
+            FROZEN,
+            now - seconds,
+            summary=summary,
+            severity=INFO,
+            ended=now,
+            seconds=seconds,
+        )
+        self._keep(event)
+        self.recorder.note(
+            Note(
+                number=0,  # the recorder gives it
+                time=now,
+                kind=f'{FROZEN}-ended',
+                ident=0,
+                seconds=seconds,
+                title=summary,
+                detail=SUSPENDED if of_machine else '',
+            )
+        )
+        loglater.log(logging.INFO, '%s', summary)
+
     def lasts(self, *kinds: str) -> bool:
         """Return whether an event of one of these kinds lasts."""
         return any(event.kind in kinds for event in list(self.lasting.values()))
@@ -485,14 +534,14 @@ class Hangs:
         """
         lasting = dict(self.lasting)
         suspected = dict(self.suspected)
-        now = time.monotonic()
+        now = self.clock()
         events = []
         if seen is not None:
             for deadlock in seen.deadlocks:
                 cycle = _key(deadlock)
                 if cycle not in lasting:
-                    started = suspected.get(cycle, time.time())
-                    events.append(_deadlock_event(deadlock, seen, started))
+                    age = self._suspected_for(suspected, cycle)
+                    events.append(_deadlock_event(deadlock, seen, time.time() - age))
         for key, event in lasting.items():
             since = self._since.get(key, now)  # it may end at this moment
             events.append(replace(event, seconds=now - since))
@@ -552,11 +601,32 @@ def _main(seen: Observation) -> list[ThreadState]:
     return [state for state in seen.states if state.kind == 'main' and not state.request]
 
 
+def _joins_all(main: ThreadState) -> bool:
+    """Whether MainThread waits at the end for all threads that are no daemons."""
+    innermost = main.frames[0]
+    return innermost.function == '_shutdown' and innermost.file.endswith('threading.py')
+
+
+def _names_of_others() -> str:
+    """Return the names of threads that keep the interpreter from ending: those that are no daemons.
+
+    `threading.enumerate` is not called, because a stuck thread may hold its lock.
+    """
+    threads = dict(threading._active)  # type: ignore[attr-defined]  # private to threading
+    names = []
+    for thread in threads.values():
+        if thread is not threading.main_thread() and not thread.daemon:
+            names.append(str(thread.name))
+    more = len(names) - _MOST_NAMED
+    rest = f' and {counted(more, "more thread")}' if more > 0 else ''
+    return f'{", ".join(names[:_MOST_NAMED]) or "not known"}{rest}'
+
+
 def _main_without_python(seen: Observation) -> list[ThreadState]:
     """Return [MainThread] as the kernel sees it, when it runs no Python code; [] if not seen."""
     main = threading.main_thread()
     for state in seen.states:
-        if state.native_id == main.native_id and not state.frames:
+        if state.native_id == native_id_of(main) and not state.frames:
             return [replace(state, ident=main.ident or 0, name='MainThread', kind='main')]
     return []
 

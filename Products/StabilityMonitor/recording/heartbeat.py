@@ -29,6 +29,8 @@ ROUND = 20
 SURVIVED_AFTER = 2
 #: Least pause (seconds) between the last duties of a process that ends.
 _LAST_PAUSE = 1.0
+#: How the names of threads begin which a server starts before it needs them: waitress, cheroot.
+_SERVERS = ('waitress-', 'CP Server ')
 
 
 def _nothing() -> None:
@@ -42,6 +44,7 @@ class Heartbeat(threading.Thread):
     * `rounds` are called at each twentieth beat, and after them one of the `inspections`, in turn.
     * `duties` are called at each beat, and after them the `alarms` if a duty has set `alarmed`.
     * `before_each` is called before each of these functions; it must be very cheap.
+    * `before_beat` is called after each pause, before anything else.
     * A function appended to `errands` is called once, in the thread "errands" (see `background`).
     * `last_duties` are called instead of all these after `stop`, if there are any: at most once a
       second, so that a process that ends within a second runs none of them.
@@ -69,6 +72,7 @@ class Heartbeat(threading.Thread):
         self.findings = findings
         self.in_thread = in_thread
         self.before_each: Duty = _nothing
+        self.before_beat: Duty = _nothing
         self.errands: list[Duty] = []
         self.last_duties: list[Duty] = []
         self.last = 0.0
@@ -90,6 +94,7 @@ class Heartbeat(threading.Thread):
         pause = max(self.interval, _LAST_PAUSE)
         while self.last_duties:
             time.sleep(min(pause, threading.TIMEOUT_MAX))
+            self._call_before_beat()
             self._call_each(self.last_duties, self.last_duties)
 
     def _lives_after(self, work: Duty) -> bool:
@@ -99,6 +104,7 @@ class Heartbeat(threading.Thread):
             return not self._has_ended
 
     def beat(self) -> None:
+        self._call_before_beat()
         while self.errands:
             errand = self.errands.pop(0)
             in_background(functools.partial(self._run_guarded, errand))
@@ -113,6 +119,13 @@ class Heartbeat(threading.Thread):
             self._call_each(self.alarms, self.alarms)
         self.beats += 1
         self.last = time.monotonic()
+
+    def _call_before_beat(self) -> None:
+        try:
+            self.before_beat()
+        except Exception as error:
+            self._give_up(self.before_beat, error)
+            self.before_beat = _nothing
 
     def _call_each(self, duties: list[Duty], due: Iterable[Duty]) -> None:
         """Call the functions in `due`.  One that fails is removed from `duties`."""
@@ -205,6 +218,11 @@ class SurvivedMarks:
                 has_news = True
         self._settled = None if has_news else written
 
+    def outlive(self, name: str) -> None:
+        """Record at once that the process has survived all that this file holds."""
+        if name in self.files:
+            self.recorder.survived(name, self.files[name].length)
+
     def look_at_all(self) -> None:
         """Make the next beat check all files.  Called in each round."""
         self._settled = None
@@ -233,14 +251,14 @@ class Workers:
         self.counted = 0
 
     def look(self) -> None:
-        """Find the threads of waitress, which are workers even before their first request.
+        """Find the threads of waitress and cheroot: workers even before their first request.
 
         `threading.enumerate` is not called, because a stuck thread may hold its lock.
         """
         known = dict(threading._active)  # type: ignore[attr-defined]  # private to threading
         self._idle = set()
         for thread in known.values():
-            if thread.name.startswith('waitress-'):
+            if thread.name.startswith(_SERVERS):
                 self._idle.add(thread)
         self.recorder.reserve(self._idle)
         self.count()

@@ -25,7 +25,9 @@ from typing import Protocol
 
 from ..model.action import Action
 from ..model.jsonform import to_json
+from ..model.options import watchdog_times
 from ..model.records import Frame
+from ..model.records import Sample
 from ..model.records import isotime
 from ..model.severities import INFO
 from ..model.threadstates import Stacks
@@ -35,6 +37,7 @@ from ..store.rundirectory import RunDirectory
 from ..store.runmailbox import Inbox
 from ..system import loglater
 from ..system import signalmask
+from ..system.tasks import native_id_of
 from ..system.vitalsigns import Vitals
 from ..threads.frames import stacks
 from ..threads.snapshot import Observation
@@ -49,11 +52,14 @@ from .heartbeat import Duty
 from .heartbeat import Heartbeat
 from .heartbeat import SurvivedMarks
 from .heartbeat import Workers
+from .lifecurve import LifeCurve
 from .lifeends import START
 from .lifeends import STOP
 from .lifeends import LifeEnds
+from .loghandler import BreadcrumbHandler
 from .partguard import Findings
 from .recorder import Recorder
+from .runclock import RunClock
 from .serverloop import ServerLoop
 from .slowrequests import SlowRequests
 from .stackwatch import StackWatch
@@ -70,8 +76,8 @@ _WAITING = 0.001
 #: Bounds (seconds) of the heartbeat's CPU time after which the workers write their stacks.
 _LEAST_CPU = 0.005
 _MOST_CPU = 0.1
-#: The heartbeat restarts its timer about this many times within the timer's timeout.
-_REARMED = 12
+#: A freeze of fewer seconds is not told: a busy machine may be the cause.
+_TOLD = 5.0
 
 
 class Watched(Protocol):
@@ -87,6 +93,7 @@ class Watched(Protocol):
     is_short_of_descriptors: bool
     gauge: StackWatch | None
     trace_log: TraceLog | None
+    handler: BreadcrumbHandler | None
 
     def mark_files(self) -> dict[str, MarkFile]: ...
 
@@ -110,6 +117,7 @@ class Rounds:
             life.context.get('cgroup', {}),
             holds_files=not life.is_short_of_descriptors,
         )
+        self.clock = RunClock()
         self.workers = Workers(self.recorder)
         self.threads = ThreadWatch(self.recorder)
         self.loads = self.threads.loads
@@ -118,14 +126,17 @@ class Rounds:
             self.options.slow_request,
             self.options.sample_interval,
             self.snapshot,
+            self.clock,
+            self.clock.at,
         )
-        self.loop = ServerLoop(self.recorder, ROUND * self.options.sample_interval)
+        self.loop = ServerLoop(self.recorder, ROUND * self.options.sample_interval, self.clock)
         self.hangs = Hangs(
             self.recorder,
             self.observe,
             life.findings,
             self.options.stall,
             self.loop.is_left,
+            self.clock,
         )
         self.ends = LifeEnds(
             self.hangs,
@@ -134,6 +145,7 @@ class Rounds:
             self.options.sample_interval,
             self.loop.is_left,
             is_server=life.role == 'server',
+            clock=self.clock,
         )
         self.watchdog: Watchdog | None = None
         self.inbox: Inbox | None = None
@@ -146,9 +158,13 @@ class Rounds:
             'checks': self.tell_no_checks,
         }
         self._begun = (time.monotonic(), 0)
-        self.visitors = Visitors(lambda: self.vitals.descriptors, self._stacks_of)
+        self.visitors = Visitors(
+            lambda: self.vitals.descriptors, self._stacks_of, self.clock, log=life.handler
+        )
         self._tries = 0
+        self.curve = LifeCurve(self.recorder.buffer)
         # As of the last sample.
+        self._sample: Sample | None = None
         self._oldest = 0.0  # the age of the oldest request in flight, in seconds
         self._answering = Answering()
         self.is_started = False
@@ -180,6 +196,7 @@ class Rounds:
             self._look_for_spinning,
             self._look_at_loop,
             self._marks.look_at_all,
+            self._look_at_life,
             self.recorder.release_dead_slots,
             *checks,
         ]
@@ -196,6 +213,7 @@ class Rounds:
             inspections=[self.vitals.look_at_host, *inspections],
             alarms=alarms,
         )
+        self.heartbeat.before_beat = self._look_for_freeze
 
     def look_once(self) -> None:
         """Take the only sample of a script: what has changed at its end is compared with it."""
@@ -229,21 +247,18 @@ class Rounds:
             'The watchdog is off: hangs in which C code holds the GIL are not recorded.',
             Action('Nothing can be done on this system.  All other hangs are recorded.'),
         ):
-            if threading.get_native_id() == threading.main_thread().native_id:
+            if threading.get_native_id() == native_id_of(threading.main_thread()):
                 # The clock of the heartbeat would run while the site works, and the timers of the
                 # workers would expire in a healthy server.
                 raise RuntimeError('the heartbeat has no thread of its own, as under gevent')
             interval = self.options.sample_interval
-            timeout = max(self.options.stall, 3 * interval)
-            cpu = timeout * _WAITING
+            timeout, self._rearmed_each = watchdog_times(self.options.stall, interval)
+            cpu = max(self.options.stall, 3 * interval) * _WAITING
             cpu = max(cpu, _LEAST_CPU)
             cpu = min(cpu, _MOST_CPU)
-            beats = int(timeout / _REARMED / interval)
-            self._rearmed_each = max(1, beats)
-            not_rearmed = (self._rearmed_each - 1) * interval
             watchdog = Watchdog(
                 directory,
-                timeout + not_rearmed,
+                timeout,
                 cpu,
                 self.life.base.file_mode,
                 avoided=self._awaited,
@@ -309,10 +324,23 @@ class Rounds:
 
     # -- at each beat ------------------------------------------------------------------------------
 
+    def _look_for_freeze(self) -> None:
+        """Recognise that the process did not run for a while: then nothing hangs because of it.
+
+        The timer of the heartbeat expired meanwhile, and its stack was written when the process
+        went on.
+        """
+        freeze = self.clock.look(self.options.sample_interval)
+        if freeze is None:
+            return
+        self._marks.outlive('watchdog')
+        if freeze.seconds >= _TOLD:
+            self.hangs.note_freeze(freeze.seconds, freeze.of_machine)
+
     def take_sample(self) -> None:
         """Take a sample, and set `alarmed` if something needs a closer look."""
-        busy = [began for _, began in self.recorder.in_flight()]
-        now = time.monotonic()
+        busy = [self.clock.at(began) for _, began in self.recorder.in_flight()]
+        now = self.clock()
         stall = self.options.stall
         oldest = now - min(busy, default=now)
         is_late = oldest > stall
@@ -331,17 +359,18 @@ class Rounds:
         answering = self.visitors.look(
             len(busy), serving, now - max(busy, default=now), self.workers.threads
         )
-        self.recorder.sample(
-            self.vitals.sample(
-                len(busy),
-                overdue,
-                answering.serving,
-                answering.queue,
-                answering.waited,
-                answering.connections,
-                answering.accept_queue,
-            )
+        sample = self._sample = self.vitals.sample(
+            len(busy),
+            overdue,
+            answering.serving,
+            answering.queue,
+            answering.waited,
+            answering.connections,
+            answering.accept_queue,
+            answering.accept_errors,
+            answering.limit,
         )
+        self.recorder.sample(sample)
         self._oldest = oldest
         self._answering = answering
         self.heartbeat.alarmed = (
@@ -371,6 +400,11 @@ class Rounds:
         self.hangs.look(self._answering)
         if self.hangs.loop_is_stuck:
             self._look_at_loop()  # so that the end of the hang is seen at once
+
+    def _look_at_life(self) -> None:
+        """Add the last sample to the curve over the whole life."""
+        if self._sample:
+            self.curve.add(self._sample)
 
     def _look_at_workers(self) -> None:
         """Find the workers, but only when threads have begun or ended: it takes as long as all
@@ -449,7 +483,7 @@ class Rounds:
 
     def _look_at_loop(self) -> None:
         main = threading.main_thread()
-        used = self.loads.fresh.get(main.native_id or 0)
+        used = self.loads.fresh.get(native_id_of(main))
         self.loop.look(used)
         self.hangs.look_at_loop(self.loop.place, self.loop.stood)
         self.ends.look_for_stop()

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from ..model.records import Frame
 from ..system.acceptqueue import OwnTables
@@ -20,6 +21,7 @@ from ..system.acceptqueue import waiting
 from ..system.tasks import clock as clock_of
 from ..system.vitalsigns import descriptor_limit
 from ..threads.frames import stacks
+from .gunicornthreads import most_threads
 from .waitressserver import Load
 from .waitressserver import WaitressServer
 
@@ -40,7 +42,7 @@ class Answering:
     All workers have been busy for `all_busy` (0.0: not all are), and none has progressed for
     `stood`.  The oldest request in the queue has waited for `waited`.  For `refused` seconds no
     visitor could connect, because no `reason` ('connections' or 'descriptors') was left, and one
-    waits in the kernel now.
+    waits in the kernel now.  The server has failed `accept_errors` times to accept a connection.
     """
 
     busy: int = 0
@@ -54,6 +56,7 @@ class Answering:
     accept_queue: int = -1
     refused: float = 0.0
     reason: str = ''
+    accept_errors: int = -1
 
     @property
     def needs_a_look(self) -> bool:
@@ -61,10 +64,20 @@ class Answering:
         return self.all_busy > 0 or self.waited > 0 or self.refused > 0
 
 
+class AcceptLog(Protocol):
+    """What counts the errors of accept() that the server logs, see loghandler.BreadcrumbHandler."""
+
+    accept_errors: int
+
+    @property
+    def sees_accept_errors(self) -> bool: ...
+
+
 class Visitors:
     """`open` is called once, `find` in each round, `look` at each beat.
 
-    `descriptors` returns the number of open descriptors, `stacks_of` the stacks of threads.
+    `descriptors` returns the number of open descriptors, `stacks_of` the stacks of threads.  `log`
+    is None if log lines are not recorded.
     """
 
     def __init__(
@@ -73,11 +86,14 @@ class Visitors:
         stacks_of: StacksOf = stacks,
         clock: Callable[[], float] = time.monotonic,
         server: WaitressServer | None = None,
+        log: AcceptLog | None = None,
     ) -> None:
         self.server = server or WaitressServer(clock)
         self.clock = clock
         self.descriptors = descriptors
         self.load: Load | None = None
+        self.log = log
+        self._sees_errors = False
         self.progress = Progress(clock, stacks_of=stacks_of)
         self._inodes: frozenset[int] = frozenset()
         self._tables: OwnTables | None = None
@@ -85,6 +101,7 @@ class Visitors:
         self._full_since: float | None = None
         self._connected: frozenset[int] = frozenset()
         self._busy_since: float | None = None
+        self._most = 0  # threads that gunicorn may start
 
     def open(self) -> None:
         """Hold the tables of the kernel open, for the time when no descriptor is left."""
@@ -94,8 +111,10 @@ class Visitors:
         """Find the server if it is not known yet, and count the connections in the kernel."""
         if not self.server.is_found:
             self.server.find()
+            self._most = self._most or most_threads()
         if self.server.is_found and not self._inodes:
             self._inodes = inodes_of(self.server.sockets())
+        self._sees_errors = self.log is not None and self.log.sees_accept_errors
         self._count_in_kernel()
 
     def detach(self) -> None:
@@ -117,6 +136,7 @@ class Visitors:
         now = self.clock()
         load = self.load = self.server.look()
         busy = in_flight
+        serving = max(serving, self._most)
         if load and load.workers:
             busy = max(load.busy, in_flight)
             serving = load.workers
@@ -128,10 +148,15 @@ class Visitors:
                 self.progress.begin()
             all_busy = now - self._busy_since
             stood = self.progress.look(threads(), load.unsent if load else 0)
+            # A thread may wait at the same place in each request, but the next one is progress.
+            stood = min(stood, load.newest if load else youngest)
         else:
             self._busy_since = None
         reason = self._no_more_room(load)
         refused = self._refused(reason, now)
+        accept_errors = -1
+        if load and load.logs_errors and self.log and self._sees_errors:
+            accept_errors = self.log.accept_errors
         return Answering(
             busy=busy,
             serving=serving,
@@ -144,6 +169,7 @@ class Visitors:
             accept_queue=self._accept_queue,
             refused=refused,
             reason=reason,
+            accept_errors=accept_errors,
         )
 
     def _refused(self, reason: str, now: float) -> float:

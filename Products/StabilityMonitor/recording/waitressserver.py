@@ -38,7 +38,9 @@ class Load:
     `queue` requests wait for a thread, the oldest for `waited` seconds.  `busy` of the `workers`
     (threads) have taken a request.  `connections` are counted as waitress counts them against
     `limit`: its listening sockets and what wakes its loop are among them.  `unsent` are the bytes
-    of answers that busy threads have written and clients have not taken.
+    of answers that busy threads have written and clients have not taken.  A thread took a request
+    at most `newest` seconds ago; 0.0 if none is busy.  `logs_errors`:
+    waitress logs when it fails to accept a connection (its option `log_socket_errors`).
     """
 
     workers: int
@@ -48,6 +50,8 @@ class Load:
     connections: int
     limit: int
     unsent: int
+    newest: float = 0.0
+    logs_errors: bool = True
 
 
 class WaitressServer:
@@ -62,6 +66,7 @@ class WaitressServer:
         self.missing = ''
         self._map: dict[int, Any] | None = None
         self._waiting = _FirstSights()
+        self._served = _FirstSights()
         self._in_use = _FirstSights()
 
     @property
@@ -100,7 +105,7 @@ class WaitressServer:
         dispatcher = vars(server['task_dispatcher'])
         waiting = set(map(id, tuple(dispatcher['queue'])))
         queued = []
-        busy = 0
+        served = []
         unsent = 0
         for _, channel in entries:
             found = vars(channel)
@@ -110,17 +115,19 @@ class WaitressServer:
             if id(channel) in waiting:
                 queued += requests[:1]
             else:
-                busy += 1
+                served += requests[:1]
                 unsent += found.get('total_outbufs_len', 0)
         now = self.clock()
         return Load(
             workers=len(dispatcher['threads']),
-            busy=busy,
+            busy=len(served),
             queue=len(queued),
             waited=self._waiting.oldest(queued, now),
             connections=len(entries),
             limit=server['adj'].connection_limit,
             unsent=unsent,
+            newest=min(self._served.ages(served, now), default=0.0),
+            logs_errors=bool(server['adj'].log_socket_errors),
         )
 
     def connected(self) -> frozenset[int]:

@@ -40,6 +40,7 @@ from .stacksdocument import room_words
 from .threadtext import frame_line
 from .threadtext import frame_lines
 from .threadtext import without_repetition
+from .vitalwords import of_the_end
 
 _RULE = '=' * 78
 
@@ -521,9 +522,11 @@ def _thread(thread: ThreadState) -> str:
 def _sample(sample: Sample) -> str:
     megabytes = max(sample.rss, 0) >> 20
     when = _time(sample.time)
-    return (
+    limit = f' of {sample.descriptor_limit:,}' if sample.descriptor_limit > 0 else ''
+    words = (
         f'{when} memory {megabytes} MiB, '
         f'CPU {sample.cpu:.1f} s, threads {sample.threads}, '
-        f'descriptors {sample.descriptors}, '
+        f'descriptors {sample.descriptors}{limit}, '
         f'requests in progress {sample.in_flight}'
     )
+    return ', '.join([words, *of_the_end(sample)])

@@ -13,6 +13,8 @@ any buffer.
   written, or is no longer in use.
 * A request keeps its entry after its end.  It is in flight until the time of its end is there,
   which is the last word that is written.
+* The life curve is no ring: when it is full, two neighbouring points become one each, so that it
+  always reaches from the start of the run to its end.
 * Rings have spare entries, so that entries that are being written do not reduce the number of
   entries that can be read.
 * Single words are aligned and 8 bytes wide, so that the CPU stores each of them at once.
@@ -92,6 +94,8 @@ NOTES = (
     'slow-start-ended',
     'slow-stop',
     'slow-stop-ended',
+    'frozen',
+    'frozen-ended',
 )
 PHASES = ('traversing', 'publishing', 'committing', 'finishing', 'aborting', 'failed', 'streaming')
 
@@ -103,13 +107,18 @@ MARKS_AT = 512
 TEXT_AT = 1024
 TEXT_SIZE = 4096
 
-SIZES_FORMAT = '10I'
+#: Count and size of the entries of each part.  The sixth part was appended later: in older files,
+#: its count is 0.
+SIZES_FORMAT = '12I'
 SLOT_FORMAT = 'QQQQQQQ'
 REQUEST_FORMAT = 'QddQQII16s320sBB6x64sdQqdQ'
 #: The last three fields were appended later, so they come after the seal.
 LOG_FORMAT = 'QdQHBxHH64s800sQQdQ'
-#: The last four fields were appended later, so they come after the seal.
-SAMPLE_FORMAT = 'Qddqdiiiii4xqqqqqQifii'
+#: Four fields were appended later, so they come after the seal.
+FIRST_SAMPLE_FORMAT = 'Qddqdiiiii4xqqqqqQifii'
+#: More fields, by which the entry of a sample grew.
+SAMPLE_FORMAT = f'{FIRST_SAMPLE_FORMAT}iii4x'
+POINT_FORMAT = 'QddqqiiQ'
 NOTE_TEXT_MAX = 4030
 NOTE_FORMAT = f'QdQQQdHBxHHH{NOTE_TEXT_MAX}sQ'
 
@@ -119,6 +128,7 @@ FINISHED_COUNT = 256
 LOG_COUNT = 64
 SAMPLE_COUNT = 900
 NOTE_COUNT = 66
+POINT_COUNT = 256
 #: This many of the notes are reserved for slow requests, so that these never overwrite a hang.
 SLOW_NOTES = 24
 #: At most this many bytes of a text are kept.
@@ -171,12 +181,16 @@ LAYOUT = (
     LOG_COUNT + 8,
     1024,
     SAMPLE_COUNT + 4,
-    128,
+    144,
     NOTE_COUNT,
     4096,
+    POINT_COUNT,
+    64,
 )
-SLOTS, REQUESTS, LOG, SAMPLES, NOTE_RING = parts_of(LAYOUT)
-SIZE = NOTE_RING.end
+#: The sizes of the entries of each part in the first release: no file has smaller ones.
+FIRST_SIZES = (64, 512, 1024, 128, 4096, 64)
+SLOTS, REQUESTS, LOG, SAMPLES, NOTE_RING, LIFE_CURVE = parts_of(LAYOUT)
+SIZE = LIFE_CURVE.end
 BEGAN_IN_REQUEST = struct.calcsize('=Qd')
 PHASE_IN_REQUEST = struct.calcsize('=QddQQII16s320s')
 USER_LENGTH_IN_REQUEST = PHASE_IN_REQUEST + 1
@@ -199,6 +213,7 @@ thread_words = struct.Struct('=QQ')
 log_entry = struct.Struct('@' + LOG_FORMAT)
 sample_entry = struct.Struct('@' + SAMPLE_FORMAT)
 note_entry = struct.Struct('@' + NOTE_FORMAT)
+point_entry = struct.Struct('@' + POINT_FORMAT)
 FRAMES_MAX = NOTE_TEXT_MAX - TITLE_MAX - DETAIL_MAX
 
 

@@ -93,6 +93,7 @@ class Vitals:
         slow = self._slow
         slow.descriptors = self._descriptor_count()
         slow.stderr_size, self._watches_stderr = _stderr()
+        self._most_descriptors = descriptor_limit()
         self._look_at_group()
 
     @property
@@ -119,6 +120,8 @@ class Vitals:
         waited: float = -1.0,
         connections: int = -1,
         accept_queue: int = -1,
+        accept_errors: int = -1,
+        connection_limit: int = -1,
     ) -> Sample:
         """Return a sample; the arguments are fields of it.
 
@@ -153,6 +156,9 @@ class Vitals:
             waited,
             connections,
             accept_queue,
+            accept_errors,
+            self._most_descriptors,
+            connection_limit,
         )
 
     def _look_at_group(self) -> None:

@@ -62,6 +62,12 @@ PLACES = (
     ('/cheroot/connections.py', '_run', 'listening', 'the loop of cheroot'),
     ('/gunicorn/workers/sync.py', 'wait', 'listening', 'the loop of gunicorn'),
     ('/gunicorn/workers/gthread.py', 'run', 'listening', 'the loop of gunicorn'),
+    (
+        '/gunicorn/workers/gthread.py',
+        'wait_for_and_dispatch_events',  # from gunicorn 24 on
+        'listening',
+        'the loop of gunicorn',
+    ),
     ('/asyncio/base_events.py', '_run_once', 'waiting', 'events of its asyncio loop'),
     ('/logging/handlers.py', '_monitor', 'waiting', 'log records'),
     ('/StabilityMonitor/recording/heartbeat.py', 'run', 'waiting', 'its next beat'),

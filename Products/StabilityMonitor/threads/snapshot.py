@@ -32,6 +32,7 @@ from ..system.cpushares import is_busy
 from ..system.currentframes import current_frames
 from ..system.tasks import KernelThreads
 from ..system.tasks import Task
+from ..system.tasks import native_id_of
 from ..system.tasks import waits_for_interpreter
 from . import activity
 from .calltargets import CallTarget
@@ -175,7 +176,7 @@ class _Moment:
         native_ids: dict[int, int] = {}
         for ident, thread in threads.items():
             self.names[ident] = str(getattr(thread, '_name', ''))
-            native_ids[ident] = getattr(thread, '_native_id', None) or 0
+            native_ids[ident] = native_id_of(thread)
         slots = () if self.recorder is None else tuple(self.recorder.slots.values())
         for slot in slots:
             if slot.life() is not None:

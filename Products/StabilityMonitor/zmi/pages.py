@@ -13,11 +13,13 @@ from typing import Any
 from urllib.parse import urlencode
 
 from ..checks.allfindings import Look
+from ..inspection import vitalsnow
 from ..knowledge.rulesinforce import of_incident
 from ..model.eventkinds import event_kind
 from ..model.finding import Finding
 from ..model.interfaces import ILivingRun
 from ..model.jsonform import to_json
+from ..model.options import from_record
 from ..model.records import LogLine
 from ..model.records import NativeFrame
 from ..model.records import Note
@@ -37,6 +39,7 @@ from ..postmortem.runhistory import last_server_run
 from ..postmortem.runhistory import of_instance
 from ..reporting import charts
 from ..reporting import fromdisk
+from ..reporting import vitalwords
 from ..reporting.axes import moment
 from ..reporting.renderers import FORMATS
 from ..reporting.renderers import at_the_end
@@ -52,6 +55,8 @@ from ..reporting.stacksdocument import room_words
 from ..reporting.threadtext import frame_line
 from ..reporting.threadtext import without_repetition
 from ..store.archive import Archive
+from ..store.blackboxreader import read_curve
+from ..store.blackboxreader import read_samples
 from ..store.damagedrecords import alone
 from ..store.damagedrecords import together
 from . import csrftoken
@@ -116,6 +121,7 @@ def overview(life: ILivingRun, archive: Archive) -> dict[str, Any]:
         'last': alone(last, lambda run: ending(run, 'The last run')) if last else None,
         'loop': together(ours, lambda runs: _loop_facts(crash_loop(runs))),
         'facts': _facts(process(life) | {'listen': life.instance.listen}),
+        'vitals': _vitals(life),
         'in_flight': [request_row(request) for request in in_flight(life)],
         'checks_note': checks_note(state),
         'findings': findings(_pressing(life, look)),
@@ -288,8 +294,7 @@ def _incident(life: ILivingRun, archive: Archive, record: RunRecord) -> dict[str
         'slow': _cut(_slow_requests(record.notes)),
         'native': list(map(_native, record.native)),
         'exception': record.exception,
-        'memory': charts.memory_curve(record.samples),
-        'cpu': charts.cpu_curve(record.samples),
+        'charts': charts.vital_signs(record.samples, record.curve, _stall(record.context)),
         'log': _cut([_log_line(line) for line in reversed(record.log)]),
         'modules': list(record.compiled_modules),
         'versions': _versions(life, archive, record),
@@ -298,6 +303,26 @@ def _incident(life: ILivingRun, archive: Archive, record: RunRecord) -> dict[str
         'facts': _incident_facts(record),
         'downloads': downloads(record.run),
         'trace': 'trace?' + urlencode({'run': record.run}),
+    }
+
+
+def _stall(context: dict[str, Any]) -> float:
+    """Return the option `stall` of a run, in seconds; -1.0 if it is not known."""
+    stall = from_record(context.get('options')).get('stall')
+    return stall if isinstance(stall, int | float) else -1.0
+
+
+def _vitals(life: ILivingRun) -> dict[str, Any]:
+    """Return the vital signs of this process: {facts, charts}, both [] without a sample."""
+    if life.recorder is None:
+        return {'facts': [], 'charts': []}
+    samples = read_samples(life.recorder.buffer)
+    curve = read_curve(life.recorder.buffer)
+    now = vitalsnow.of(samples, curve, life.started_monotonic)
+    facts = vitalwords.facts(now) if now else ()
+    return {
+        'facts': [{'label': label, 'value': words} for label, words in facts],
+        'charts': charts.vital_signs(samples, curve, life.options.stall, charts.UNTIL_NOW),
     }
 
 
