@@ -14,7 +14,7 @@ run; `ask` is the side of another process.  There is no I/O of the run here but 
 
 The text is JSON, compressed with zlib.  An answer has a number.  `begun` is that of the answer that
 is being made, `done` that of the answer in the area.  The area is whole while both are equal.  An
-answer that is begun after a question answers it, no matter which process asked: so several may
+answer that is begun after several questions answers all of them.  So any number of processes may
 ask at the same time, and nothing has to be removed afterwards.  Numbers have the byte order of the
 machine.
 """
