@@ -15,9 +15,11 @@ from support.childprograms import Program
 from support.childprograms import run_python
 from support.stacksdocuments import document
 from support.stacksdocuments import thread
+from support.syntheticruns import STARTED
 from support.syntheticruns import mark
 from support.syntheticruns import recording
 from support.syntheticruns import request
+from support.syntheticruns import sample
 from support.syntheticruns import traces
 from support.zopekit import wait_for
 
@@ -254,6 +256,19 @@ def seen(native_id, call='futex', state='S', wakes=0.0, cpu=0.0, path=''):
 
 def view(*threads, **values):
     return outside.View(17, 1_790_000_100.0, True, threads, traces(**values))
+
+
+@pytest.mark.parametrize('step', [0, 3600, -3600, 3 * 86400])
+def test_ages_seen_from_outside_do_not_come_from_a_clock_that_was_set(step):
+    box = recording(
+        samples=(sample(60.0, monotonic=1060.0),),
+        in_flight=(request(7, started=STARTED + 50),),
+        began={7: 1050.0},
+    )
+    found = outside.View(17, STARTED + 100 + step, True, (MAIN,), traces(recording=box), 1100.0)
+    told = '\n'.join(outsidetext.lines(found, 'process 17', 'It does not answer.'))
+    assert 'The last beat of its heartbeat was 40 s ago' in told
+    assert 'GET /page for 50' in told
 
 
 HEARTBEAT, MAIN, IDLE = seen(2, wakes=198), seen(1, call='pselect6'), seen(3)

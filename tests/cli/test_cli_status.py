@@ -218,6 +218,12 @@ def test_the_vital_signs_are_in_the_json_and_null_where_they_are_not_known(livin
     assert unknown == {*FULL, 'threads', 'cgroup_current', 'cgroup_limit', 'growth'}
 
 
+def test_a_script_serves_nobody(living, command, vital):
+    living('script')
+    vital(**FULL)
+    assert 'Connections' not in command('status')[1]
+
+
 @pytest.mark.parametrize('reason', ['workers', 'queue', 'connections', 'descriptors', 'loop'])
 def test_the_exit_status_is_1_while_nobody_is_answered(living, command, vital, reason):
     living()

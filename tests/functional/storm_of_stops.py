@@ -29,6 +29,7 @@ from support.childprograms import run_python
 from support.zopekit import ZopeInstance
 from support.zopekit import wait_for
 
+from Products.StabilityMonitor.model.eventkinds import event_kind
 from Products.StabilityMonitor.postmortem import triage
 from Products.StabilityMonitor.store.rundirectory import Base
 
@@ -147,7 +148,7 @@ def faults(way, record):
     if record['verdict'] not in allowed:
         found.append(f'{way}: {record["verdict"]}, {record["confidence"]}: {record["summary"]}')
     for hang in record['hangs']:
-        if hang['kind'] not in ('saturated', 'slow-start', 'slow-stop'):
+        if event_kind(hang['kind']).is_trouble:
             found.append(f'{way}: {hang["kind"]}: {hang["summary"]}')
     return found
 

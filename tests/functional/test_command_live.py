@@ -29,9 +29,10 @@ def site(tmp_path):
 
 
 def lines_of(site, *words, status):
+    """Return the lines of the output, without the indented ones: vital signs and details."""
     done = site.tell(*words)
     assert (done.returncode, done.stderr) == (status, ''), done
-    return done.stdout.splitlines()
+    return [line for line in done.stdout.splitlines() if not line.startswith('    ')]
 
 
 def is_wrong(site):
@@ -74,6 +75,8 @@ def test_status_reports_a_process_stopped_by_sigstop(site):
     wait_for(lambda: is_wrong(site), PATIENCE, 'the stopped process')
     _, line = lines_of(site, 'status', status=1)
     assert line.startswith('STOPPED: ') and f'"kill -CONT {site.pid}" resumes it' in line
+    told = site.tell('status').stdout
+    assert '    as of 20' in told and '    Connections that wait in the kernel: 0\n' in told
     site.signal('SIGCONT')
     wait_for(lambda: not is_wrong(site), PATIENCE, 'its end')
 

@@ -98,6 +98,7 @@ def facts(record):
 
 def test_a_regular_expression_that_keeps_the_gil_in_the_first_request_of_a_thread(site):
     site.start()
+    wait_for(lambda: len(marks(site.run_directory)) == site.threads, PATIENCE, 'the timers')
     site.background('/match_long')
     wait_for(lambda: 'HANGS' in site.tell('status').stdout, PATIENCE, 'the hang')
     wait_for(

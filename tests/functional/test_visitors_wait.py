@@ -7,6 +7,7 @@ sites looked well: Zope itself had nothing to do.
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import time
@@ -116,6 +117,7 @@ def test_all_connections_are_used_up(site):
     zope.keep(b'GET / HTTP/1.1\r\nHost: x\r\n\r\n')  # the kernel holds this one
     told = wait_for(zope.hangs, PATIENCE, 'a hang')
     assert '100 of 100 connections are in use, and 1 visitor waits' in told
+    assert '    Connections: 100 of 100\n    Connections that wait in the kernel: 1\n' in told
     found = zope.judged()
     assert (found['verdict'], found['hangs'][0]['reason']) == ('hung', 'connections')
     assert 'all connections are in use' in found['summary']
@@ -128,7 +130,15 @@ def test_all_descriptors_are_used_up(site):
         zope.keep(b'GET / HTTP/1.1\r\nHost: x\r\n\r\n')
     told = wait_for(zope.hangs, PATIENCE, 'a hang')
     assert 'has used up its file descriptors, and ' in told
+    assert re.search('Failed accept[(][)]: [1-9][0-9,]* times since the start', told), told
+    assert re.search('Open descriptors: (79|80) of 80', told), told
+    for word in ('checks', 'stacks'):
+        answer = zope.tell(word).stdout
+        assert 'not answered' not in answer and 'No answer' not in answer, answer
     found = zope.judged()
+    sample = found['samples'][-1]
+    assert sample['accept_errors'] > 0 and sample['descriptor_limit'] == 80
+    assert found['curve'][0]['rss'] > 0
     assert (found['verdict'], found['hangs'][0]['reason']) == ('hung', 'descriptors')
     assert 'all file descriptors are in use' in found['summary']
 
@@ -141,6 +151,7 @@ def test_requests_wait_for_a_worker(site, page):
         zope.background(f'/{page}?seconds=2')
     told = wait_for(zope.hangs, PATIENCE, 'a hang')
     assert 'wait for a worker, the oldest for longer than 3 s' in told
+    assert re.search('Requests that wait for a worker: [1-7], the oldest for ', told), told
     found = zope.judged('SIGKILL')
     reasons = {hang['reason'] for hang in found['hangs'] if hang['kind'] == 'hang'}
     assert (found['verdict'], reasons) == ('hung', {'queue'})

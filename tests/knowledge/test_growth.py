@@ -209,8 +209,10 @@ def test_memory_that_wanders_is_not_called_growth(seed):
 
 def test_without_a_curve_the_samples_of_an_older_release_are_enough():
     _, samples = recorded(noisy(leak(810, 630 * 12), 20), 300)
-    assert memory_growth((), samples) is not None
-    assert memory_growth((), samples[:100]) is None, 'that is too short'
+    assert memory_growth((), samples, STARTED) is not None
+    assert memory_growth((), samples[:200], STARTED) is None, 'that is too short after a start'
+    assert memory_growth((), samples[:120]) is not None, 'it is not known when the run began'
+    assert memory_growth((), samples[:40]) is None
     assert memory_growth((), ()) is None
 
 

@@ -145,9 +145,9 @@ def samples(busy=False, growth=False):
             time=1000.0 + n,
             monotonic=100.0 + n,
             cpu=n * (0.99 if busy else 0.01),
-            rss=(300 << 20) + n * (2 << 20 if growth else 0),
+            rss=(300 << 20) + n * (10 << 20 if growth else 0),
         )
-        for n in range(300)
+        for n in range(60)
     )
 
 

@@ -27,6 +27,7 @@ from Products.StabilityMonitor.recording.heartbeat import ROUND
 from Products.StabilityMonitor.recording.heartbeatwork import Rounds
 from Products.StabilityMonitor.recording.partguard import Findings
 from Products.StabilityMonitor.recording.recorder import Recorder
+from Products.StabilityMonitor.recording.runclock import Freeze
 from Products.StabilityMonitor.store import blackbox as box
 from Products.StabilityMonitor.store import blackboxreader
 from Products.StabilityMonitor.store.runmailbox import ask
@@ -240,6 +241,49 @@ def native_threads(tmp_path):
     native.begin()
     yield native
     native.end()
+
+
+class TestAfterAFreeze:
+    """The clock of the run says that the process did not run for a while."""
+
+    @pytest.fixture
+    def frozen(self, rounds):
+        def freeze(seconds, of_machine=False):
+            found = Freeze(seconds, of_machine)
+            rounds.clock.look = lambda interval: found
+            rounds.heartbeat.beat()
+            rounds.clock.look = lambda interval: None
+
+        return freeze
+
+    def test_a_freeze_is_noted_once_and_is_no_finding(self, rounds, frozen):
+        frozen(40.0)
+        rounds.heartbeat.beat()
+        assert kinds(rounds) == ['frozen-ended']
+        assert [finding.id for finding in rounds.life.findings] == []
+        frozen(3600.0, of_machine=True)
+        assert kinds(rounds) == ['frozen-ended'] * 2
+        assert [note.detail for note in notes(rounds)] == ['', 'suspended']
+
+    def test_a_short_freeze_is_not_told(self, rounds, frozen):
+        frozen(3.0)
+        assert kinds(rounds) == []
+
+    def test_the_mark_of_the_watchdog_is_survived_at_once(self, rounds, frozen):
+        """Its timer expired meanwhile.  A process that is killed now has not hung."""
+        rounds._marks.watch('watchdog', SimpleNamespace(length=700, written=1))
+        frozen(40.0)
+        recording = blackboxreader.read(bytes(rounds.recorder.buffer))
+        assert recording.survived['watchdog'] == 700
+
+    def test_requests_are_younger_by_the_time_of_the_freeze(self, rounds, server):
+        """Two requests have been in progress for as long as the process was frozen."""
+        rounds.heartbeat.beat()
+        rounds.clock._add(10 * rounds.options.stall, time.monotonic())
+        rounds.heartbeat.beat()
+        sample = blackboxreader.read(bytes(rounds.recorder.buffer)).last_sample
+        assert (sample.in_flight, sample.overdue) == (2, 0)
+        assert not rounds.slow.watched
 
 
 class TestWhileAllThreadsAreBusy:
@@ -652,3 +696,24 @@ class TestTheParts:
         until(lambda: len(looks) == 2)
         assert rounds.heartbeat.beats >= ROUND
         stop(rounds)
+
+
+# -- the whole life --------------------------------------------------------------------------------
+
+
+def test_each_round_adds_to_the_curve_over_the_whole_life(rounds, life):
+    heartbeat = rounds.heartbeat
+    heartbeat.beat()
+    assert blackboxreader.read_curve(life.recorder.buffer) == (), 'there was no sample yet'
+    heartbeat.is_round_due = True
+    heartbeat.beat()
+    (point,) = blackboxreader.read_curve(life.recorder.buffer)
+    first, _ = blackboxreader.read_samples(life.recorder.buffer)
+    assert (point.time, point.rss, point.peak) == (first.time, first.rss, first.rss)
+
+
+def test_errors_of_accept_are_not_known_without_waitress(rounds, life):
+    rounds.heartbeat.beat()
+    (sample,) = blackboxreader.read_samples(life.recorder.buffer)
+    assert (sample.accept_errors, sample.connection_limit, sample.connections) == (-1, -1, -1)
+    assert sample.descriptor_limit != 0

@@ -251,6 +251,14 @@ def test_the_memory_over_the_whole_life_has_its_peaks_and_its_end():
     assert 'the most 100 MiB at last, 400 MiB at most; the least 100 MiB at last' in told(svg)
 
 
+def test_descriptors_and_threads_are_drawn_over_the_whole_life():
+    """A leak of descriptors may take days, too."""
+    points = [LifePoint(NOW + n, n, descriptors=20 + n, threads=9) for n in range(24)]
+    svg = charts.counts_curve(points, samples(1, descriptor_limit=80))
+    assert 'descriptors 43 at last, 43 at most; threads 9 at last' in told(svg)
+    assert 'limit of descriptors 80' in told(svg)
+
+
 def test_what_is_not_known_is_said_and_not_drawn_as_zero():
     """As of gunicorn, or in a black box of an older release."""
     found = {chart.caption: chart for chart in charts.vital_signs(samples(descriptors=7), ())}
@@ -261,6 +269,7 @@ def test_what_is_not_known_is_said_and_not_drawn_as_zero():
         'Age of the oldest in the queue',
         'Connections',
         'Failed accept()',
+        'Descriptors and threads over the whole life',
     ]
     assert all(found[caption].missing.startswith('Not known') for caption in unknown)
 

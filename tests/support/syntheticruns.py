@@ -167,6 +167,7 @@ def record(number=0, verdict='stopped', after=None, **values):
             'verdict': verdict,
             'confidence': 'certain',
             'summary': f'It ended: {verdict}.',
+            'number': max(1, number + 1),
             **values,
         }
     )
@@ -174,10 +175,10 @@ def record(number=0, verdict='stopped', after=None, **values):
 
 class DeadRun:
     """A dead run on disk below `base`, as left by a server of the instance HERE; `path` is its
-    directory.
+    directory.  With `counted` it has the next number, else that of its order.
     """
 
-    def __init__(self, base, number=0, role='server', **context):
+    def __init__(self, base, number=0, role='server', counted=False, **context):
         self.started = STARTED + number * 3600
         self.name = new_name(self.started, 100 + number)
         gone = identity() | {'pid': 100 + number, 'start_ticks': 1}
@@ -195,6 +196,8 @@ class DeadRun:
         )
         directory.abandon()
         self.path = directory.path
+        if not counted:
+            self.change(number=max(1, number + 1))
 
     def box(self, write=lambda recorder: None):
         """Write a black box; `write` uses its recorder before."""

@@ -355,6 +355,7 @@ class Taking:
 
     def __init__(self, ago):
         self.running, self.ended = ago is None, ago is not None and time.time() - ago
+        self.seconds_ago = ago or 0.0
         self.error, self.result, self.words = '', 'x' * (2 << 20), 'pystack runs'
 
     def start(self):

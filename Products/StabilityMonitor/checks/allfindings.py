@@ -180,7 +180,7 @@ class Standing:
         Results older than FRESH seconds are renewed for the next request.
         """
         results = self.checks.results
-        if results is None or time.time() - results.when > FRESH:
+        if results is None or self.checks.seconds_ago > FRESH:
             self.start()
         return self.to_json()
 

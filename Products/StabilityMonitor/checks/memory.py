@@ -192,7 +192,7 @@ class Growth(Check):
             return self.unknown('Whether the memory of this process grows is not known.')
         growth = memory_growth(site.curve, site.samples, site.started_monotonic)
         if growth is None:
-            return self.ok('The memory of this process does not grow.')
+            return self.ok('No growth of the memory of this process is found.')
         near = [
             (seconds, usage)
             for usage in _groups(site.context.get('cgroup') or {})

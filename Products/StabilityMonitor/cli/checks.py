@@ -49,6 +49,7 @@ from ..model.severities import WARNING
 from ..model.severities import WORST_FIRST
 from ..model.severities import severity_of
 from ..postmortem.allruns import AllRuns
+from ..reporting import fromdisk
 from ..reporting.renderers import finding_lines
 from ..store import runmailbox
 from ..store.rundirectory import BLACKBOX
@@ -207,7 +208,8 @@ def _of_process(base: Base, name: str, context: dict[str, Any]) -> _Part:
         now = True
         if answer.get('starting') is True:
             answer = {'checks': answer.get('checks')}  # what the recording itself has found
-            problems = [_starting(pid, started)]
+            run = fromdisk.RecordedRun(path, context, alive=True)
+            problems = [_starting(pid, fromdisk.seconds_up(run))]
     except PermissionError:  # another user, for example a member of `group`, only reads
         told_last = from_isotime(answer.get('when')) or started
         problems = [_age_of_results(pid, told_last)]
@@ -256,9 +258,9 @@ def _seen_from_outside(path: Path, context: dict[str, Any], pid: int) -> Iterato
         )
 
 
-def _starting(pid: int, started: float) -> Finding:
+def _starting(pid: int, seconds_up: float) -> Finding:
     """The finding that the process does not serve yet: the checks run after that."""
-    is_late = time.time() - started > _LONG_START
+    is_late = seconds_up > _LONG_START
     return Finding(
         'starting',
         WARNING if is_late else INFO,

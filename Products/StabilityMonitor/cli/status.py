@@ -42,6 +42,7 @@ from .terminal import print_lines
 #: {kind of hang: the first word of its line}.  "silent" and "stopped" are added here: only another
 #: process sees them, so they are not kinds of events.
 _VERBS = {kind.code: kind.verb for kind in EVENT_KINDS.values()}
+_VERBS |= {'silent': 'HANGS', 'stopped': 'STOPPED'}
 #: The vital signs of a sample that the status shows, see model.records.Sample.
 _VITAL_SIGNS = (
     'queue',
@@ -59,7 +60,6 @@ _VITAL_SIGNS = (
     'cgroup_current',
     'cgroup_limit',
 )
-_VERBS |= {'silent': 'HANGS', 'stopped': 'STOPPED'}
 
 
 def show(runs: AllRuns, as_json: bool) -> int:
@@ -250,13 +250,16 @@ def _process_lines(process: dict[str, Any]) -> Iterator[str]:
     for hang in (process['hang'], process['delay']):
         if hang:
             yield _hang_line(pid, hang)
-    vitals = process['vitals']
-    if vitals and process['hang'] and process['hang']['kind'] in ('silent', 'stopped'):
+    if process['vitals'] and _serves(process):
+        yield from _vital_lines(process['vitals'], process['hang'])
+
+
+def _vital_lines(vitals: dict[str, Any], hang: dict[str, Any] | None) -> Iterator[str]:
+    if hang and hang['kind'] in ('silent', 'stopped'):  # it takes no samples
         when = clocktime(from_isotime(vitals['time']))
         yield f'    as of {when}; of the kernel and of the descriptors as of now:'
-    if vitals:
-        for words in vitals['words']:
-            yield f'    {words}'
+    for words in vitals['words']:
+        yield f'    {words}'
 
 
 def _hang_line(pid: int, hang: dict[str, Any]) -> str:

@@ -71,6 +71,7 @@ class View:
     """The process at one moment.
 
     `there` says whether it exists; None: this process cannot know, and `threads` is empty.
+    `monotonic` is the same moment by the monotonic clock, if the process has the same one.
     """
 
     pid: int
@@ -78,6 +79,15 @@ class View:
     there: bool | None
     threads: tuple[Seen, ...]
     traces: Traces
+    monotonic: float | None = None
+
+    def seconds_since(self, moment: float, monotonic: float | None) -> float:
+        """Return how many seconds ago a moment of the process was; `monotonic`: see the class."""
+        if monotonic is not None and self.monotonic is not None:
+            passed = self.monotonic - monotonic
+            if passed >= 0:  # in another time namespace it may be behind
+                return passed
+        return max(0.0, self.time - moment)
 
     @property
     def is_stopped(self) -> bool:
@@ -127,7 +137,8 @@ def look(
     threads: tuple[Seen, ...] = ()
     if there:
         threads = _threads(KernelThreads(proc, pid=pid), traces.recording, pause)
-    return View(pid, time.time(), there, threads, traces)
+    monotonic = time.monotonic() if traces.same_boot else None
+    return View(pid, time.time(), there, threads, traces, monotonic)
 
 
 def executable(pid: int, proc: Path = Path('/proc')) -> str:

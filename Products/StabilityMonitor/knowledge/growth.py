@@ -21,6 +21,8 @@ The memory grows if all of this is true:
 * Most of it lies above all that was used before.  A tooth of a saw does not.
 
 The first minute of a life does not count, nor the first tenth of it: a site grows while it starts.
+Less than three minutes are not judged.  Where it is not known when the life began, the samples may
+be all that there is, and a minute of them is enough.
 """
 
 import math
@@ -37,8 +39,9 @@ from ..model.records import duration
 
 #: Seconds after the start of a run that do not count.
 _SETTLING = 60.0
-#: Seconds: what is shorter is not judged.
+#: Seconds: what is shorter is not judged; and if the start of the run is not known.
 _SHORTEST = 180.0
+_SHORTEST_ALONE = 45.0
 #: From at most this many moments on the series is looked at.
 _MOST_LOOKS = 20
 #: How many pieces the time is cut into, and how many of them must have a value.
@@ -128,8 +131,12 @@ def memory_growth(
     if not points:
         return None
     first, last = points[0][0], points[-1][0]
-    settled = max(first + (last - first) / 10, (first if started is None else started) + _SETTLING)
-    for since in _beginnings(settled, last, samples):
+    settled = first + (last - first) / 10
+    shortest = _SHORTEST_ALONE
+    if started is not None:
+        settled = max(settled, started + _SETTLING)
+        shortest = _SHORTEST
+    for since in _beginnings(settled, last, shortest, samples):
         growth = _judged(points, since, settled)
         if growth:
             return growth
@@ -150,7 +157,12 @@ def _series(curve: Iterable[LifePoint], samples: Iterable[Sample]) -> list[_Poin
     return before + recent
 
 
-def _beginnings(settled: float, last: float, samples: Sequence[Sample]) -> Iterator[float]:
+def _beginnings(
+    settled: float,
+    last: float,
+    shortest: float,
+    samples: Sequence[Sample],
+) -> Iterator[float]:
     """Yield the moments from which on the series is looked at, the earliest first."""
     wanted = [samples[0].monotonic] if samples else []
     length = last - settled
@@ -158,7 +170,7 @@ def _beginnings(settled: float, last: float, samples: Sequence[Sample]) -> Itera
         wanted.append(last - length)
         length /= 2
     for since in sorted(wanted):
-        if since >= settled and last - since >= _SHORTEST:
+        if since >= settled and last - since >= shortest:
             yield since
 
 

@@ -46,7 +46,8 @@ class KnownIssue:
 class RunRecord:
     """How one run ended, and everything known about it: the contents of `incident.json`.
 
-    docs/formats.rst describes the keys; keys are only ever added.
+    docs/formats.rst describes the keys; keys are only ever added.  Runs are ordered by `number`; 0:
+    an older release.  `monotonic` is the start by the monotonic clock of the boot `boot_id`.
     """
 
     run: str
@@ -84,6 +85,9 @@ class RunRecord:
     hangs: tuple[Event, ...] = ()
     last_words: tuple[str, ...] = ()
     curve: tuple[LifePoint, ...] = ()
+    number: int = 0
+    boot_id: str = ''
+    monotonic: float | None = None
 
     @property
     def is_incident(self) -> bool:

@@ -22,6 +22,7 @@ from ..model.records import Sample
 from ..model.records import instance_of
 from ..model.runrecord import RunRecord
 from ..model.threadstates import ThreadState
+from ..store import runnumbers
 from ..store.blackbox import DRILLS
 from . import crashplace
 from . import hangnotes
@@ -107,6 +108,9 @@ def record(traces: Traces, judgement: Judgement) -> RunRecord:
         context=traces.context | _installed(traces),
         counters=counters,
         signature=signature(judgement, threads, traces.exception),
+        number=runnumbers.valid(traces.context.get('number')),
+        boot_id=traces.boot_id,
+        monotonic=traces.started_monotonic,
     )
 
 

@@ -21,7 +21,7 @@ from ..system.acceptqueue import waiting
 from ..system.tasks import clock as clock_of
 from ..system.vitalsigns import descriptor_limit
 from ..threads.frames import stacks
-from .gunicornthreads import most_threads
+from .serverthreads import most_threads
 from .waitressserver import Load
 from .waitressserver import WaitressServer
 
@@ -101,7 +101,7 @@ class Visitors:
         self._full_since: float | None = None
         self._connected: frozenset[int] = frozenset()
         self._busy_since: float | None = None
-        self._most = 0  # threads that gunicorn may start
+        self._most = 0  # threads that another server may use
 
     def open(self) -> None:
         """Hold the tables of the kernel open, for the time when no descriptor is left."""

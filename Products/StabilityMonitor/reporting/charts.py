@@ -325,6 +325,11 @@ def vital_signs(
         Chart('Connections', connections_curve(samples, when), _NO_SERVER),
         Chart('Open descriptors', descriptors_curve(samples, when), _NOT_TOLD),
         Chart('Failed accept()', errors_curve(samples, when), _NO_ERRORS),
+        Chart(
+            'Descriptors and threads over the whole life',
+            counts_curve(curve, samples, when),
+            _NO_CURVE,
+        ),
     ]
     return charts if any(chart.picture for chart in charts) else []
 
@@ -371,6 +376,22 @@ def life_curve(
     limit = _limit(samples, 'cgroup_limit')
     bound = (limit, 'limit of the cgroup') if limit else None
     return _curve('Memory over the whole life', lines, axes.size_ticks, axes.size, bound, when)
+
+
+def counts_curve(
+    curve: Sequence[LifePoint],
+    samples: Sequence[Sample] = (),
+    when: str = BEFORE_THE_END,
+) -> str:
+    """Return a chart of the most descriptors and threads over the whole life, with their limit."""
+    title = 'Descriptors and threads over the whole life'
+    lines = [
+        _Line(_points(curve, 'descriptors'), _CPU, 'descriptors'),
+        _Line(_points(curve, 'threads'), _PEAK, 'threads'),
+    ]
+    limit = _limit(samples, 'descriptor_limit')
+    bound = (limit, 'limit of descriptors') if limit else None
+    return _curve(title, lines, axes.count_ticks, axes.count, bound, when)
 
 
 def cpu_curve(samples: Sequence[Sample], when: str = BEFORE_THE_END) -> str:

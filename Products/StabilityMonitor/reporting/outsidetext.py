@@ -69,7 +69,7 @@ def _judgement(view: View) -> Iterator[str]:
     recording = view.traces.recording
     sample = recording.last_sample if recording else None
     if sample and view.there is not False:
-        ago = duration(max(0.0, view.time - sample.time))
+        ago = duration(view.seconds_since(sample.time, sample.monotonic))
         yield f'The last beat of its heartbeat was {ago} ago, at {clocktime(sample.time)}.'
     if view.traces.damage:
         yield f'Its black box: {view.traces.damage}'
@@ -83,7 +83,7 @@ def _holder(view: View) -> Iterator[str]:
     if not waiting:
         yield (
             'No thread waits for the interpreter lock (GIL): perhaps only the heartbeat is stuck, '
-            'or the machine is slow.'
+            'the process is frozen (as by "docker pause"), or the machine is slow.'
         )
     elif len(found) == 1:
         holder = found[0]
@@ -137,8 +137,10 @@ def _requests(view: View) -> Iterator[str]:
     if requests:
         yield ''
         yield 'Requests in progress, from its black box:'
+    recording = view.traces.recording
     for request in requests:
-        so_far = age(max(0.0, view.time - request.started))
+        began = recording.began.get(request.number) if recording else None
+        so_far = age(view.seconds_since(request.started, began))
         yield (
             f'  {request.method} {request.path} for {so_far} ({request.phase}) '
             f'in thread {request.native_id} (0x{request.ident:x})'

@@ -6,6 +6,7 @@ except the SVG charts, which this product makes.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Iterable
 from collections.abc import Sequence
@@ -37,6 +38,8 @@ from ..model.verdicts import verdict
 from ..postmortem.runhistory import crash_loop
 from ..postmortem.runhistory import last_server_run
 from ..postmortem.runhistory import of_instance
+from ..postmortem.runhistory import seconds_between
+from ..postmortem.runhistory import seconds_since_end
 from ..reporting import charts
 from ..reporting import fromdisk
 from ..reporting import vitalwords
@@ -59,6 +62,7 @@ from ..store.blackboxreader import read_curve
 from ..store.blackboxreader import read_samples
 from ..store.damagedrecords import alone
 from ..store.damagedrecords import together
+from ..system import processidentity
 from . import csrftoken
 from . import drills
 
@@ -131,6 +135,12 @@ def overview(life: ILivingRun, archive: Archive) -> dict[str, Any]:
     }
 
 
+@functools.cache
+def _boot_id() -> str:
+    boot_id: str = processidentity.identity()['boot_id']
+    return boot_id
+
+
 def _loop_facts(runs: Sequence[RunRecord]) -> dict[str, Any] | None:
     """Return the runs of a crash loop, and the time between their first and last start.
 
@@ -138,10 +148,9 @@ def _loop_facts(runs: Sequence[RunRecord]) -> dict[str, Any] | None:
     """
     if not runs:
         return None
-    starts = [run.started for run in runs if run.started is not None]
     return {
         'count': len(runs),
-        'within': duration(max(starts) - min(starts)),
+        'within': duration(max(seconds_between(run, runs[0]) for run in runs)),
         'runs': [ending(run, 'A run') for run in runs[:5]],
     }
 
@@ -158,8 +167,9 @@ def ending(run: RunRecord, subject: str) -> dict[str, Any]:
     `subject` begins the headline, for example "The last run".
     """
     ago = ''
-    if run.ended is not None:
-        ago = f'{duration(max(0.0, time.time() - run.ended))} ago'
+    passed = seconds_since_end(run, _boot_id(), time.monotonic(), time.time())
+    if passed is not None:
+        ago = f'{duration(passed)} ago'
     return {
         'run': run.run,
         'address': address(run.run),

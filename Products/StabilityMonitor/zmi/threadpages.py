@@ -361,7 +361,7 @@ def native(life: ILivingRun, may_manage: bool) -> dict[str, Any]:
             'progress': taking.words,
             'error': taking.error,
             'result': '' if is_busy else taking.result or '',
-            'ago': age(max(0.0, time.time() - taking.ended)),
+            'ago': age(taking.seconds_ago),
         }
     return {'part': 'native', 'native': values}
 
@@ -381,7 +381,7 @@ def take_native(life: ILivingRun) -> None:
 def forget_native() -> None:
     """Drop old native stacks, because the page that shows them may never be opened again."""
     for pid, taking in list(_NATIVE.items()):
-        if taking.ended and time.time() - taking.ended > _KEEP_NATIVE:
+        if taking.ended and taking.seconds_ago > _KEEP_NATIVE:
             _NATIVE.pop(pid, None)
 
 

@@ -1,12 +1,13 @@
-"""How many threads gunicorn may start is read from the worker in MainThread."""
+"""How many threads gunicorn and uWSGI may use is read from their own objects."""
 
 import concurrent.futures
+import sys
 import types
 
 import pytest
 
-from Products.StabilityMonitor.recording import gunicornthreads
-from Products.StabilityMonitor.recording.gunicornthreads import most_threads
+from Products.StabilityMonitor.recording import serverthreads
+from Products.StabilityMonitor.recording.serverthreads import most_threads
 
 GTHREAD = '/env/gunicorn/workers/gthread.py'
 LOOP = 'def run(self, call):\n    return call()\n'
@@ -46,8 +47,27 @@ def test_another_release_has_an_unknown_number(unknown):
     assert looping(unknown) == 0
 
 
+@pytest.mark.parametrize(
+    'options, most',
+    [
+        ({'threads': b'4'}, 4),
+        ({}, 0),
+        ({'threads': True}, 1),  # as uWSGI writes an option without a value
+        ({'threads': b'many'}, 0),
+        ({'threads': [b'1', b'2']}, 0),
+        ({'threads': b'-1'}, 0),
+        (None, 0),
+    ],
+)
+def test_the_option_of_uwsgi_is_read(monkeypatch, options, most):
+    module = types.ModuleType('uwsgi')
+    module.opt = options
+    monkeypatch.setitem(sys.modules, 'uwsgi', module)
+    assert most_threads() == most
+
+
 def test_the_installed_gunicorn_has_these_names():
     gthread = pytest.importorskip('gunicorn.workers.gthread')
     code = gthread.ThreadWorker.run.__code__
-    name, file = gunicornthreads._LOOP
+    name, file = serverthreads._LOOP
     assert code.co_name == name and code.co_filename.endswith(file)
