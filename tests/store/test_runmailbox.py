@@ -229,6 +229,13 @@ def test_a_folder_that_cannot_be_opened_is_looked_at_again(run, monkeypatch):
     assert run.names == [f'{HEX}-stacks.answer']
 
 
+def test_a_question_before_there_is_a_bell_is_answered(run):
+    """The folder is made before the bell."""
+    run.leave()
+    run.inbox.listen()
+    assert run.names == [f'{HEX}-stacks.answer']
+
+
 def test_other_errors_of_the_folder_are_reported(run):
     shutil.rmtree(run.folder)
     with pytest.raises(FileNotFoundError):

@@ -140,7 +140,7 @@ class Inbox:
         with opened(run) as folder:
             folder.make(FOLDER)
         self._seen = 0
-        self._is_rung = False
+        self._is_rung = True  # a process may have asked before there was a bell
         self._board = _board(run / BELL)
 
     def listen(self) -> None:
