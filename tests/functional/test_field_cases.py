@@ -39,6 +39,12 @@ def _wait_at_exit():
 def exit_slowly(self):
     atexit.register(_wait_at_exit)
 
+def crash_at_exit(self):
+    atexit.register(ctypes.string_at, 0)
+
+def overflow(self):
+    ctypes.pythonapi.Py_FatalError(b'Unrecoverable stack overflow (used 1 kB) while normalizing')
+
 def _work_on():
     time.sleep(600)
 
@@ -108,6 +114,24 @@ def test_a_regular_expression_that_keeps_the_gil_in_the_first_request_of_a_threa
     record = site.judged()
     assert (record['verdict'], record['signal']) == ('hung', 'SIGTERM')
     assert 'GET /match_long was in match ' in record['summary']
+
+
+def test_a_crash_at_the_end_lost_no_request(site):
+    site.start()
+    site.get('/crash_at_exit')
+    site.kill(signal.SIGINT)
+    record = site.judged()
+    assert (record['verdict'], record['confidence']) == ('crashed', 'certain')
+    assert 'while it was ending already' in record['summary']
+    assert 'so no request was lost' in record['summary']
+
+
+def test_a_fatal_error_that_says_stack_overflow(site):
+    site.start()
+    assert site.crash('/overflow') == -signal.SIGABRT
+    record = site.judged()
+    assert (record['verdict'], record['confidence']) == ('stack-overflow', 'certain')
+    assert 'in overflow, while serving GET /overflow' in record['summary']
 
 
 def marks(run):

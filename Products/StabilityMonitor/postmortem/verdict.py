@@ -58,6 +58,10 @@ _OTHER_SIGNALS = {
     'SIGALRM': 'a timer that other code has set',
     'SIGXCPU': 'the limit of CPU time (ulimit -t)',
 }
+#: The outermost function of a program: a script, or a module that was started with "-m".
+_PROGRAM = ('<module>', '_run_module_as_main')
+#: A dump with fewer frames is not cut short: Python 3.15 shows 50, and others 100.
+_WHOLE = 50
 #: Seconds: a server that was ready for this long has started, even if no request came.
 READY = 10
 #: Seconds that a process may take to end after its normal exit has begun, without being slow.
@@ -612,7 +616,21 @@ def _was_ending(t: Traces, fault: Dump) -> bool:
     """Whether Python was ending already: it says so, or its exit had begun before the dump."""
     says_so = fault.runtime_state.startswith('finalizing')
     finished = t.word('finished')
-    return says_so or 0 < finished
+    return says_so or 0 < finished or _has_left_program(t, fault)
+
+
+def _has_left_program(t: Traces, fault: Dump) -> bool:
+    """Whether MainThread crashed outside of the program, after it was asked to stop.
+
+    Exit handlers that were registered after ours run before it.  They have no caller in Python,
+    while all that the program does is called by its module.
+    """
+    stop = stops.last_stop(t)
+    thread = fault.crashed_thread
+    if stop is None or stop.lived_on > GRACE or thread is None or thread.ident != t.main_ident:
+        return False
+    is_whole = 0 < len(thread.frames) < _WHOLE
+    return is_whole and thread.frames[-1].function not in _PROGRAM
 
 
 def _was_starting(t: Traces) -> bool:
