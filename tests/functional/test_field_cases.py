@@ -59,6 +59,10 @@ def _start():
 
 _start()
 """
+HANDLING = """
+import signal, sys
+signal.signal(signal.SIGTERM, lambda *args: sys.exit(0))
+"""
 #: Waits for an answer of a server that accepts no connection.
 WAITING = """
 import socket
@@ -197,6 +201,25 @@ def test_a_stop_that_does_not_end_is_placed(site, page, place):
     assert (record['verdict'], record['signal']) == ('stopped', 'SIGINT')
     assert place in facts(record)
     assert not record['hangs'] or {hang['kind'] for hang in record['hangs']} == {'slow-stop'}
+
+
+def test_a_stop_by_a_handler_of_the_site_that_does_not_end(site):
+    """Its signal leaves no mark, because the handler was set after the start of the recording."""
+    site.publish(HANDLING, 'ZlateHandler')
+    site.start()
+    site.get('/exit_slowly')
+    before = site.recording().last_sample.monotonic
+    wait_for(lambda: site.recording().last_sample.monotonic > before + 0.5, PATIENCE, 'some beats')
+    site.kill(signal.SIGTERM)
+    wait_for(lambda: 'STOPS SLOWLY' in site.tell('status').stdout, PATIENCE, 'the slow stop')
+    site.kill(signal.SIGKILL)
+    record = site.judged()
+    assert (record['verdict'], record['confidence'], record['signal']) == (
+        'stopped',
+        'likely',
+        None,
+    )
+    assert 'MainThread was in _wait_at_exit' in record['summary']
 
 
 @pytest.mark.parametrize('name', ['SIGTERM', 'SIGINT', 'SIGKILL'])

@@ -290,7 +290,7 @@ def stopped(t: Traces) -> Judgement | None:
     signal = stops.stop_signal(t)
     finished = t.word('finished')
     if not signal and not finished:
-        return _stopped_slowly(t)
+        return _stopped_slowly(t) or _was_stopping(t)
     how = f'was stopped by {signal}' if signal else 'came to a normal exit'
     evidence = _signal_evidence(t)
     if finished:
@@ -339,6 +339,33 @@ def _stopped_slowly(t: Traces) -> Judgement | None:
         ),
         evidence=(*_signal_evidence(t), *stops.why_it_took_long(t, stop)),
         signal=stop.signal,
+        ruled_out=ruled_out(t),
+        candidates=candidates(t),
+    )
+
+
+def _was_stopping(t: Traces) -> Judgement | None:
+    """Judge a process that was seen to stop, although no signal left a mark, and then was gone.
+
+    Other code may handle the signal, or it called sys.exit.
+    """
+    begun = hangnotes.lasting(t.notes, 'slow-stop')
+    if begun is None or t.role != 'server' or t.still_there:
+        return None
+    lasted = max(0.0, t.last_sign - t.by_last_clock(begun.time))
+    if lasted > stops.LONG_GRACE:
+        return None
+    noted = still_stopping(t)
+    why = f' ({noted})' if noted else ''
+    fact = "MainThread had left the server's loop; no signal that asks for a stop left a mark."
+    return Judgement(
+        verdict='stopped',
+        confidence='likely' if lasted <= GRACE else 'weak',
+        summary=(
+            f'Zope was stopping, did not end for {duration(lasted)}, and then ended without a '
+            f'trace, as after SIGKILL{why}.'
+        ),
+        evidence=(Evidence('black box', fact),),
         ruled_out=ruled_out(t),
         candidates=candidates(t),
     )
