@@ -541,13 +541,16 @@ def stop_often(arguments):
     import storm_of_stops  # which imports this module
 
     begun = time.monotonic()
+    shown = [0]
 
     def progress(counts, faults):
-        print(f'{sum(counts.values())} runs and records, {len(faults)} faults', flush=True)
+        ends = sum(counts.values()) - counts['recorded']
+        print(f'{ends:5} of {arguments.stops} ends, {len(faults)} faults', flush=True)
+        for sentence in faults[shown[0] :]:
+            print(f'    {sentence}', flush=True)
+        shown[0] = len(faults)
 
     counts, faults = storm_of_stops.run(arguments.stops, arguments.jobs, arguments.seed, progress)
-    for sentence in faults[:20]:
-        print(f'    {sentence}')
     ways = ', '.join(f'{way}: {count}' for way, count in sorted(counts.items()))
     print(f'Stops: {len(faults)} faults in {time.monotonic() - begun:.0f} s; {ways}', flush=True)
     return len(faults)

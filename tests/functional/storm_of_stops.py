@@ -154,7 +154,9 @@ def faults(way, record):
 
 
 def chunk(ends, seed):
-    """End one instance several times, the last time by SIGTERM: ({way: how often}, faults)."""
+    """End one instance several times: ({way: how often}, faults)."""
+    # A shell lets what it starts in the background ignore SIGINT, and Zope would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     counts, found = collections.Counter(), []
     with tempfile.TemporaryDirectory(prefix='storm-of-stops-') as folder:
         stops = Stops(folder, seed)

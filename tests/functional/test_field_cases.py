@@ -39,6 +39,12 @@ def _wait_at_exit():
 def exit_slowly(self):
     atexit.register(_wait_at_exit)
 
+def crash_at_exit(self):
+    atexit.register(ctypes.string_at, 0)
+
+def overflow(self):
+    ctypes.pythonapi.Py_FatalError(b'Unrecoverable stack overflow (used 1 kB) while normalizing')
+
 def _work_on():
     time.sleep(600)
 
@@ -52,6 +58,10 @@ def _start():
     os.kill(os.getpid(), signal.{signal})
 
 _start()
+"""
+HANDLING = """
+import signal, sys
+signal.signal(signal.SIGTERM, lambda *args: sys.exit(0))
 """
 #: Waits for an answer of a server that accepts no connection.
 WAITING = """
@@ -108,6 +118,24 @@ def test_a_regular_expression_that_keeps_the_gil_in_the_first_request_of_a_threa
     record = site.judged()
     assert (record['verdict'], record['signal']) == ('hung', 'SIGTERM')
     assert 'GET /match_long was in match ' in record['summary']
+
+
+def test_a_crash_at_the_end_lost_no_request(site):
+    site.start()
+    site.get('/crash_at_exit')
+    site.kill(signal.SIGINT)
+    record = site.judged()
+    assert (record['verdict'], record['confidence']) == ('crashed', 'certain')
+    assert 'while it was ending already' in record['summary']
+    assert 'so no request was lost' in record['summary']
+
+
+def test_a_fatal_error_that_says_stack_overflow(site):
+    site.start()
+    assert site.crash('/overflow') == -signal.SIGABRT
+    record = site.judged()
+    assert (record['verdict'], record['confidence']) == ('stack-overflow', 'certain')
+    assert 'in overflow, while serving GET /overflow' in record['summary']
 
 
 def marks(run):
@@ -173,6 +201,25 @@ def test_a_stop_that_does_not_end_is_placed(site, page, place):
     assert (record['verdict'], record['signal']) == ('stopped', 'SIGINT')
     assert place in facts(record)
     assert not record['hangs'] or {hang['kind'] for hang in record['hangs']} == {'slow-stop'}
+
+
+def test_a_stop_by_a_handler_of_the_site_that_does_not_end(site):
+    """Its signal leaves no mark, because the handler was set after the start of the recording."""
+    site.publish(HANDLING, 'ZlateHandler')
+    site.start()
+    site.get('/exit_slowly')
+    before = site.recording().last_sample.monotonic
+    wait_for(lambda: site.recording().last_sample.monotonic > before + 0.5, PATIENCE, 'some beats')
+    site.kill(signal.SIGTERM)
+    wait_for(lambda: 'STOPS SLOWLY' in site.tell('status').stdout, PATIENCE, 'the slow stop')
+    site.kill(signal.SIGKILL)
+    record = site.judged()
+    assert (record['verdict'], record['confidence'], record['signal']) == (
+        'stopped',
+        'likely',
+        None,
+    )
+    assert 'MainThread was in _wait_at_exit' in record['summary']
 
 
 @pytest.mark.parametrize('name', ['SIGTERM', 'SIGINT', 'SIGKILL'])

@@ -159,6 +159,34 @@ def test_a_crash_after_the_exit_began_says_so(run):
     assert 'while it was ending already, in crash, so no request was lost.' in record.summary
 
 
+IN_EXIT_HANDLER = (
+    b'Fatal Python error: Segmentation fault\n\nCurrent thread 0x%016x (most recent call first):\n'
+    b'  File "/lib/ctypes/__init__.py", line 519 in string_at\n' % threading.get_ident()
+)
+
+
+@pytest.mark.parametrize(
+    'asked, more, ends',
+    [
+        (True, b'', True),
+        (False, b'', False),
+        (True, b'  File "/bin/runwsgi", line 8 in <module>\n', False),
+        (True, b'  File "<frozen runpy>", line 198 in _run_module_as_main\n', False),
+        (True, b'  File "/site/deep.py", line 3 in deeper\n' * 99, False),
+    ],
+)
+def test_a_crash_in_an_exit_handler_that_runs_before_ours(run, asked, more, ends):
+    run.lived(page='').change(main_ident=threading.get_ident())
+    run.marked('faults', IN_EXIT_HANDLER + more)
+    if asked:
+        run.marked('SIGINT', b'Stack (most recent call first):\n')
+        os.utime(run.path / 'SIGINT.mark', (run.started + 59, run.started + 59))
+    record = run.judged()
+    assert ('while it was ending already' in record.summary) == ends, record.summary
+    run.change(main_ident=MAIN)
+    assert 'ending' not in run.judged().summary
+
+
 def test_a_recursion_that_another_faulthandler_wrote_is_a_stack_overflow(run):
     text = SEGFAULT.partition(b'Current')[0] + (
         b'Current thread 0x%016x (most recent call first):\n' % threading.get_ident()

@@ -329,6 +329,38 @@ def test_where_main_thread_stood_after_the_signal_is_said():
     assert 'MainThread was in _wait_for_tstate_lock (/lib/threading.py:1132)' in judgement.summary
 
 
+@pytest.mark.parametrize(
+    'lasted, values, verdict, confidence',
+    [
+        (12, {}, 'stopped', 'likely'),
+        (MINUTE, {}, 'stopped', 'likely'),
+        (10 * MINUTE, {}, 'stopped', 'weak'),
+        (HOUR, {}, 'vanished', 'weak'),
+        (12, {'still_there': True}, 'vanished', 'strong'),
+        (12, {'cgroup_kills': 1}, 'out-of-memory', 'strong'),
+        (12, {'fault': dump(SEGFAULT), 'fault_time': STARTED + 100}, 'crashed', 'certain'),
+    ],
+)
+def test_a_stop_is_seen_where_other_code_handles_the_signal(lasted, values, verdict, confidence):
+    """So no signal left a mark, as with a handler that a site sets after its start."""
+    frames = (Frame('/site/queue.py', 7, 'drain'),)
+    begun = (
+        note('slow-stop', 100, number=1, title='The stop takes long.'),
+        note('slow-stop', 100, MAIN, number=2, title='MainThread', frames=frames),
+    )
+    box = {'samples': (sample(100), sample(100 + lasted)), 'finished': (request(1),)}
+    context = {'role': 'server', 'main_ident': MAIN}
+    judgement = judge(traces(context=context, recording=recording(notes=begun, **box), **values))
+    assert (judgement.verdict, judgement.confidence) == (verdict, confidence)
+    if verdict == 'stopped':
+        assert judgement.signal is None
+        assert '(MainThread was in drain (/site/queue.py:7))' in judgement.summary
+        assert 'no signal that asks for a stop left a mark' in told(judgement)
+    over = (*begun, note('slow-stop-ended', 101, number=3, request=1))
+    ended = judge(traces(context=context, recording=recording(notes=over, **box), **values))
+    assert ended.verdict == ('vanished' if verdict == 'stopped' else verdict)
+
+
 def test_a_start_that_was_asked_to_stop_and_killed_did_not_fail():
     found = outlived(
         10,

@@ -36,7 +36,10 @@ _PATTERNS = (
     rb'|break adjusted to free malloc space)[\w ,.()!-]*$',
     # glibc's checks, for example "*** stack smashing detected ***: terminated"
     rb'^\*\*\* .{1,120} \*\*\*: .*terminated$',
+    rb'^\*\*\* .{1,120} detected \*\*\*$',
     rb'^\*\*\* (?:Error in |glibc detected \*\*\*)',
+    # its pthread_exit, when C++ code has caught the unwinding of a daemon thread
+    rb'^FATAL: exception not rethrown',
     rb'^Fatal (?:glibc error: |error: glibc detected )',
     rb'^The futex facility returned an unexpected error code',
     rb'^cannot allocate (?:TLS data structures|memory for thread-local data)',
@@ -73,7 +76,9 @@ _PATTERNS = (
     rb'^fatal error: \w.*$',
     rb'^panic: ',
     # libraries
-    rb'^F\d{4} \d\d:\d\d:\d\d\.\d+ ',  # glog and Abseil
+    rb'^F\d{4} \d\d:\d\d:\d{2,10}\.\d+ ',  # glog and Abseil, also before its set-up
+    rb'^\[[\w.]+ : \d+\] RAW: ',
+    rb'^(?:\(\S+:\d+\): )?[\w-]+-ERROR \*\*: ',  # GLib
     rb'^# Fatal error in ',
     rb'^LLVM ERROR: ',
     rb'^OMP: Error #\d+: ',

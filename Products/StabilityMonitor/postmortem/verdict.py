@@ -58,6 +58,10 @@ _OTHER_SIGNALS = {
     'SIGALRM': 'a timer that other code has set',
     'SIGXCPU': 'the limit of CPU time (ulimit -t)',
 }
+#: The outermost function of a program: a script, or a module that was started with "-m".
+_PROGRAM = ('<module>', '_run_module_as_main')
+#: A dump with fewer frames is not cut short: Python 3.15 shows 50, and others 100.
+_WHOLE = 50
 #: Seconds: a server that was ready for this long has started, even if no request came.
 READY = 10
 #: Seconds that a process may take to end after its normal exit has begun, without being slow.
@@ -286,7 +290,7 @@ def stopped(t: Traces) -> Judgement | None:
     signal = stops.stop_signal(t)
     finished = t.word('finished')
     if not signal and not finished:
-        return _stopped_slowly(t)
+        return _stopped_slowly(t) or _was_stopping(t)
     how = f'was stopped by {signal}' if signal else 'came to a normal exit'
     evidence = _signal_evidence(t)
     if finished:
@@ -335,6 +339,33 @@ def _stopped_slowly(t: Traces) -> Judgement | None:
         ),
         evidence=(*_signal_evidence(t), *stops.why_it_took_long(t, stop)),
         signal=stop.signal,
+        ruled_out=ruled_out(t),
+        candidates=candidates(t),
+    )
+
+
+def _was_stopping(t: Traces) -> Judgement | None:
+    """Judge a process that was seen to stop, although no signal left a mark, and then was gone.
+
+    Other code may handle the signal, or it called sys.exit.
+    """
+    begun = hangnotes.lasting(t.notes, 'slow-stop')
+    if begun is None or t.role != 'server' or t.still_there:
+        return None
+    lasted = max(0.0, t.last_sign - t.by_last_clock(begun.time))
+    if lasted > stops.LONG_GRACE:
+        return None
+    noted = still_stopping(t)
+    why = f' ({noted})' if noted else ''
+    fact = "MainThread had left the server's loop; no signal that asks for a stop left a mark."
+    return Judgement(
+        verdict='stopped',
+        confidence='likely' if lasted <= GRACE else 'weak',
+        summary=(
+            f'Zope was stopping, did not end for {duration(lasted)}, and then ended without a '
+            f'trace, as after SIGKILL{why}.'
+        ),
+        evidence=(Evidence('black box', fact),),
         ruled_out=ruled_out(t),
         candidates=candidates(t),
     )
@@ -612,7 +643,21 @@ def _was_ending(t: Traces, fault: Dump) -> bool:
     """Whether Python was ending already: it says so, or its exit had begun before the dump."""
     says_so = fault.runtime_state.startswith('finalizing')
     finished = t.word('finished')
-    return says_so or 0 < finished
+    return says_so or 0 < finished or _has_left_program(t, fault)
+
+
+def _has_left_program(t: Traces, fault: Dump) -> bool:
+    """Whether MainThread crashed outside of the program, after it was asked to stop.
+
+    Exit handlers that were registered after ours run before it.  They have no caller in Python,
+    while all that the program does is called by its module.
+    """
+    stop = stops.last_stop(t)
+    thread = fault.crashed_thread
+    if stop is None or stop.lived_on > GRACE or thread is None or thread.ident != t.main_ident:
+        return False
+    is_whole = 0 < len(thread.frames) < _WHOLE
+    return is_whole and thread.frames[-1].function not in _PROGRAM
 
 
 def _was_starting(t: Traces) -> bool:
