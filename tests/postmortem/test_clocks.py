@@ -241,3 +241,21 @@ def test_a_clock_that_is_set_at_the_start_changes_no_duration(step):
     assert found.uptime_seconds == pytest.approx(60)
     assert [each.seconds for each in found.requests] == [pytest.approx(40)]
     assert [each.source for each in found.evidence if each.source == 'samples'] == ['samples']
+
+
+@pytest.mark.parametrize('step', IN_THE_MIDDLE.values(), ids=list(IN_THE_MIDDLE))
+@pytest.mark.parametrize('began', [60, 1800, 3500, 7100])
+def test_a_hang_that_lasted_has_its_own_monotonic_start(step, began):
+    """Whatever the clock showed, even an hour twice."""
+    shown = began + (step if began > HOUR else 0)
+    words = {
+        'serving': STARTED + 2,
+        'hung_since': STARTED + shown,
+        'hung_monotonic': BEGAN + began,
+    }
+    found = record(
+        long_run(step, words=words, notes=(note('hang', shown, title='All hang.', number=1),))
+    )
+    assert found.verdict == 'hung'
+    (hang,) = found.hangs
+    assert hang.seconds == pytest.approx(7200 - began)
