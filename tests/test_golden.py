@@ -105,6 +105,13 @@ def without_idle_threads(old):
     return old | {'evidence': busy}
 
 
+def maybe_frozen(old):
+    first, *others = old['evidence']
+    assert first['fact'].startswith('The last sign of life is from ')
+    fact = 'Whether it was frozen then (SIGSTOP, a debugger), and killed later, is not known.'
+    return old | {'evidence': [first, {'source': 'black box', 'fact': fact}, *others]}
+
+
 def without_known_issues(text):
     return re.sub(r'(?ms)^Known issues:\n.*?\n\n', '', text)
 
@@ -266,6 +273,10 @@ DELIBERATE: tuple[Change, ...] = (
         one_sentence_for_equal_requests,
     ),
     Change('record/hung', 'Busy workers do not prove a hang.', hung_by_its_notes),
+    *(
+        Change(f'record/{run}', 'A process may have been frozen when it was killed.', maybe_frozen)
+        for run in ('vanished', 'drill', 'outlived-a-signal')
+    ),
     Change('record/hung-in-c-code', 'Idle threads are no evidence.', without_idle_threads),
     *(
         Change(case, 'Frames that repeat are shown once, with a count.', without_repeated_frames)

@@ -156,7 +156,8 @@ def test_a_suspended_machine_is_no_clock_that_was_set():
         detail='suspended',
     )
     found = record(long_run(HOUR, notes=(told,)))
-    assert [each.source for each in found.evidence] == ['black box', 'black box']
+    assert 'samples' not in [each.source for each in found.evidence]
+    assert told.title in str(found.evidence)
 
 
 @pytest.mark.parametrize('step', IN_THE_MIDDLE.values(), ids=list(IN_THE_MIDDLE))
@@ -225,3 +226,36 @@ def test_a_stop_that_was_outlived_before_the_clock_was_set(step):
     judgement = judge(found)
     assert judgement.verdict == 'vanished'
     assert 'lived on for 1 hour 2 min' in str(judgement.evidence)
+
+
+@pytest.mark.parametrize('step', IN_THE_MIDDLE.values(), ids=list(IN_THE_MIDDLE))
+def test_a_clock_that_is_set_at_the_start_changes_no_duration(step):
+    """A machine without a battery gets its time while Zope starts, before the first sample."""
+    box = recording(
+        words={'armed': STARTED + step + 1, 'serving': STARTED + step + 2},
+        samples=(sample(step + 10, monotonic=BEGAN + 10), sample(step + 60, monotonic=BEGAN + 60)),
+        in_flight=(request(2, started=STARTED + step + 20),),
+        began={2: BEGAN + 20},
+    )
+    found = record(traces(context={'role': 'server', 'monotonic': BEGAN}, recording=box))
+    assert found.uptime_seconds == pytest.approx(60)
+    assert [each.seconds for each in found.requests] == [pytest.approx(40)]
+    assert [each.source for each in found.evidence if each.source == 'samples'] == ['samples']
+
+
+@pytest.mark.parametrize('step', IN_THE_MIDDLE.values(), ids=list(IN_THE_MIDDLE))
+@pytest.mark.parametrize('began', [60, 1800, 3500, 7100])
+def test_a_hang_that_lasted_has_its_own_monotonic_start(step, began):
+    """Whatever the clock showed, even an hour twice."""
+    shown = began + (step if began > HOUR else 0)
+    words = {
+        'serving': STARTED + 2,
+        'hung_since': STARTED + shown,
+        'hung_monotonic': BEGAN + began,
+    }
+    found = record(
+        long_run(step, words=words, notes=(note('hang', shown, title='All hang.', number=1),))
+    )
+    assert found.verdict == 'hung'
+    (hang,) = found.hangs
+    assert hang.seconds == pytest.approx(7200 - began)

@@ -564,6 +564,15 @@ class TestDeadlocks:
         assert suspected.started == event.started == STARTED + step - 30
         assert event.seconds == 30
 
+    def test_the_begin_of_a_hang_is_known_by_both_clocks(self, world):
+        world.look([STALL + 9], 1)
+        words = world.recording.words
+        assert 0 <= time.time() - words['hung_since'] / 1e9 - (STALL + 9) < 60
+        assert 0 <= time.monotonic() - words['hung_monotonic'] / 1e9 - (STALL + 9) < 60
+        world.look([], 1)
+        words = world.recording.words
+        assert words['hung_since'] == words['hung_monotonic'] == 0
+
     def test_a_freeze_is_an_event_that_is_no_trouble(self, world):
         world.hangs.note_freeze(40.0, of_machine=False)
         world.hangs.note_freeze(3600.0, of_machine=True)

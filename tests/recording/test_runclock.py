@@ -84,6 +84,25 @@ def test_a_beat_that_is_a_little_late_is_no_freeze(world, seconds):
     assert world.beat(seconds) is None
 
 
+def test_a_freeze_in_the_midst_of_a_beat_makes_nothing_older(world):
+    """What this beat still decides must not take the freeze for time that passed."""
+    before = world.clock()
+    world.now += 0.5
+    assert world.clock() == before + 0.5
+    world.now += 40.0
+    assert world.clock() == before + 0.5, 'it stands until the next look'
+    assert world.beat(0.5) == Freeze(40.0)
+    assert world.clock() == before + 1.0
+
+
+def test_a_long_beat_without_a_freeze_is_counted_at_the_next_look(world):
+    before = world.clock()
+    world.now += 40.0
+    assert world.clock() == before
+    assert world.beat(1.0, switched=40 * WAITING) is None
+    assert world.clock() == before + 41.0
+
+
 def test_a_suspended_machine_is_told_and_takes_no_time(world):
     """CLOCK_MONOTONIC stands by itself meanwhile, CLOCK_BOOTTIME does not."""
     assert world.beat(1.0, suspended=3600.0) == Freeze(3600.0, of_machine=True)

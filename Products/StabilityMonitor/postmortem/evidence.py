@@ -80,6 +80,8 @@ _LATEST = 1e11
 _NEAR = 60
 #: Seconds: the time of a file may be this much older than the write.  It is that of the last tick.
 _TICK = 0.05
+#: Seconds by which two notes of the same moment may differ.
+_SAME = 0.001
 #: Seconds by which the watchdog may be late on a busy machine.
 _LATE = 2.0
 #: Seconds by which the kernel's clock and the process's monotonic clock may differ.
@@ -287,6 +289,10 @@ class Traces:
 
         What was written last, as a mark that the process did not survive, is such a moment already.
         """
+        monotonic = self.word('hung_monotonic')
+        is_begin_of_hang = abs(moment - self.word('hung_since')) < _SAME
+        if monotonic and is_begin_of_hang and self.clock.was_set:
+            return self.clock.at(monotonic)
         return self.clock.by_last(moment)
 
     def start_of(self, request: Request) -> float:

@@ -412,17 +412,15 @@ def vanished(t: Traces) -> Judgement:
         summary = 'Zope ended without a trace: its process replaced itself by another program.'
         confidence = 'strong'
     last_sign = clocktime(t.last_sign)
+    evidence = [Evidence('black box', f'The last sign of life was at {last_sign}.')]
+    if not t.still_there:
+        fact = 'Whether it was frozen then (SIGSTOP, a debugger), and killed later, is not known.'
+        evidence.append(Evidence('black box', fact))
     return Judgement(
         verdict='vanished',
         confidence=confidence,
         summary=summary,
-        evidence=(
-            Evidence(
-                'black box',
-                f'The last sign of life was at {last_sign}. Whether the process was frozen when it '
-                'ended (SIGSTOP, a debugger) is not known.',
-            ),
-        ),
+        evidence=tuple(evidence),
         ruled_out=ruled_out(t),
         candidates=causes,
     )

@@ -215,11 +215,15 @@ class Hangs:
         self._stamp()
 
     def _stamp(self) -> None:
-        """Write into the black box since when the site hangs; 0 when it does not."""
+        """Write into the black box since when the site hangs, by both clocks; 0: it does not."""
         began = []
+        ages = []
         for key in (_WORKERS, _LOOP):
             if key in self.lasting:
                 began.append(self.lasting[key].started)
+                ages.append(self.clock() - self._since[key])
+        monotonic = time.monotonic() - max(ages) if ages else 0.0
+        self.recorder.stamp('hung_monotonic', monotonic)
         self.recorder.stamp('hung_since', min(began, default=0))
 
     # -- the server's loop is blocked --------------------------------------------------------------

@@ -13,6 +13,7 @@ While the whole machine is suspended, CLOCK_MONOTONIC stands by itself; CLOCK_BO
 from __future__ import annotations
 
 import bisect
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -83,12 +84,20 @@ class RunClock:
         self._ends: list[float] = []  # when each freeze was over, by the monotonic clock
         self._sums: list[float] = []  # the seconds of all freezes until then
         self._looked: float | None = None
+        # When this clock was asked last.  If that is longer ago, it stands until the next look.
+        self._seen = clock()
+        self._longest = math.inf
         self._suspended = 0.0
         self._switched: int | None = None
         self._used = 0.0
 
     def __call__(self) -> float:
-        return self.clock() - self.frozen
+        now = self.clock()
+        if now - self._seen > self._longest:
+            now = self._seen  # perhaps a freeze, in the midst of a beat: the next look tells
+        else:
+            self._seen = now
+        return now - self.frozen
 
     def at(self, moment: float) -> float:
         """Return what this clock showed at a moment of the monotonic clock."""
@@ -103,7 +112,8 @@ class RunClock:
 
         `interval` is the number of seconds for which the heartbeat sleeps between two looks.
         """
-        now = self.clock()
+        now = self._seen = self.clock()
+        self._longest = _LATE + interval
         suspended = self.boot_time() - now
         switched = self.switches()
         used = self.used()

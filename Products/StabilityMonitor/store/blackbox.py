@@ -48,6 +48,7 @@ WORDS = (
     'main_stack',
     'main_stack_used',
     'unmarked',
+    'hung_monotonic',
 )
 #: Mark files, in the order of their words in the header.  New names are only appended.  The
 #: heartbeat writes into such a word how many bytes of the file the process has survived.
