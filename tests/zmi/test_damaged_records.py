@@ -56,6 +56,7 @@ def a_record(number):
         RunRecord,
         run=run,
         pid=100 + number,
+        number=number,
         started=started,
         ended=started + 60,
         context=a_context(),
@@ -230,7 +231,9 @@ def test_a_file_that_is_no_record_is_shown_as_damaged(cemetery, ask, logged, tex
 def test_a_damaged_run_is_shown_with_its_instance(cemetery, ask):
     """The run has noted its instance in another file, when it began."""
     run = cemetery.add(incident='[', summary='[')
-    (cemetery.base.archive / run / 'context.json').write_text(json.dumps(a_context()))
+    (cemetery.base.archive / run / 'context.json').write_text(
+        json.dumps(a_context() | {'number': cemetery.count})
+    )
     table = ask('manage_incidents').decode()
     assert f'manage_incident?run={run}' in table and DAMAGED in table
     last = strict_json(cemetery.command('status', '--format', 'json')[1])['instances'][0][

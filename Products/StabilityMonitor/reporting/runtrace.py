@@ -19,6 +19,7 @@ from ..model.records import isotime
 from ..model.runrecord import RunRecord
 from ..postmortem.triage import examine
 from ..recording.tracelog import said_line
+from ..store import runnumbers
 from ..store.archive import Archive
 from ..store.blackboxreader import Recording
 from ..store.blackboxreader import load
@@ -72,7 +73,7 @@ def newest(base: Base) -> str:
     for record in Archive(base).summaries():
         is_server = record.role == 'server'
         started, _ = name_facts(record.run)
-        found.append((is_server, False, record.number, started, record.run))
+        found.append((is_server, False, runnumbers.valid(record.number), started, record.run))
     if not found:
         raise NoSuchRun('No run has been recorded here yet.')
     *_, run = max(found)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import math
 import os
 import stat
 import time
@@ -258,7 +259,11 @@ def _usable(record: RunRecord) -> RunRecord:
     """Return the record if it can be sorted, judged and written; raises if it cannot."""
     _order(record)
     _end(record)
-    hash((record.is_incident, record.instance, record.role))
+    times = (record.started, record.ended, record.uptime_seconds, record.monotonic)
+    for number in (*times, record.number):
+        if not math.isfinite(number or 0):
+            raise ValueError('a time that is no number')
+    hash((record.is_incident, record.instance, record.role, record.boot_id))
     json.dumps(record.summary_json(), allow_nan=False)
     return record
 
