@@ -89,7 +89,7 @@ VALUES = {
 
 
 def few(*quick: str) -> pytest.MarkDecorator:
-    """Return the mark that tries a test with each value: with all but these in the thorough tests."""
+    """Return the mark that tries a test with each value; all but these are thorough tests."""
     cases = []
     for name in VALUES:
         marks = [] if name in quick else [pytest.mark.thorough]
