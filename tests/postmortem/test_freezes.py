@@ -24,10 +24,10 @@ STACK = (
 )
 
 
-def run(folder, marks, stuck=False, **context):
-    """Return the traces of a run whose last sample was 60 s after its start.
+def run(folder, marks, stuck=False, later=(), **context):
+    """Return the traces of a run that took a sample 60 s after its start, and those of `later`.
 
-    `marks` is {name: for how many seconds after that it was written}.
+    `marks` is {name: for how many seconds after that sample it was written}; so are `later`.
     """
     dead = DeadRun(folder / 'stability', options=OPTIONS, **context)
 
@@ -35,7 +35,8 @@ def run(folder, marks, stuck=False, **context):
         recorder.stamp('armed', STARTED + 1)
         recorder.stamp('serving', STARTED + 2)
         recorder.begin('GET', '/page', _now=lambda: STARTED + 3)
-        recorder.sample(sample(60.0))
+        for after in (0.0, *later):
+            recorder.sample(sample(60.0 + after))
 
     dead.box(write)
     (dead.path / 'watchdog.mark').write_bytes(bytes(1024))  # made when the run was armed
@@ -53,6 +54,14 @@ def test_a_watchdog_that_fired_in_time_is_a_hang(tmp_path, after):
     found = run(tmp_path, {'watchdog': after})
     assert found.hang and not found.frozen
     assert judge(found).verdict == 'hung'
+
+
+@pytest.mark.parametrize('later', [99.9, 100.0, 100.5])
+def test_a_beat_that_was_interrupted_hides_no_freeze(tmp_path, later):
+    """The process died before the heartbeat could say that it was frozen."""
+    found = run(tmp_path, {'watchdog': 100.0, 'SIGTERM': 100.1}, later=[later])
+    assert not found.hang and found.frozen > 90
+    assert judge(found).verdict == 'stopped'
 
 
 @pytest.mark.parametrize('after', [TIMEOUT + 4, 600.0, 86400.0])

@@ -375,7 +375,7 @@ def collect(path: Path, world: World) -> Traces:
     hang = _mark(path, 'watchdog', recording)
     stuck = _stuck(path, recording)
     frozen = 0.0
-    if not stuck and mark_file(path, 'watchdog').exists():
+    if not stuck and os.path.lexists(mark_file(path, 'watchdog')):
         last_marks = [mark.time for mark in (hang, fault, *marks.values()) if mark]
         frozen = _frozen(context, recording, last_marks)
     if frozen:
@@ -551,7 +551,9 @@ def _frozen(context: Context, recording: Recording | None, marks: list[float]) -
     it did not survive; 0.0 if it ran, or if that is not known.
 
     A process that runs takes samples.  If C code holds the interpreter lock it takes none, but then
-    the watchdog fires in time, and the workers write their stacks.
+    the watchdog fires in time, and the workers write their stacks.  After a freeze the heartbeat
+    may have finished the beat that was interrupted: a sample that is about as new as the mark says
+    nothing.
     """
     options = from_record(context.get('options'))
     stall = options.get('stall')
@@ -563,7 +565,9 @@ def _frozen(context: Context, recording: Recording | None, marks: list[float]) -
     if not stall or not interval:
         return 0.0
     timeout, _ = watchdog_times(stall, interval)
-    silence = min(marks) - recording.last_sample.time
+    mark = min(marks)
+    before = [sample.time for sample in recording.samples if sample.time < mark - interval - _LATE]
+    silence = mark - max(before, default=mark)
     return silence if silence > timeout + interval + _LATE else 0.0
 
 
