@@ -88,7 +88,12 @@ def test_a_frozen_process_that_was_asked_to_stop_was_stopped(site, path):
     site.end('SIGCONT')
     site.run_as(STANDING)
     previous = site.previous()
-    assert (previous['run'], previous['verdict']) == (run, 'stopped'), previous['evidence']
+    assert previous['run'] == run
+    if not (site.stability / 'archive' / run / 'SIGTERM.mark').exists():
+        # faulthandler was just writing the stack for the watchdog, and so SIGTERM left no mark
+        assert previous['verdict'] == 'vanished'
+        return
+    assert previous['verdict'] == 'stopped', previous['evidence']
     assert 'the process was frozen (SIGSTOP' in str(previous['evidence'])
 
 

@@ -24,7 +24,7 @@ STACK = (
 )
 
 
-def run(folder, marks, stuck=False, later=(), **context):
+def run(folder, marks, later=(), **context):
     """Return the traces of a run that took a sample 60 s after its start, and those of `later`.
 
     `marks` is {name: for how many seconds after that sample it was written}; so are `later`.
@@ -44,8 +44,6 @@ def run(folder, marks, stuck=False, later=(), **context):
         dead.marked(name, STACK)
         written = STARTED + 60 + after
         os.utime(dead.path / f'{name}.mark', (written, written))
-    if stuck:
-        dead.marked('watchdog-0', STACK)
     return evidence.collect(dead.path, quiet_world(folder))
 
 
@@ -77,8 +75,14 @@ def test_a_watchdog_that_fired_late_is_no_hang(tmp_path, after):
 
 def test_a_late_watchdog_is_a_hang_if_a_worker_wrote_its_stack(tmp_path):
     """Workers write when the heartbeat has used CPU time: a frozen process uses none."""
-    found = run(tmp_path, {'watchdog': 600.0}, stuck=True)
+    found = run(tmp_path, {'watchdog': 600.0, 'watchdog-0': TIMEOUT})
     assert found.hang and judge(found).verdict == 'hung'
+
+
+def test_a_worker_that_wrote_its_stack_after_a_freeze_is_no_hang(tmp_path):
+    found = run(tmp_path, {'watchdog': 600.0, 'watchdog-0': 600.0, 'SIGTERM': 600.0})
+    assert not found.hang and not found.stuck
+    assert judge(found).verdict == 'stopped'
 
 
 def test_a_signal_that_waited_for_a_frozen_process_is_a_stop(tmp_path):

@@ -89,10 +89,10 @@ VALUES = {
 
 
 def few(*quick: str) -> pytest.MarkDecorator:
-    """Return the mark that tries a test with each value; all but these are thorough tests."""
+    """Return the mark that tries a test with each value; all but these belong to the sweep."""
     cases = []
     for name in VALUES:
-        marks = [] if name in quick else [pytest.mark.thorough]
+        marks = [] if name in quick else [pytest.mark.sweep]
         cases.append(pytest.param(name, marks=marks))
     return pytest.mark.parametrize('name', cases)
 

@@ -388,7 +388,7 @@ TAILS = {
     [
         _FATAL + _THREAD + _FRAME,
         *[
-            pytest.param(before, marks=pytest.mark.thorough)
+            pytest.param(before, marks=pytest.mark.sweep)
             for before in (b'', _FATAL, _FATAL + _THREAD)
         ],
     ],

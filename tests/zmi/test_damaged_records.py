@@ -191,7 +191,16 @@ def slices(document, count):
     yield [RUN]
 
 
-@hostile.few('NaN', 'the largest integer', 'a lone surrogate', 'an object with hostile values')
+@hostile.few(
+    'NaN',
+    'a huge integer',
+    'the largest integer',
+    'a lone surrogate',
+    'HTML',
+    'null',
+    'a deep list',
+    'an object with hostile values',
+)
 def test_a_hostile_value_in_many_fields_does_no_harm(cemetery, ask, logged, name):
     made = []
     for file, document in EXAMPLE.items():

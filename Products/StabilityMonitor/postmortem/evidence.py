@@ -375,11 +375,12 @@ def collect(path: Path, world: World) -> Traces:
     hang = _mark(path, 'watchdog', recording)
     stuck = _stuck(path, recording)
     frozen = 0.0
-    if not stuck and os.path.lexists(mark_file(path, 'watchdog')):
-        last_marks = [mark.time for mark in (hang, fault, *marks.values()) if mark]
+    if os.path.lexists(mark_file(path, 'watchdog')):
+        last_marks = [mark.time for mark in (hang, fault, *marks.values(), *stuck.values()) if mark]
         frozen = _frozen(context, recording, last_marks)
     if frozen:
-        hang = None  # the timer expired while no thread ran, so it says nothing about a hang
+        hang = None  # the timers expired while no thread ran, so they say nothing about a hang
+        stuck = {}
 
     stderr = _stderr_tail(context, [sample.stderr_size for sample in samples])
     stderr_fault = None
@@ -551,7 +552,7 @@ def _frozen(context: Context, recording: Recording | None, marks: list[float]) -
     it did not survive; 0.0 if it ran, or if that is not known.
 
     A process that runs takes samples.  If C code holds the interpreter lock it takes none, but then
-    the watchdog fires in time, and the workers write their stacks.  After a freeze the heartbeat
+    the watchdog fires in time, or the workers write their stacks.  After a freeze the heartbeat
     may have finished the beat that was interrupted: a sample that is about as new as the mark says
     nothing.
     """
