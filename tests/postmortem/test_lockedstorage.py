@@ -1,6 +1,7 @@
 """After a LockError of a database, the process that holds the lock is named."""
 
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -31,6 +32,15 @@ if not child:
     time.sleep(60)
     os._exit(0)
 print(os.getpid(), child)
+"""
+#: Says whether a lock is held that a process left behind, and by how many processes.
+LOOK = """
+import subprocess, sys
+from pathlib import Path
+from Products.StabilityMonitor.system import filelocks
+subprocess.run([sys.executable, '-c', sys.argv[1], sys.argv[2]], check=True, stdout=subprocess.PIPE)
+held = filelocks.held(Path(sys.argv[2]))
+print(held.is_locked, len(held.holders))
 """
 ERROR = (
     'Traceback (most recent call last):\n'
@@ -160,3 +170,24 @@ def test_a_lock_is_found_as_soon_as_it_is_taken(file, left):
     _, child = left
     held = until(lambda: filelocks.held(file))
     assert held.is_locked and [holder.pid for holder in held.holders] == [child]
+
+
+def test_a_process_that_only_has_the_file_open_does_not_hold_the_lock(file, left):
+    _, child = left
+    with file.open('a+'):
+        held = until(lambda: filelocks.held(file))
+    assert [holder.pid for holder in held.holders] == [child]
+
+
+@pytest.mark.skipif(not shutil.which('unshare'), reason='not installed here: unshare')
+@pytest.mark.root
+def test_the_holder_is_found_in_a_pid_namespace(file):
+    """There, /proc/locks leaves out a lock whose process has ended."""
+    done = run_python(
+        '-c',
+        LOOK,
+        LEAVES_A_CHILD,
+        str(file),
+        prefix=('unshare', '--pid', '--fork', '--kill-child', '--mount-proc'),
+    )
+    assert done.stdout.split() == ['True', '1'], done.stderr

@@ -1,8 +1,12 @@
 """Which processes hold a lock (flock) of a file.
 
-/proc/locks has the inodes of all locked files, with the process that took each lock.  A child that
-was forked later holds the lock, too, and still does when that process has ended: the lock belongs
-to the open file, which both share.  So the processes are found by their open files.
+A child that was forked later holds the lock, too, and still does when the process that took it has
+ended: the lock belongs to the open file, which both share.  So the processes are found by their
+open files: /proc/PID/fdinfo has the locks of each.
+
+/proc/locks has the inodes of all locked files, also of processes whose open files cannot be read.
+But in a pid namespace, as in a container, it leaves out a lock whose process has ended
+(`locks_show` in fs/locks.c of Linux).
 """
 
 from __future__ import annotations
@@ -19,6 +23,8 @@ _LINE = re.compile(
     r'^\d+: FLOCK +\w+ +WRITE +-?\d+ +[0-9a-f]+:[0-9a-f]+:(?P<inode>\d+) ',
     re.MULTILINE,
 )
+#: The same in /proc/PID/fdinfo/NUMBER.
+_LOCK_OF_DESCRIPTOR = re.compile(r'^lock:\s+\d+: FLOCK +\w+ +WRITE ', re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -44,14 +50,12 @@ def held(file: Path, proc: Path = Path('/proc')) -> Held | None:
         locks = (proc / 'locks').read_text(errors='replace')
     except OSError:
         return None
-    inodes = {int(match['inode']) for match in _LINE.finditer(locks)}
-    if status.st_ino not in inodes:
-        return Held(False)
     found = []
     for pid in _pids(proc):
-        if _has_open(pid, file, status, proc):
+        if _holds(pid, file, status, proc):
             found.append(Holder(pid, _name(pid, proc)))
-    return Held(True, tuple(found))
+    inodes = {int(match['inode']) for match in _LINE.finditer(locks)}
+    return Held(bool(found) or status.st_ino in inodes, tuple(found))
 
 
 def _pids(proc: Path) -> list[int]:
@@ -60,7 +64,7 @@ def _pids(proc: Path) -> list[int]:
     return []
 
 
-def _has_open(pid: int, file: Path, status: os.stat_result, proc: Path) -> bool:
+def _holds(pid: int, file: Path, status: os.stat_result, proc: Path) -> bool:
     folder = proc / str(pid) / 'fd'
     try:
         numbers = os.listdir(folder)
@@ -72,7 +76,10 @@ def _has_open(pid: int, file: Path, status: os.stat_result, proc: Path) -> bool:
             if os.path.basename(os.readlink(folder / number)) != file.name:
                 continue
             opened = os.stat(folder / number)
-            if (opened.st_dev, opened.st_ino) == (status.st_dev, status.st_ino):
+            if (opened.st_dev, opened.st_ino) != (status.st_dev, status.st_ino):
+                continue
+            facts = (proc / str(pid) / 'fdinfo' / number).read_text(errors='replace')
+            if _LOCK_OF_DESCRIPTOR.search(facts):
                 return True
     return False
 
