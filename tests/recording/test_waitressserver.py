@@ -14,7 +14,7 @@ from Products.StabilityMonitor.recording.waitressserver import _FirstSights
 
 waitress = pytest.importorskip('waitress')
 
-pytestmark = pytest.mark.zope
+pytestmark = [pytest.mark.zope, pytest.mark.in_process]
 PATIENCE = 10
 LARGE = b'x' * (4 << 20)
 
