@@ -211,11 +211,11 @@ def test_a_known_issue_links_to_the_finding_with_its_action(browser, make_zope):
     )
     checks.find_element(By.ID, 'run-checks').click()
     wait_for(lambda: card(checks, 'Our shop'), what='the known issue')
-    (link,) = wait_for(
+    wait_for(
         lambda: checks.find_elements(By.LINK_TEXT, 'Our shop'),
         what='the known issues, which are checked in the background',
     )
-    link.click()
+    steadily(lambda: checks.find_element(By.LINK_TEXT, 'Our shop').click())
     target = checks.find_element(By.CSS_SELECTOR, 'article:target')
     assert (
         'known issue' in target.text
