@@ -52,6 +52,11 @@ def has_finding(id):
 def until_told(id):
     """Wait until the finding is there, and until the thread that logs it has ended."""
     until(lambda: has_finding(id))
+    until_settled()
+
+
+def until_settled():
+    """Wait until no thread of the product begins or ends."""
     if life is not None:
         beats = life.rounds.heartbeat.beats
         until(lambda: life.rounds.heartbeat.beats > beats)
@@ -248,6 +253,7 @@ def before_abort_handler():
 
 
 def do_abort_handler():
+    until_settled()  # before 3.14, faulthandler may crash if a thread begins or ends meanwhile
     do_wait()
 
 
