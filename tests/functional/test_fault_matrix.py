@@ -56,11 +56,8 @@ class Row:
     ruled_out: tuple = ()
 
 
-#: What remains after a silent end are SIGKILL, an exit in C, and a signal that leaves no mark.
 _SILENT = dict(
-    verdict='vanished',
-    confidence='weak',
-    ruled_out=('OOM killer', 'fatal error', 'Not a crash', 'SIGTERM', 'restart'),
+    verdict='vanished', ruled_out=('OOM killer', 'fatal error', 'Not a crash', 'SIGTERM', 'restart')
 )
 #: From Python 3.14 on, a dump contains the names of threads.
 _WORKER = 'waitress-' if sys.version_info >= (3, 14) else 'serves requests'
@@ -192,10 +189,7 @@ CRASHES = (
         -6,
         'SIGABRT',
         crashed='/double_free',
-        confidence='certain',
         thread=_WORKER,
-        says='in double_free, while serving GET /double_free',
-        mentions=('Last words of C code: "free(): double free detected',),
     ),
     Row('kill -ABRT from outside', by('SIGABRT'), 'aborted', -6, 'SIGABRT', thread='MainThread'),
     Row(
@@ -208,7 +202,6 @@ CRASHES = (
         confidence='certain',
         thread=_WORKER,
         says='the drill for fatal errors',
-        mentions=('in fatal_error, while serving GET /fatal_error',),
     ),
 )
 
@@ -238,7 +231,7 @@ STOPS = (
         before=in_flight('/wait'),
         requests=('/wait',),
     ),
-    Row('SIGINT', by('SIGINT'), 'stopped', 0, 'SIGINT', confidence='strong'),
+    Row('SIGINT', by('SIGINT'), 'stopped', 0, 'SIGINT', confidence='certain'),
     Row(
         'SIGINT while serving',
         by('SIGINT'),
@@ -247,14 +240,14 @@ STOPS = (
         'SIGINT',
         before=in_flight('/wait'),
         requests=('/wait',),
-        confidence='strong',
+        confidence='certain',
     ),
     Row(
         'SystemExit in the main thread',
         page('/leave_main'),
         'stopped',
         0,
-        confidence='strong',
+        confidence='certain',
         requests=('/leave_main',),
         says='normal exit',
     ),
@@ -395,7 +388,7 @@ HANGS = (
         requests=_WAITING,
         setting=STALLING,
         confidence='strong',
-        says='All 4 workers have been busy',
+        says='All workers were busy',
     ),
     Row(
         'SIGKILL while hung on a lock',
@@ -481,14 +474,10 @@ AS_PID_1 = (
     Row(
         'pid 1: SIGTERM does not kill, then SIGKILL',
         by('SIGKILL'),
-        'stopped',
-        None,
-        'SIGTERM',
+        exit=None,
         setting=PID_1,
         before=survived('SIGTERM', 'SIGTERM'),
-        confidence='likely',
-        says='as pid 1 of its container it ignores SIGTERM',
-        ruled_out=('OOM killer', 'fatal error', 'Not a crash', 'Not SIGTERM, which arrived at'),
+        **_SILENT,
     ),
     Row(
         'pid 1: kill -SEGV does not kill, then SIGKILL',
@@ -496,7 +485,7 @@ AS_PID_1 = (
         exit=None,
         setting=PID_1,
         before=survived('SIGSEGV', 'faults'),
-        **_SILENT | dict(confidence='likely'),
+        **_SILENT,
     ),
     Row(
         'pid 1: SIGHUP does not kill, then SIGINT',
@@ -547,24 +536,15 @@ def test_the_next_start_says_how_the_last_run_ended(site, row):
     if row.before:
         row.before(site)
     row.die(site)
-    ended = site.wait_exit()
-    if row.exit is not None:
-        assert ended == (-signal.SIGSEGV if has_second_fault(site.run_directory) else row.exit)
+    exits = {row.exit}
+    if row.verdict == 'crashed' and sys.version_info < (3, 14):
+        # faulthandler itself crashes if another thread ends while it writes the stacks: seen once
+        # in some thousand deaths.  The first signal is still the one that is reported.
+        exits.add(-signal.SIGSEGV)
+    assert site.wait_exit() in exits or row.exit is None
     site.run_as(USUAL if row.setting in (OFF, PID_1) else row.setting)
     assert site.archived() == known | {run}
     check(row, run, site.previous())
-
-
-def has_second_fault(folder):
-    """Whether faulthandler itself crashed, and so the process ended by SIGSEGV.
-
-    Before Python 3.14 this happens if another thread ends while the stacks are written: once in
-    some thousand deaths.  The first signal is still the one that is reported.
-    """
-    faults = folder / 'faults'
-    if sys.version_info >= (3, 14) or not faults.exists():
-        return False
-    return faults.read_text(errors='replace').count('Fatal Python error') > 1
 
 
 def check(row, run, previous):
@@ -619,12 +599,7 @@ STARTS = (
         unlucky('raise-initialize'),
         says='LookupError: an',
     ),
-    Start(
-        'SystemExit in another product',
-        unlucky('exit-import'),
-        says='a normal exit',
-        confidence='strong',
-    ),
+    Start('SystemExit in another product', unlucky('exit-import'), says='a normal exit'),
     Start('a locked database', trouble=deaths.locked_database, says='LockError'),
     Start('a port in use', trouble=deaths.port_in_use, says='soon after it had loaded'),
 )

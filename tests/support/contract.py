@@ -25,5 +25,4 @@ RUN = {
     'samples',
     'log',
     'signature',
-    'last_words',
 }

@@ -25,15 +25,12 @@ if TYPE_CHECKING:  # Zope does not require this library, see `rules.has_packagin
 class Answer:
     """Whether a condition holds, and in `words` why, for example "zope.interface 8.6 is < 8.7".
 
-    `words` is '' if there is nothing to say.  `is_missing`: the distribution that it asks for is
-    not installed.  `is_fixed`: the version is known, and it is not older than the release with the
-    fix.
+    `words` is '' if there is nothing to say.
     """
 
     holds: bool
     words: str
-    is_missing: bool = False
-    is_fixed: bool = False
+    is_missing: bool = False  # the distribution that it asks for is not installed
 
 
 #: Returns whether a system meets a field of the rule; the first argument is the value of the field.
@@ -68,17 +65,14 @@ def _one_installed(wanted: Requirements, rule: Rule, system: System) -> Answer:
             return answer
     # Name the installed distributions: their versions explain the answer better than a missing one.
     installed = [answer for answer in answers if not answer.is_missing]
-    fixed = [answer for answer in installed if answer.is_fixed]
-    is_fixed = bool(installed) and len(fixed) == len(installed)
-    return Answer(False, _joined(installed or answers), is_fixed=is_fixed)
+    return Answer(False, _joined(installed or answers))
 
 
 def _all_installed(wanted: Requirements, rule: Rule, system: System) -> Answer:
     answers = _each_installed(wanted, system)
     failed = [answer for answer in answers if not answer.holds]
     if failed:
-        is_fixed = any(answer.is_fixed for answer in failed)
-        return Answer(False, _joined(failed), is_fixed=is_fixed)
+        return Answer(False, _joined(failed))
     return Answer(True, _joined(answers))
 
 
@@ -94,22 +88,21 @@ def _each_installed(wanted: Requirements, system: System) -> list[Answer]:
         if version is None:
             answer = Answer(False, f'{name} is not installed', is_missing=True)
         else:
-            answer = _compared(name, version, note, specifiers)
+            shown = f'{name} {version}{note}'
+            answer = _compared(shown, version, specifiers)
         answers.append(answer)
     return answers
 
 
 def _python_is(wanted: Specifiers, rule: Rule, system: System) -> Answer:
+    known = system.python or '?'
     note = system.note('python')
-    return _compared('Python', system.python, note, wanted)
+    shown = f'Python {known}{note}'
+    return _compared(shown, system.python, wanted)
 
 
-def _compared(name: str, version: str, note: str, specifiers: Specifiers) -> Answer:
-    """Return whether a version of a software is in one of the ranges.
-
-    `note` is '' if it is the version that was in use, see `System.note`.
-    """
-    words = f'{name} {version or "?"}{note}'
+def _compared(words: str, version: str, specifiers: Specifiers) -> Answer:
+    """Return whether a version is in one of the ranges; `words` name software and version."""
     ranges = [_spaced(specifier) for specifier in specifiers]
     shown = ' or '.join(filter(None, ranges))  # '' is any version
     if not shown:
@@ -119,23 +112,7 @@ def _compared(name: str, version: str, note: str, specifiers: Specifiers) -> Ans
         return Answer(False, f'{words} cannot be compared with {shown}')
     holds = any(specifier.contains(parsed, prereleases=True) for specifier in specifiers)
     verb = _verb(holds)
-    was_in_use = not note
-    is_fixed = was_in_use and not holds and _is_past_an_end(parsed, specifiers)
-    return Answer(holds, f'{words} {verb} {shown}', is_fixed=is_fixed)
-
-
-def _is_past_an_end(version: Version, specifiers: Specifiers) -> bool:
-    """Return whether a version that is in no range comes after one that ends with a fix.
-
-    A range ends with a fix if it ends with `<`, see the head of known_issues.toml.
-    """
-    from packaging.version import Version
-
-    for specifier in specifiers:
-        for part in specifier:
-            if part.operator == '<' and version >= Version(part.version):
-                return True
-    return False
+    return Answer(holds, f'{words} {verb} {shown}')
 
 
 def _spaced(specifier: SpecifierSet) -> str:

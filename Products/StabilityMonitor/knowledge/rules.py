@@ -57,8 +57,7 @@ EFFECTS: Mapping[str, Words] = MappingProxyType(
         'hang': ('hung', 'killed'),
         'leak': ('out-of-memory', 'killed', 'vanished'),
         'start': ('startup-failed', 'crashed', 'aborted', 'unhandled-exception'),
-        # Not 'unhandled-exception': such a run only began to end when the exception had come.
-        'exit': ('crashed', 'aborted', 'hung'),
+        'exit': ('crashed', 'aborted', 'hung', 'unhandled-exception'),
         'end': ('unhandled-exception', 'exited', 'vanished'),
         'signal': ('signalled',),
         'corruption': (),

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..model.eventkinds import EVENT_KINDS
-from ..model.eventkinds import REASONS
 from ..model.records import Note
 from ..model.threadstates import Event
 
@@ -41,7 +40,6 @@ def hangs(
                 summary=note.title,
                 number=note.number,
                 threads=tuple(filter(None, idents)),
-                reason=note.detail if note.detail in REASONS else '',
             )
             found.append(event)
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -84,15 +85,13 @@ def aside(function: Callable[[], _Result], patience: float = PATIENCE) -> _Resul
             ended.put(None)
 
     helper.jobs.put(job)
-    # Not by a clock: it goes on while the process is frozen, and then this would give up.
-    wakes = max(1, round(patience / _WAKES))
+    until = time.monotonic() + patience
     while True:
         try:
-            error = ended.get(timeout=min(_WAKES, patience))
+            error = ended.get(timeout=_WAKES)
             break
         except queue.Empty:
-            wakes -= 1
-            if wakes <= 0:
+            if time.monotonic() >= until:
                 raise TimeoutError(f'There was no result within {patience:g} s') from None
     if error is not None:
         raise error
