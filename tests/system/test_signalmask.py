@@ -153,6 +153,11 @@ def readable(stream):
 def test_a_log_handler_of_the_site_runs_with_the_mask_of_main_thread():
     """The handler runs in a thread of this product.  It may start threads and child processes."""
     seen = queue.SimpleQueue()
+    started = threading.Event()
+
+    def log():
+        started.wait()  # while MainThread starts a thread, it blocks every signal
+        loglater.log(logging.WARNING, 'A line.')
 
     class Handler(logging.Handler):
         def emit(self, record):
@@ -161,8 +166,8 @@ def test_a_log_handler_of_the_site_runs_with_the_mask_of_main_thread():
     handler = Handler()
     LOGGER.addHandler(handler)
     try:
-        thread = threading.Thread(target=lambda: loglater.log(logging.WARNING, 'A line.'))
-        signalmask.start(thread)
+        signalmask.start(threading.Thread(target=log))
+        started.set()
         name, mask = seen.get(timeout=60)
     finally:
         LOGGER.removeHandler(handler)
