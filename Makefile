@@ -46,7 +46,7 @@ bench: $(READY)
 	$(VENV)/bin/python benchmarks/run.py $(ARGS)
 
 storm: $(READY)
-	$(VENV)/bin/python tests/functional/storm.py --kills $(KILLS)
+	$(VENV)/bin/python tests/functional/storm.py --kills $(KILLS) --stops $(KILLS)
 
 lint: $(READY)
 	$(VENV)/bin/python -m ruff check .

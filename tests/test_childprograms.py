@@ -38,7 +38,7 @@ def test_a_program_is_killed_at_the_end_of_the_test():
 def test_an_unknown_way_prints_the_list_of_ways():
     done = run_python(PROGRAMS / 'armed.py', 'nowhere', '-', input='go\n', stdin=None)
     assert done.returncode == 1 and done.stdout == 'ready\n'
-    assert done.stderr.startswith("No such way: 'nowhere'. There are: abort, abort_in_thread, ")
+    assert done.stderr.startswith("No such way: 'nowhere'. There are: abort, abort_handler, ")
 
 
 @pytest.mark.parametrize('name', ['check_worlds', 'thread_scenes', 'native_target', 'gauge_deep'])

@@ -10,6 +10,7 @@ import copy
 import dataclasses
 import fnmatch
 import gzip
+import itertools
 import json
 import logging
 import re
@@ -25,6 +26,7 @@ from Products.StabilityMonitor.model.errors import UnreadableRecord
 from Products.StabilityMonitor.model.records import Sample
 from Products.StabilityMonitor.postmortem.evidence import World
 from Products.StabilityMonitor.postmortem.triage import examine
+from Products.StabilityMonitor.reporting.threadtext import without_repetition
 from Products.StabilityMonitor.store import blackboxreader
 from Products.StabilityMonitor.store.archive import Archive
 from Products.StabilityMonitor.store.rundirectory import Base
@@ -69,6 +71,51 @@ def with_commas(text):
     return re.sub(r'(?m)^( +File ".*", line \d+) in ', r'\1, in ', text)
 
 
+def without_repeated_frames(text):
+    found = []
+    for is_frame, lines in itertools.groupby(
+        text.splitlines(keepends=True), lambda line: line.startswith('  File "')
+    ):
+        lines = list(lines)
+        for line in without_repetition(lines) if is_frame else lines:
+            found.append(f'  {line}\n' if line.startswith('[') else line)
+    return ''.join(found)
+
+
+def one_sentence_for_equal_requests(old):
+    *others, first, second, third, fourth = old['evidence']
+    assert first == second == third == fourth
+    was = 'GET /wait was slow: when it was 2 sec old, it stood in '
+    now = '4 requests GET /wait were slow: when last noted, they had taken 2 s and were in '
+    assert was in first['fact']
+    return old | {'evidence': [*others, first | {'fact': first['fact'].replace(was, now)}]}
+
+
+def hung_by_its_notes(old):
+    first, *others = old['evidence']
+    assert first['fact'].startswith('All threads that serve were busy with requests older')
+    since = first['fact'].partition(' since ')[2].removesuffix('.')
+    now = f'A hang began at {since}; no end of it was recorded.'
+    return old | {'evidence': [first | {'fact': now}, *others]}
+
+
+def without_idle_threads(old):
+    busy = [item for item in old['evidence'] if ' stood in wait ' not in item['fact']]
+    assert len(busy) == len(old['evidence']) - 2
+    return old | {'evidence': busy}
+
+
+def maybe_frozen(old):
+    first, *others = old['evidence']
+    assert first['fact'].startswith('The last sign of life is from ')
+    fact = 'Whether it was frozen then (SIGSTOP, a debugger), and killed later, is not known.'
+    return old | {'evidence': [first, {'source': 'black box', 'fact': fact}, *others]}
+
+
+def without_known_issues(text):
+    return re.sub(r'(?ms)^Known issues:\n.*?\n\n', '', text)
+
+
 def shown(run):
     """Return a function to the output of `show` for this golden run, which a section of a report
     repeats.
@@ -86,9 +133,25 @@ def no_process_runs(old):
 
 def judged_in_memory(old):
     """The status shows the waiting run, and also as the last run, as if it were archived."""
-    waiting = f'dead, not yet archived: {RUNS[recorded.WAITING]} [stopped, certain] '
+    waiting = f'dead, not yet archived: {RUNS[recorded.WAITING]} [stopped, strong] '
     how = '(the next start of Zope archives it, or "stabilitymonitor triage")\n'
-    return waiting + how + golden_text('archived-status')
+    return waiting + how + golden_text('archived-status').replace('certain', 'strong', 1)
+
+
+def without_witness(old):
+    """A normal exit without a witness is strong, and one more signal may have ended a run without a
+    trace.
+    """
+    if old['verdict'] == 'stopped' and old['confidence'] == 'certain':
+        old['confidence'] = 'strong'
+    if old['verdict'] == 'vanished':
+        old['confidence'] = 'weak'
+    if old['verdict'] in ('vanished', 'unreadable'):
+        exit_in_c = [words for words in old['candidates'] if words.startswith('os._exit')]
+        place = old['candidates'].index(exit_in_c[0]) + 1
+        signal = 'Another signal that leaves no mark, such as SIGTRAP, SIGSYS or SIGPROF'
+        old['candidates'].insert(place, signal)
+    return old
 
 
 def waiting_line():
@@ -157,12 +220,19 @@ def of_archived(key):
     """Return a function to this part of the report of the directory where the waiting run is
     archived.
     """
-    return lambda old: golden_document('archived-report-format-json')[key]
+
+    def judged_today(old):
+        archived = golden_document('archived-report-format-json')[key]
+        newest = archived[0] if isinstance(archived, list) else archived
+        newest['confidence'] = 'strong'  # the waiting run; the others were judged before
+        return archived
+
+    return judged_today
 
 
 def as_values(old):
-    """A log line has the name of its level, a sample the names of its values, and the marks of the
-    watchdog have their present names.
+    """A log line has the name of its level, a sample the names of its values (what waits for the
+    server was not known), and the marks of the watchdog have their present names.
     """
     if isinstance(old, dict):
         survived = old['survived'].items()
@@ -170,8 +240,16 @@ def as_values(old):
         for line in old['log']:
             line['level'] = logging.getLevelName(line['level'])
         names = [field.name for field in fields(Sample)]
-        old['samples'] = [dict(zip(names, sample, strict=True)) for sample in old['samples']]
+        old['samples'] = [
+            dict(zip(names, [*sample, -1, -1.0, -1, -1, -1, -1, -1], strict=True))
+            for sample in old['samples']
+        ]
     return old
+
+
+def with_place(words, place):
+    """Return a function to the record with the place after these words of its summary."""
+    return lambda old: old | {'summary': old['summary'].replace(words, words + place, 1)}
 
 
 IN_FLIGHT = (
@@ -182,12 +260,38 @@ FRAMES = 'Frames are written as in a traceback of Python: with a comma after the
 NEWEST = 'Without RUN a report is about the newest incident, and says so.'
 NEWEST_INSTEAD = 'Without RUN a report shows the newest incident instead of the last run.'
 LAST_TOLD = 'While Zope is down a report shows the findings that the last run recorded.'
+PLACE = 'Each crash names its place and its request; <module> alone does not say which file.'
 IN_MEMORY = 'A dead run that is not archived yet is judged in memory, and can be the last run.'
 ENDED = 'How the last run ended'
 
 #: All intended differences to the golden files.
 DELIBERATE: tuple[Change, ...] = (
     Change('command/show-*', FRAMES, with_commas),
+    Change(
+        'record/hung',
+        'Equal sentences of evidence are one, with a count.',
+        one_sentence_for_equal_requests,
+    ),
+    Change('record/hung', 'Busy workers do not prove a hang.', hung_by_its_notes),
+    *(
+        Change(f'record/{run}', 'A process may have been frozen when it was killed.', maybe_frozen)
+        for run in ('vanished', 'drill', 'outlived-a-signal')
+    ),
+    Change('record/hung-in-c-code', 'Idle threads are no evidence.', without_idle_threads),
+    *(
+        Change(case, 'Frames that repeat are shown once, with a count.', without_repeated_frames)
+        for case in ('command/show-stack-overflow', f'section/loop-report/{ENDED}')
+    ),
+    Change(
+        'command/show-unhandled-exception',
+        'An exception that ended a run came before it was ending: no issue at exit explains it.',
+        without_known_issues,
+    ),
+    Change(
+        'command/show-out-of-memory',
+        'That memory was used up within seconds does not mean that it leaked.',
+        lambda old: old.replace('    memory: grew from 51 to 273 MiB\n', ''),
+    ),
     Change('section/report-*/The incident', FRAMES, with_commas),
     Change(f'section/quiet-report/{ENDED}', FRAMES, with_commas),
     Change(f'section/loop-report/{ENDED}', NEWEST_INSTEAD, with_commas, 'The incident'),
@@ -248,6 +352,20 @@ DELIBERATE: tuple[Change, ...] = (
         for cases, change in (
             ('command/waiting-checks*', waits_to_be_archived),
             ('json/waiting-checks-json/subjects', finding_waits_to_be_archived),
+        )
+    ),
+    Change(
+        'record/*',
+        'How a process ended after the normal exit of Python is not known; some signals leave no '
+        'mark.',
+        without_witness,
+    ),
+    *(
+        Change(f'record/{run}', PLACE, with_place(words, place))
+        for run, words, place in (
+            ('stack-overflow', 'of its stack', ' in _deeper, while serving GET /overflow_stack'),
+            ('aborted-fatal-error', 'error', ' in fatal_error, while serving GET /fatal_error'),
+            ('crashed-script', 'in <module>', ' of site/script.py, line 1'),
         )
     ),
     Change('blackbox/*', 'A black box is read into the same form as a record has.', as_values),

@@ -33,6 +33,8 @@ WAYS = {
     'exception': 'startup-failed',
 }
 BOTH = ('older', 'today')
+#: Keys of a record that the older release did not have.
+NEW_KEYS = ('last_words', 'curve', 'number', 'boot_id', 'monotonic')
 #: Sentences that are reworded, but are not in the golden files.
 REWORDED = (
     Reworded(
@@ -287,6 +289,14 @@ def judged(writer, dead):
     return writer.archived()
 
 
+def missing(record, told):
+    """List what is missing, but for the keys that the older release does not know: it ignores
+    them.
+    """
+    known = {key: value for key, value in record.items() if key not in NEW_KEYS}
+    return list(recorded.missing(known, told))
+
+
 def test_each_release_reads_the_records_of_the_other(writer, reader, judged):
     before = files(writer, '.')
     runs = sorted(judged)
@@ -299,7 +309,7 @@ def test_each_release_reads_the_records_of_the_other(writer, reader, judged):
     for run in runs:
         record = judged[run]
         summary = json.loads((writer.directory / 'archive' / run / 'summary.json').read_text())
-        assert list(recorded.missing(summary, listed[run])) == []
+        assert missing(summary, listed[run]) == []
         assert any(run in line and record['verdict'] in line for line in history.splitlines())
         status, shown = next(answers)
         assert status == (record['verdict'] != 'stopped')
@@ -307,7 +317,7 @@ def test_each_release_reads_the_records_of_the_other(writer, reader, judged):
     for run in runs:
         told = json.loads(next(answers)[1])['incident']
         told['known_issues'] = judged[run]['known_issues']  # looked up at each read
-        assert list(recorded.missing(judged[run], told)) == []
+        assert missing(judged[run], told) == []
     assert files(writer, '.') == before
 
 

@@ -30,6 +30,7 @@ from Products.StabilityMonitor.checks.livesite import Site
 from Products.StabilityMonitor.checks.livesite import ZopeFacts
 from Products.StabilityMonitor.checks.livesite import text
 from Products.StabilityMonitor.model.finding import Finding
+from Products.StabilityMonitor.model.records import LifePoint
 from Products.StabilityMonitor.model.records import Sample
 from Products.StabilityMonitor.system import runcontext
 
@@ -107,6 +108,52 @@ def test_a_machine_without_free_memory_is_a_warning(tmp_path):
         self__status='VmRSS:\t 500 kB\n',
     )
     assert severities(look(memory.Limit, proc=proc)) == {'memory-limit:host': 'warning'}
+
+
+def grows(per_hour, hours=12):
+    """The fields of a site whose memory grows by so many MiB an hour."""
+    points = [
+        LifePoint(1e9 + second, float(second), (500 << 20) + int(per_hour * second / 3600 * 2**20))
+        for second in range(0, int(hours * 3600), 120)
+    ]
+    samples = tuple(Sample(point.time, point.monotonic, rss=point.rss) for point in points[-7:])
+    return dict(curve=tuple(points), samples=samples, started_monotonic=0.0)
+
+
+def test_memory_that_grows_is_a_warning():
+    (found,) = look(memory.Growth, **grows(40))
+    assert found.severity.code == 'warning'
+    assert 'it grew by 40 MiB/h over 10 hours' in found.title
+    assert found.detail == 'No limit of its memory is known.'
+
+
+def test_memory_that_grows_towards_a_limit_says_when_it_gets_there(tmp_path):
+    tree(tmp_path, **{'memory.max': str(2048 << 20), 'memory.current': str(1688 << 20)})
+    context = {
+        'cgroup': {
+            'version': 2,
+            'directory': str(tmp_path),
+            'limit_file': str(tmp_path / 'memory.max'),
+            'current_file': str(tmp_path / 'memory.current'),
+        }
+    }
+    (found,) = look(memory.Growth, context=context, **grows(40))
+    assert found.severity.code == 'warning'
+    assert found.detail.startswith('At this rate the limit of 2,048 MiB (memory cgroup ')
+    assert found.detail.endswith(' is reached in about 9 hours.')
+    (short,) = look(memory.Growth, context=context, **grows(4000, hours=0.5))
+    assert short.severity.code == 'warning', 'the limit is reached in minutes'
+
+
+def test_memory_that_grows_for_minutes_only_is_for_information():
+    (found,) = look(memory.Growth, **grows(4000, hours=0.7))
+    assert found.severity.code == 'info' and 'MiB/min over' in found.title
+
+
+def test_memory_that_does_not_grow_is_ok_and_unknown_memory_is_told():
+    assert look(memory.Growth, **grows(0))[0].severity.code == 'ok'
+    (unknown,) = look(memory.Growth, samples=(Sample(1.0, 1.0),))
+    assert unknown.severity.code == 'info' and 'not known' in unknown.title
 
 
 #: Of 16 MB of page cache, 15 MB must be written to disk before the kernel can drop them.

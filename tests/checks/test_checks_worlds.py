@@ -172,6 +172,8 @@ WORLDS = [
     ('marked_signals', 'killing-signals', 'info', 'SIGHUP, SIGUSR1, SIGUSR2', 'SIGINT'),
     ('foreign_signal', 'killing-signals', 'info', 'SIGHUP, SIGUSR2', 'SIGINT'),
     ('ignored_signals', 'killing-signals', 'ok', 'do not end Zope', ''),
+    ('stop_signal', 'stop-signal', 'ok', 'SIGTERM ends Zope', ''),
+    ('ignored_stop_signal', 'stop-signal', 'warning', 'ignores it', 'SIG_IGN'),
     ('python_switches', 'python-switches', 'ok', 'without switches', ''),
     ('tracing', 'python-switches:tracing', 'warning', 'trace', 'profiler'),
     (
@@ -249,6 +251,48 @@ def test_each_check_finds_its_bad_case(tmp_path, world, id, severity, title, act
     assert [(f['id'], f['severity']) for f in found] == [(id, severity)], found
     assert title in found[0]['title']
     assert action in found[0]['action'] if action else not found[0]['action']
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    'world, severity, title, action',
+    [
+        ('stop_signal', 'warning', 'SIGTERM does not end Zope', 'docker run --init'),
+        ('marked_stop_signal', 'warning', 'SIGTERM does not end Zope', 'tini --'),
+        ('handled_stop_signal', 'ok', 'SIGTERM has a handler', ''),
+    ],
+)
+def test_pid_1_of_a_namespace_without_a_handler_for_sigterm(
+    tmp_path, world, severity, title, action
+):
+    unshare = ('unshare', '--pid', '--fork', '--mount-proc', '--kill-child')
+    done = subprocess.run(
+        [*unshare, sys.executable, str(PROGRAM), world, str(tmp_path)],
+        env=os.environ | {'PYTHONPATH': environment()['PYTHONPATH']},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    (found,) = json.loads(done.stdout.splitlines()[-1])
+    assert (found['id'], found['severity']) == ('stop-signal', severity)
+    assert title in found['title']
+    assert action in found['action']
+
+
+@pytest.mark.root
+def test_the_advice_for_pid_1_helps(tmp_path):
+    """Under another pid 1, as with --init, Zope is not pid 1 any more."""
+    unshare = ('unshare', '--pid', '--fork', '--mount-proc', '--kill-child')
+    init = ('sh', '-c', '"$@"; exit $?', 'sh')
+    done = subprocess.run(
+        [*unshare, *init, sys.executable, str(PROGRAM), 'stop_signal', str(tmp_path)],
+        env=os.environ | {'PYTHONPATH': environment()['PYTHONPATH']},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    (found,) = json.loads(done.stdout.splitlines()[-1])
+    assert (found['id'], found['severity']) == ('stop-signal', 'ok')
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Muted findings: they are shown again after the end date, and a damaged file mutes nothing."""
 
+import errno
 import json
 import os
 import threading
@@ -12,11 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from Products.StabilityMonitor.checks import muted as mutedfindings
 from Products.StabilityMonitor.checks.muted import FILE
 from Products.StabilityMonitor.checks.muted import MuteList
 from Products.StabilityMonitor.checks.muted import MuteRefused
 from Products.StabilityMonitor.model.finding import Finding
 from Products.StabilityMonitor.model.severities import SEVERITIES
+from Products.StabilityMonitor.model.severities import WARNING
 
 TODAY = datetime(2026, 11, 23, 23, 30, tzinfo=UTC)
 
@@ -262,3 +265,21 @@ def test_a_finding_that_had_another_id_stays_muted(muted, tmp_path):
 def test_a_damaged_file_of_an_older_release_mutes_nothing(muted, tmp_path):
     (tmp_path / 'hushed.json').write_text('[')
     assert ids(muted.partition([finding()])) == (['muted', 'terminal'], [])
+
+
+def test_a_list_that_cannot_be_opened_now_is_not_damaged(muted, monkeypatch):
+    """No descriptor is left: nothing is known of the list, and it must not be replaced."""
+
+    def refused(*args):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    muted.mute('a', 'known', '2026-12-24', 'me')
+    before = muted.path.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(mutedfindings, 'read_whole', refused)
+        found = Finding('a', WARNING, 'It is a.')
+        assert muted.partition([found]) == ([found], [])
+        with pytest.raises(OSError):
+            muted.mute('b', 'known', '2026-12-24', 'me')
+    assert muted.path.read_bytes() == before
+    assert [mute.id for mute in muted.rows()[0]] == ['a']

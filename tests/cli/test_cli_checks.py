@@ -27,6 +27,7 @@ from support.zopekit import ZopeInstance
 from Products.StabilityMonitor.checks import allfindings
 from Products.StabilityMonitor.checks.muted import MuteList
 from Products.StabilityMonitor.cli import command as cli
+from Products.StabilityMonitor.inspection import liveness
 from Products.StabilityMonitor.model.jsonform import to_json
 from Products.StabilityMonitor.model.records import isotime
 from Products.StabilityMonitor.store.archive import Archive
@@ -109,7 +110,7 @@ class Living:
 
     def beat(self):
         while not self.over.wait(0.01):
-            self.inbox.look()
+            self.inbox.listen()
 
     def end(self):
         self.over.set()
@@ -282,6 +283,20 @@ def test_a_user_without_permission_to_ask_sees_the_last_results(
     )
     (run.path / allfindings.LAST_WORD).write_text(json.dumps(word(finding('a'), when=when)))
     assert command()[0] == 1
+
+
+def test_what_is_known_of_a_process_that_does_not_answer_is_reported(living, command, monkeypatch):
+    run = living()
+    hang = liveness.Hang('silent', time.time() - 60, 'The heartbeat has been silent for 60 s.')
+    pulse = liveness.Pulse(run.path.name, os.getpid(), 'hanging', hang)
+    monkeypatch.setattr(cli.clichecks.liveness, 'look', lambda path, context: pulse)
+    monkeypatch.setattr(cli.clichecks.outside, 'descriptors', lambda pid: (79, 80))
+    monkeypatch.setattr(cli.clichecks, 'is_alive', lambda path: True)
+    status, output, errors = command()
+    assert (status, errors) == (1, '')
+    assert f'[critical] Process {os.getpid()} hangs since ' in output
+    assert 'The heartbeat has been silent for 60 s.' in output
+    assert f'Process {os.getpid()} has 79 of 80 descriptors in use.' in output
 
 
 def test_no_results_long_after_the_start_are_a_warning(living, command, monkeypatch):

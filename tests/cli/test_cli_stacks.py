@@ -1,6 +1,7 @@
 """The command "stacks": while all workers are busy, and when the process does not answer."""
 
 import ctypes
+import errno
 import json
 import os
 import sys
@@ -14,9 +15,11 @@ from support.childprograms import Program
 from support.childprograms import run_python
 from support.stacksdocuments import document
 from support.stacksdocuments import thread
+from support.syntheticruns import STARTED
 from support.syntheticruns import mark
 from support.syntheticruns import recording
 from support.syntheticruns import request
+from support.syntheticruns import sample
 from support.syntheticruns import traces
 from support.zopekit import wait_for
 
@@ -58,7 +61,7 @@ class Living:
     def _beat(self):
         while not self.over.wait(0.01):
             if self.inbox:
-                self.inbox.look()
+                self.inbox.listen()
 
     def end(self):
         self.over.set()
@@ -174,6 +177,52 @@ def test_a_run_without_a_mailbox_is_seen_from_outside(living, command):
     assert f'gdb -p {os.getpid()}' in output
 
 
+@pytest.mark.parametrize('exit_status', [0, 2])
+def test_native_stacks_of_a_mute_process_replace_the_commands(base, living, capfd, exit_status):
+    """The commands are for the case that the tool fails."""
+
+    def native(pid):
+        print(f'the native stacks of {pid}')
+        return exit_status
+
+    run = living(None)
+    found = clistacks.show(base, [(run.name, {})], run.name, native)
+    output = capfd.readouterr().out
+    assert found == max(1, exit_status)
+    assert f'the native stacks of {os.getpid()}\n' in output
+    after = output.partition('the native stacks')[2]
+    assert ('gdb -p' in after) == (exit_status == 2) and output.count('gdb -p') <= 1
+
+
+def test_a_process_that_cannot_be_asked_is_seen_from_outside(living, command, monkeypatch):
+    """For example because its volume is read-only now."""
+
+    def refused(*args):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(clistacks.runmailbox, 'ask', refused)
+    living(QUIET)
+    status, output, errors = command()
+    assert (status, errors) == (1, '')
+    assert 'it could not be asked: ' in output and 'from the kernel:' in output
+
+
+def test_the_command_says_which_part_the_kernel_has_told(living, command):
+    living(QUIET | {'without_kernel': True})
+    _, output, errors = command()
+    first, second, _ = output.split('\n', 2)
+    assert errors == '' and first.endswith('it has told its requests and Python frames itself.')
+    assert second == 'This command has read from the kernel what its threads wait for.'
+
+
+def test_what_cannot_be_read_from_outside_is_said(living, command, monkeypatch):
+    monkeypatch.setattr(clistacks, 'is_alive', lambda path: None)
+    living(QUIET | {'without_kernel': True})
+    _, output, _ = command()
+    assert output.startswith('Threads of process ')
+    assert 'could not read what the kernel knows of its threads' in output
+
+
 def test_a_process_on_another_host_is_not_confused_with_a_local_one(living, command, monkeypatch):
     known = identity() | {'boot_id': 'another', 'host': 'elsewhere'}
     living(None, identity=known)
@@ -207,6 +256,19 @@ def seen(native_id, call='futex', state='S', wakes=0.0, cpu=0.0, path=''):
 
 def view(*threads, **values):
     return outside.View(17, 1_790_000_100.0, True, threads, traces(**values))
+
+
+@pytest.mark.parametrize('step', [0, 3600, -3600, 3 * 86400])
+def test_ages_seen_from_outside_do_not_come_from_a_clock_that_was_set(step):
+    box = recording(
+        samples=(sample(60.0, monotonic=1060.0),),
+        in_flight=(request(7, started=STARTED + 50),),
+        began={7: 1050.0},
+    )
+    found = outside.View(17, STARTED + 100 + step, True, (MAIN,), traces(recording=box), 1100.0)
+    told = '\n'.join(outsidetext.lines(found, 'process 17', 'It does not answer.'))
+    assert 'The last beat of its heartbeat was 40 s ago' in told
+    assert 'GET /page for 50' in told
 
 
 HEARTBEAT, MAIN, IDLE = seen(2, wakes=198), seen(1, call='pselect6'), seen(3)
@@ -262,6 +324,22 @@ def test_a_stopped_process_is_shown_as_stopped_without_a_holder():
 
 
 # -- what was left ---------------------------------------------------------------------------------
+
+
+def test_idle_workers_are_left_out_and_the_busy_one_comes_first():
+    head = b'Stack (most recent call first):\n'
+    idle = mark(
+        text=head
+        + b'  File "/lib/python3.11/threading.py", line 327 in wait\n'
+        + b'  File "/lib/waitress/task.py", line 71 in handler_thread\n'
+    )
+    other = mark(text=head + b'  File "/site/d.py", line 6 in compute\n')
+    held = mark(text=head + b'  File "/site/c.py", line 5 in hold\n')
+    stuck = {WORKER + 8: idle, WORKER + 16: other, WORKER: held}
+    found = view(MAIN, stuck=stuck, recording=recording(in_flight=(request(),)))
+    told = '\n'.join(outsidetext.lines(found, 'x', 'No answer.'))
+    assert 'handler_thread' not in told
+    assert 0 < told.index('in hold') < told.index('in compute')
 
 
 def test_marks_and_notes_are_shown_with_their_time():
@@ -415,9 +493,15 @@ def test_stacks_names_the_thread_of_a_real_site_that_holds_the_gil(make_zope):
     status, output, errors = wait_for(mute, what='the request to hold the lock')
     assert (status, errors) == (1, '')
     assert f'gdb -p {zope.pid}' in output
+    done = run_python(
+        *COMMAND, '--client-home', zope.client_home, 'checks', env=zope.environment(), timeout=120
+    )
+    assert (done.returncode, done.stderr) == (1, '')
+    assert f'[critical] Process {zope.pid} hangs since ' in done.stdout
     if 'pystack remote' in output:
         status, output, _ = stacks(zope, '--native')
         assert status == 1 and '[Has the GIL]' in output and 'in hold' in output
+        assert f'gdb -p {zope.pid}' not in output, 'the tool has worked: nobody has to run it'
 
 
 def test_pydll_can_call_sleep_of_libc():

@@ -9,10 +9,12 @@ from support.syntheticruns import HERE
 from support.syntheticruns import STARTED
 from support.syntheticruns import DeadRun
 from support.syntheticruns import record
+from support.syntheticruns import sample
 from support.zopekit import CHECKOUT
 
-from Products.StabilityMonitor.cli import command as cli
 from Products.StabilityMonitor.inspection import liveness
+from Products.StabilityMonitor.inspection import vitalsnow
+from Products.StabilityMonitor.knowledge.growth import Growth
 from Products.StabilityMonitor.model.jsonform import to_json
 from Products.StabilityMonitor.model.records import isotime
 from Products.StabilityMonitor.postmortem import allruns
@@ -46,7 +48,8 @@ def hangs(monkeypatch):
     def make(*values, state='hanging'):
         def look(path, context):
             pid = int(path.name.split('-')[1])
-            return liveness.Pulse(path.name, pid, state, liveness.Hang(*values), STARTED)
+            hang = liveness.Hang(*values, seconds=61.0)
+            return liveness.Pulse(path.name, pid, state, hang, STARTED)
 
         monkeypatch.setattr(liveness, 'look', look)
 
@@ -101,12 +104,9 @@ def stopped(base, number=5):
         ('spinning', (0, 0), 'SPINS: pid {} since {}: It is stuck. '),
     ],
 )
-def test_a_hang_is_one_line_and_exit_status_1(
-    living, command, hangs, monkeypatch, kind, count, line
-):
+def test_a_hang_is_one_line_and_exit_status_1(living, command, hangs, kind, count, line):
     living()
     hangs(kind, STARTED, 'It is stuck.', *count)
-    monkeypatch.setattr(cli.clistatus.time, 'time', lambda: STARTED + 61)
     status, output, _ = command('status')
     since = '2026-09-21 14:13:20 UTC, for 1 min 1 s'
     assert status == 1 and output.splitlines()[1] == line.format(os.getpid(), since)
@@ -126,6 +126,26 @@ def test_the_state_of_a_process_without_a_hang_is_the_first_word(
     assert status == 0 and output.startswith(f'{word}: pid {os.getpid()} since 20')
 
 
+def test_a_slow_start_is_one_line_and_exit_status_0(living, command, monkeypatch):
+    living()
+    told = liveness.Hang('slow-start', STARTED, 'Zope does not serve yet: it waits.', seconds=61.0)
+
+    def look(path, context):
+        return liveness.Pulse(path.name, os.getpid(), 'starting', delay=told)
+
+    monkeypatch.setattr(liveness, 'look', look)
+    status, output, _ = command('status')
+    assert status == 0
+    assert output.splitlines()[1].rstrip() == (
+        f'STARTS SLOWLY: pid {os.getpid()} since 2026-09-21 14:13:20 UTC, for 1 min 1 s: '
+        'Zope does not serve yet: it waits.'
+    )
+    _, output, _ = command('status', '--format', 'json')
+    (process,) = json.loads(output)['living']
+    assert process['hang'] is None and process['delay']['kind'] == 'slow-start'
+    assert process['delay']['since'] == isotime(STARTED)
+
+
 def test_the_output_says_that_no_server_is_running(base, living, command):
     archived(base, record(0))
     assert command('status')[1].startswith('No process is running.\nlast run of ')
@@ -134,6 +154,94 @@ def test_the_output_says_that_no_server_is_running(base, living, command):
     assert '(script)\nOnly scripts are running, no server.\nlast run of ' in output
     living()
     assert 'No process' not in command('status')[1] and 'Only' not in command('status')[1]
+
+
+# -- vital signs -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def vital(monkeypatch):
+    """A function that gives every living run a sample with these values, and a hang."""
+
+    def make(hang=None, growth=None, **values):
+        now = vitalsnow.VitalsNow(sample(**values), 0, 900.0, growth)
+        state = 'hanging' if hang else 'running'
+
+        def look(path, context):
+            return liveness.Pulse(path.name, os.getpid(), state, hang, now.sample.time, vitals=now)
+
+        monkeypatch.setattr(liveness, 'look', look)
+
+    return make
+
+
+FULL = {
+    'queue': 3,
+    'waited': 2.5,
+    'connections': 97,
+    'connection_limit': 100,
+    'accept_queue': 12,
+    'accept_errors': 40,
+    'descriptors': 60,
+    'descriptor_limit': 1024,
+}
+
+
+def test_the_status_tells_the_vital_signs_with_their_limits(living, command, vital):
+    living()
+    vital(**FULL)
+    status, output, _ = command('status')
+    assert status == 0
+    assert output.splitlines()[1:8] == [
+        '    Requests that wait for a worker: 3, the oldest for 2.5 s',
+        '    Connections: 97 of 100',
+        '    Connections that wait in the kernel: 12',
+        '    Failed accept(): 40 times since the start, 0 of them in the last 15 min',
+        '    Open descriptors: 60 of 1,024',
+        '    Memory: 200 MiB',
+        '    Growth of memory: none was found',
+    ]
+
+
+def test_the_vital_signs_are_in_the_json_and_null_where_they_are_not_known(living, command, vital):
+    living()
+    growth = Growth(43200.0, 800 << 20, 1280 << 20, 11650.84)
+    vital(growth=growth, **FULL)
+    (process,) = json.loads(command('status', '--format', 'json')[1])['living']
+    vitals = process['vitals']
+    assert vitals.items() >= (FULL | {'rss': 200 << 20, 'cgroup_limit': None}).items()
+    assert vitals['growth'].items() >= {'seconds': 43200.0, 'after': 1280 << 20}.items()
+    assert vitals['growth']['summary'] == growth.summary
+    assert vitals['growth']['seconds_to_limit'] is None
+    vital()
+    (process,) = json.loads(command('status', '--format', 'json')[1])['living']
+    unknown = {name for name, value in process['vitals'].items() if value is None}
+    assert unknown == {*FULL, 'threads', 'cgroup_current', 'cgroup_limit', 'growth'}
+
+
+def test_a_script_serves_nobody(living, command, vital):
+    living('script')
+    vital(**FULL)
+    assert 'Connections' not in command('status')[1]
+
+
+@pytest.mark.parametrize('reason', ['workers', 'queue', 'connections', 'descriptors', 'loop'])
+def test_the_exit_status_is_1_while_nobody_is_answered(living, command, vital, reason):
+    living()
+    vital(liveness.Hang('hang', STARTED, 'It is stuck.', reason=reason), **FULL)
+    status, output, _ = command('status', '--format', 'json')
+    (process,) = json.loads(output)['living']
+    assert (status, process['hang']['reason']) == (1, reason)
+
+
+def test_of_a_mute_process_the_status_says_when_the_values_were_true(living, command, vital):
+    living()
+    vital(liveness.Hang('silent', STARTED, 'It is mute.'), **FULL)
+    status, output, _ = command('status')
+    assert status == 1
+    assert output.splitlines()[2] == (
+        '    as of 2026-09-21 14:14:20 UTC; of the kernel and of the descriptors as of now:'
+    )
 
 
 # -- dead runs that wait ---------------------------------------------------------------------------
@@ -250,7 +358,11 @@ def test_status_as_json_has_all_keys(base, living, command, hangs):
                 'summary': 'It is stuck.',
                 'stuck': 2,
                 'serving': 4,
+                'reason': '',
+                'seconds': 61.0,
             },
+            'delay': None,
+            'vitals': None,
         }
     ]
     (waits,) = told['waiting']
@@ -274,7 +386,7 @@ def test_status_as_json_lists_the_runs_of_a_crash_loop(base, command):
     assert known['crash_loop'] == names[::-1] and known['last_run']['run'] == names[-1]
 
 
-def test_formats_rst_names_every_key_of_the_json_of_status(base, living, command, hangs):
+def test_formats_rst_names_every_key_of_the_json_of_status(base, living, command, hangs, vital):
     archived(base, record(0))
     living()
     hangs('hang', STARTED, 'It is stuck.', 1, 1)
@@ -283,4 +395,6 @@ def test_formats_rst_names_every_key_of_the_json_of_status(base, living, command
     section = formats.partition('``stabilitymonitor status --format json``')[2]
     section = section.partition('\nThe trace log\n')[0]
     keys = {*told, *told['living'][0], *told['living'][0]['hang'], *told['instances'][0]}
+    vital(**FULL)
+    keys |= set(json.loads(command('status', '--format', 'json')[1])['living'][0]['vitals'])
     assert [key for key in keys | {*told['instances'][0]['last_run']} if key not in section] == []

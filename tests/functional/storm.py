@@ -1,6 +1,6 @@
 """The storm: kill real Zopes under load at random moments; no record may be torn or lost.
 
-    python tests/functional/storm.py --kills 1000 [--jobs 2] [--alone 5000]
+    python tests/functional/storm.py --kills 1000 [--jobs 2] [--alone 5000] [--stops 1000]
 
 Each run is a runwsgi with waitress; client threads request pages with unique paths, and one
 health probe.  The page keeps its own journal: a record of 16 bytes when it begins and when it ends.
@@ -12,7 +12,8 @@ of `triage`), and its record must agree:
 * only requests that were sent and not answered are in flight; each line is a request that was
   really sent, and it is complete.
 
-tests/programs/storm_program.py kills the recorder alone, and much more often.
+tests/programs/storm_program.py kills the recorder alone, and much more often;
+tests/functional/storm_of_stops.py stops, restarts and kills Zopes, and looks at the verdicts.
 """
 
 import argparse
@@ -484,6 +485,7 @@ def main():
     parser.add_argument(
         '--alone', type=int, default=2000, help='kills of the recorder alone, before the Zopes'
     )
+    parser.add_argument('--stops', type=int, default=0, help='stops, restarts and kills of Zopes')
     parser.add_argument('--seed', type=float)
     arguments = parser.parse_args()
     begun, failed = time.monotonic(), 0
@@ -497,6 +499,15 @@ def main():
             'finished '
             f'requests checked, {totals["between"]} threads were within begin or end',
         )
+    if arguments.kills:
+        failed += storm_of_kills(arguments)
+    if arguments.stops:
+        failed += stop_often(arguments)
+    return 1 if failed else 0
+
+
+def storm_of_kills(arguments):
+    """Kill Zopes, print what was found, and return how many records are torn or lost."""
     begun = time.monotonic()
 
     def progress(counts, torn, lost):
@@ -509,7 +520,7 @@ def main():
         )
 
     counts, torn, lost = storm(arguments.kills, arguments.jobs, arguments.seed, progress)
-    failed += report(
+    failed = report(
         'Zope',
         torn,
         lost,
@@ -522,7 +533,27 @@ def main():
             'beginning or ending'
         ),
     )
-    return 1 if failed or counts['kills'] != arguments.kills else 0
+    return failed + abs(arguments.kills - counts['kills'])
+
+
+def stop_often(arguments):
+    """Stop, restart and kill Zopes, print what was found, and return how many faults there are."""
+    import storm_of_stops  # which imports this module
+
+    begun = time.monotonic()
+    shown = [0]
+
+    def progress(counts, faults):
+        ends = sum(counts.values()) - counts['recorded']
+        print(f'{ends:5} of {arguments.stops} ends, {len(faults)} faults', flush=True)
+        for sentence in faults[shown[0] :]:
+            print(f'    {sentence}', flush=True)
+        shown[0] = len(faults)
+
+    counts, faults = storm_of_stops.run(arguments.stops, arguments.jobs, arguments.seed, progress)
+    ways = ', '.join(f'{way}: {count}' for way, count in sorted(counts.items()))
+    print(f'Stops: {len(faults)} faults in {time.monotonic() - begun:.0f} s; {ways}', flush=True)
+    return len(faults)
 
 
 def report(what, torn, lost, counts):

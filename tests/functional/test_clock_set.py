@@ -43,6 +43,7 @@ def test_a_clock_that_is_set_does_not_change_how_long_zope_was_up(site, days):
     assert 0 < site.previous()['uptime_seconds'] < DAY
     (line,) = [line for line in site.event_log.read_text().splitlines() if 'The last run (' in line]
     assert ' days ' not in line
+    assert 'The clock was set ' in str(site.previous()['evidence'])
     assert '/set_clock' in [request['path'] for request in site.previous()['recent']]
 
 

@@ -29,13 +29,28 @@ def site(tmp_path):
 
 
 def lines_of(site, *words, status):
+    """Return the lines of the output, without the indented ones: vital signs and details."""
     done = site.tell(*words)
     assert (done.returncode, done.stderr) == (status, ''), done
-    return done.stdout.splitlines()
+    return lines(done.stdout)
+
+
+def lines(output):
+    return [line for line in output.splitlines() if not line.startswith('    ')]
 
 
 def is_wrong(site):
     return site.tell('status').returncode == 1
+
+
+def lines_of_a_hang(site):
+    """Return the lines of status as soon as they tell a hang."""
+
+    def told():
+        done = site.tell('status')
+        return lines(done.stdout) if done.returncode == 1 else None
+
+    return wait_for(told, PATIENCE, 'the hang')
 
 
 def test_status_reports_stuck_workers_until_they_are_free(site):
@@ -44,8 +59,7 @@ def test_status_reports_stuck_workers_until_they_are_free(site):
     assert line.startswith(f'running: pid {site.pid} ')
     sign = site.home / 'sign'
     asked = [site.background(f'/sleep_until?sign={sign}') for _ in range(site.threads)]
-    wait_for(lambda: is_wrong(site), PATIENCE, 'the hang')
-    _, line = lines_of(site, 'status', status=1)
+    _, line = lines_of_a_hang(site)
     assert line.startswith(f'HANGS: pid {site.pid} since 20')
     assert 'All 4 workers have been busy' in line and 'sleep_until' in line
     assert line.endswith(' 4 of 4 workers are stuck.')
@@ -59,8 +73,7 @@ def test_status_reports_a_held_gil_until_it_is_released(site):
     site.run_as(STANDING)
     site.guard_all()
     asked = site.background('/keep_gil?seconds=45')
-    wait_for(lambda: is_wrong(site), PATIENCE, 'the hang')
-    _, line = lines_of(site, 'status', status=1)
+    _, line = lines_of_a_hang(site)
     assert line.startswith('HANGS: ') and 'The heartbeat has been silent for ' in line
     assert '(GIL)' in line and ' 1 of 4 workers was busy at the last sample.' in line
     asked.join()
@@ -74,6 +87,8 @@ def test_status_reports_a_process_stopped_by_sigstop(site):
     wait_for(lambda: is_wrong(site), PATIENCE, 'the stopped process')
     _, line = lines_of(site, 'status', status=1)
     assert line.startswith('STOPPED: ') and f'"kill -CONT {site.pid}" resumes it' in line
+    told = site.tell('status').stdout
+    assert '    as of 20' in told and '    Connections that wait in the kernel: 0\n' in told
     site.signal('SIGCONT')
     wait_for(lambda: not is_wrong(site), PATIENCE, 'its end')
 

@@ -3,10 +3,17 @@ as a failed start.
 """
 
 import http.client
+import os
 import signal
+import time
 
 import pytest
 from support import zopekit
+from support.childprograms import COMMAND
+from support.childprograms import run_python
+from support.zopekit import CHECKOUT
+
+from Products.StabilityMonitor.store.rundirectory import name_facts
 
 pytestmark = pytest.mark.zope
 pytest.importorskip('gunicorn', reason='gunicorn is not installed')
@@ -15,6 +22,10 @@ CRASH = '''
 def whoami(self):
     import os
     return str(os.getpid())
+
+def sleep(self):
+    import time
+    time.sleep(60)
 
 def crash(self):
     import ctypes
@@ -59,6 +70,62 @@ def gunicorn(request, tmp_path):
         yield server.start()
     finally:
         server.destroy()
+
+
+class ImpatientGunicorn(Gunicorn):
+    words = ('--workers', '1', '--timeout', '3')
+
+
+def test_a_worker_that_gunicorn_ends_for_being_too_slow_was_not_aborted(tmp_path):
+    """The master sends SIGABRT; faulthandler dumps, and the handler of gunicorn exits."""
+    server = ImpatientGunicorn(tmp_path)
+    server.create()
+    server.publish(CRASH)
+    try:
+        server.start()
+        server.background('/sleep')
+        zopekit.wait_for(server.archive, 60)
+        (record,) = server.archive()
+    finally:
+        server.destroy()
+    assert (record['verdict'], record['confidence']) == ('signalled', 'strong')
+    assert 'GET /sleep had taken' in record['summary'] and 'no answer' in record['summary']
+    (slow,) = [request for request in record['recent'] if request['path'] == '/sleep']
+    assert slow['status'] == 0
+
+
+class ThreadedGunicorn(Gunicorn):
+    words = ('--workers', '1', '--worker-class', 'gthread', '--threads', '4')
+
+    def tell(self, *words):
+        where = ('--client-home', self.client_home)
+        return run_python(*COMMAND, *where, *words, timeout=120, cwd=CHECKOUT)
+
+
+def test_a_thread_of_gunicorn_that_is_busy_is_no_hang(tmp_path):
+    """gunicorn starts the other threads when it needs them; its loop runs in MainThread."""
+    options = {'stall': '2s', 'slow-request': '1s', 'sample-interval': '100ms'}
+    server = ThreadedGunicorn(tmp_path, options=options)
+    server.publish(CRASH).create()
+    try:
+        server.start()
+        server.background('/sleep')
+        zopekit.wait_for(lambda: 'serves GET /sleep' in server.tell('stacks').stdout)
+        time.sleep(3 * 2)
+        told = server.tell('status')
+        assert (told.returncode, 'HANGS' in told.stdout) == (0, False), told.stdout
+        assert 'waits for connections: the loop of gunicorn' in server.tell('stacks').stdout
+        for _ in range(3):
+            server.background('/sleep')
+        words = 'All 4 workers have been busy'
+        zopekit.wait_for(lambda: words in server.tell('status').stdout, what=words)
+        (run,) = (server.stability / 'runs').glob('2*')
+        os.kill(name_facts(run.name)[1], signal.SIGKILL)  # its successor judges it
+        zopekit.wait_for(server.archive, 120)
+        (record,) = server.archive()
+    finally:
+        server.destroy()
+    assert (record['verdict'], record['hangs'][0]['reason']) == ('hung', 'workers')
 
 
 def by_pid(server):

@@ -45,7 +45,7 @@ ISSUES = (
                 'zope.interface-weak-references',
                 'critical',
                 'zope.interface 7.0.3 is',
-                'zope.interface >= 7.1.1',
+                'zope.interface >= 8.7',
             )
         ]
         if sys.version_info >= (3, 12)

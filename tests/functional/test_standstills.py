@@ -127,9 +127,8 @@ def test_a_shutdown_that_waits_for_a_request_is_not_a_hang(site):
     site.end('SIGINT')
     site.run_as(STANDING)
     previous = site.previous()
-    assert (previous['run'], previous['verdict'], previous['hangs']) == (run, 'stopped', []), (
-        previous['evidence']
-    )
+    assert (previous['run'], previous['verdict']) == (run, 'stopped'), previous['evidence']
+    assert {hang['kind'] for hang in previous['hangs']} <= {'slow-stop'}
 
 
 def rounds_pass(site):

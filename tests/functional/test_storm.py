@@ -1,12 +1,15 @@
-"""No record is torn or lost, whenever the process is killed.  `make storm` kills a thousand
-times.
+"""No record is torn or lost, whenever the process is killed, and a busy site that is stopped was
+stopped.  `make storm` kills a thousand times, and stops as often.
 """
 
 import copy
+import dataclasses
 import struct
 
+import busy_site
 import pytest
 import storm
+import storm_of_stops
 from programs import storm_program
 
 
@@ -28,6 +31,69 @@ def test_a_killed_zope_loses_and_tears_no_record():
         and counts['finished'] >= counts['answered'] / 2
         and counts['flying'] > 25
     )
+
+
+@pytest.mark.slow(90)
+@pytest.mark.zope
+def test_a_busy_zope_that_is_stopped_and_started_again_was_stopped():
+    counts, faults = storm_of_stops.run(ends=50, jobs=2)
+    assert faults == []
+    recorded = counts.pop('recorded')
+    assert sum(counts.values()) == 50 and recorded > 35 and len(counts) > 6
+
+
+@pytest.mark.slow(60)
+@pytest.mark.zope
+def test_a_site_whose_workers_are_busy_for_long_does_not_hang(tmp_path):
+    """`busy_site.py` does it for ten minutes."""
+    outcome = busy_site.keep_busy(tmp_path, seconds=40, stall=6)
+    assert busy_site.wrong(outcome) == [], outcome
+    assert outcome.busy_share > 0.7 and outcome.export > 12 and outcome.failed == 0
+    assert outcome.longest_wait > 0.5
+
+
+class TestTheCheckOfStops:
+    """A storm that misses a stop which is taken for something else would prove nothing."""
+
+    @pytest.mark.parametrize(
+        'way, verdict, is_fault',
+        [
+            ('SIGTERM', 'stopped', False),
+            ('SIGTERM', 'vanished', True),
+            ('SIGINT, early', 'startup-failed', True),
+            ('SIGINT, then SIGKILL', 'vanished', False),
+            ('SIGINT, then SIGKILL', 'hung', True),
+            ('SIGKILL', 'vanished', False),
+            ('SIGKILL', 'hung', True),
+            ('SIGKILL', 'stopped', True),
+            ('SIGKILL, early', 'startup-failed', False),
+        ],
+    )
+    def test_a_wrong_verdict_is_a_fault(self, way, verdict, is_fault):
+        record = {'verdict': verdict, 'confidence': 'likely', 'summary': '', 'hangs': []}
+        assert bool(storm_of_stops.faults(way, record)) == is_fault
+
+    @pytest.mark.parametrize('kind, is_fault', [('hang', True), ('saturated', False)])
+    def test_a_hang_is_a_fault(self, kind, is_fault):
+        hang = {'kind': kind, 'summary': ''}
+        record = {'verdict': 'stopped', 'confidence': 'likely', 'summary': '', 'hangs': [hang]}
+        assert bool(storm_of_stops.faults('SIGTERM', record)) == is_fault
+
+    def test_only_an_early_end_may_leave_no_record(self):
+        assert storm_of_stops.faults('SIGTERM', None) and storm_of_stops.faults('SIGKILL', None)
+        assert not storm_of_stops.faults('SIGTERM, early', None)
+
+    def test_what_a_busy_site_must_not_have_is_found(self):
+        good = busy_site.Outcome(40, events={'saturated': 1}, statuses={0: 9}, verdict='stopped')
+        assert busy_site.wrong(good) == []
+        for change in (
+            {'events': {'saturated': 1, 'hang': 1}},
+            {'events': {}},
+            {'findings': ['Something is wrong.']},
+            {'statuses': {0: 8, 1: 1}},
+            {'is_incident': True},
+        ):
+            assert len(busy_site.wrong(dataclasses.replace(good, **change))) == 1
 
 
 class TestTheCheck:

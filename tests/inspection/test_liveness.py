@@ -3,11 +3,14 @@
 import itertools
 import json
 import os
+import socket
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 from support.syntheticruns import SEGFAULT
+from support.syntheticruns import STARTED
 from support.syntheticruns import note
 
 from Products.StabilityMonitor.inspection import liveness
@@ -72,7 +75,9 @@ def run(tmp_path):
 
 def test_a_beating_process_is_running(run):
     living = run().beat(1.5).beat(0.5, in_flight=3, overdue=1)
-    assert living.look() == liveness.Pulse(
+    seen = living.look()
+    assert seen.vitals.sample.in_flight == 3
+    assert replace(seen, vitals=None) == liveness.Pulse(
         living.path.name, os.getpid(), 'running', None, NOW - 0.5
     )
 
@@ -118,6 +123,41 @@ def test_a_noted_hang_is_reported(run):
     assert seen.hang == liveness.Hang('hang', NOW - 77, ALL_BUSY, 4, 4)
 
 
+@pytest.mark.parametrize('reason', ['workers', 'queue', 'connections', 'descriptors', 'loop'])
+def test_a_hang_has_the_reason_why_nobody_is_answered(run, reason):
+    """The status command then ends with 1, see tests/cli/test_cli_status.py."""
+    living = run().beat()
+    living.recorder.note(note('hang', title='It is stuck.', detail=reason))
+    seen = living.look()
+    assert (seen.state, seen.hang.kind, seen.hang.reason) == ('hanging', 'hang', reason)
+
+
+def test_busy_workers_that_progress_are_no_hang(run):
+    living = run().beat(in_flight=4)
+    living.recorder.note(note('saturated', title='All workers have been busy.'))
+    assert (living.look().state, living.look().hang) == ('running', None)
+
+
+def test_a_process_without_a_sample_has_no_vital_signs(run):
+    assert run().look().vitals is None
+
+
+def test_of_a_mute_process_the_kernel_tells_who_waits(run):
+    """Its last sample says nothing of those who have come since."""
+    living = run().beat(60.0, accept_queue=0, descriptors=3)
+    with socket.create_server(('127.0.0.1', 0)) as listening:
+        with socket.create_connection(listening.getsockname()):
+            seen = living.look()
+            least = len(os.listdir('/proc/self/fd')) - 1
+    assert seen.hang.kind == 'silent'
+    assert seen.vitals.sample.accept_queue >= 1, 'other tests may have listening sockets, too'
+    assert seen.vitals.sample.descriptors >= least
+
+
+def test_a_process_that_answers_is_not_looked_at_from_outside(run):
+    assert run().beat(descriptors=3).look().vitals.sample.descriptors == 3
+
+
 def test_events_that_have_ended_are_not_reported(run):
     living = run().beat()
     for kind in ('hang', 'hang-ended', 'deadlock', 'deadlock-ended', 'spinning', 'spinning-ended'):
@@ -149,6 +189,44 @@ def test_only_a_spin_of_the_main_thread_is_a_hang(run, ident, is_grave):
     living.recorder.note(note('spinning', ident=ident))
     hang = living.look().hang
     assert (hang is not None and (hang.kind, hang.summary) == ('spinning', 'It spins.')) == is_grave
+
+
+# -- starts and stops that take long ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    'kind, word, state', [('slow-start', 'serving', 'starting'), ('slow-stop', '', 'running')]
+)
+@pytest.mark.parametrize('age, is_critical', [(12, False), (290, False), (310, True)])
+def test_a_slow_start_or_stop_is_a_hang_after_ten_times_stall(
+    run, kind, word, state, age, is_critical
+):
+    living = run(options={'stall': 30}).beat()
+    if word:
+        living.recorder.stamp(word, 0)
+    living.recorder.note(note(kind, NOW - STARTED - age, title='It stands.'))
+    seen = living.look()
+    told = liveness.Hang(kind, pytest.approx(NOW - age), 'It stands.')
+    if is_critical:
+        assert seen.hang == told and seen.delay is None
+        assert seen.state == ('hanging' if kind == 'slow-stop' else state)
+    else:
+        assert (seen.state, seen.hang, seen.delay) == (state, None, told)
+
+
+def test_a_slow_start_that_has_ended_is_not_reported(run):
+    living = run().beat()
+    for kind in ('slow-start', 'slow-start-ended'):
+        living.recorder.note(note(kind, title='It stands.'))
+    assert (living.look().hang, living.look().delay) == (None, None)
+
+
+def test_a_process_whose_end_takes_long_tells_where_it_stands(run):
+    living = run().beat()
+    living.recorder.stamp('finished', NOW - 20)
+    living.recorder.note(note('slow-stop', title='It stands.'))
+    seen = living.look()
+    assert (seen.state, seen.hang, seen.delay.summary) == ('ending', None, 'It stands.')
 
 
 # -- a silent heartbeat ----------------------------------------------------------------------------
@@ -186,7 +264,9 @@ def test_after_the_watchdog_fired_three_intervals_are_silence(run, age, is_silen
     """The kernel confirms the silence then; a mark that the process survived does not count."""
     living = run(options={'sample-interval': 1.0}).beat(age)
     (living.path / 'watchdog.mark').write_bytes(STACK.ljust(1024, b'\0'))
-    assert bool(living.look().hang) == is_silent
+    hang = living.look().hang
+    assert bool(hang) == is_silent
+    assert hang is None or hang.reason == 'gil'
     living.recorder.survived('watchdog', 1024)
     assert living.look().hang is None
 

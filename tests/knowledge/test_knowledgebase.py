@@ -293,7 +293,7 @@ def test_the_quotation_marks_in_shipped_actions_are_paired():
     requirement = RULES['zope.interface-weak-references'].action
     assert [(str(piece), piece.is_code) for piece in requirement.pieces] == [
         ('Install ', False),
-        ('zope.interface >= 7.1.1', True),
+        ('zope.interface >= 8.7', True),
         ('.', False),
     ]
 
@@ -369,13 +369,17 @@ def test_every_rule_has_a_source_a_fix_and_a_short_title():
             'zope.interface r3-old cannot be compared with < 8.7',
         ),
         ('zope.interface-lookup-cache', {}, 'zope.interface is not installed'),
-        ('python-ssl-recv-lock', {'python': '3.13.6+'}, 'Python 3.13.6+ is == 3.13.6'),
+        ('python-ssl-recv-lock', {'python': '3.13.6+'}, 'Python 3.13.6+ is >= 3.13.6, < 3.13.7'),
         (
             'python-ssl-recv-lock',
             {'python': '3.13.6', 'implementation': 'PyPy'},
             'the interpreter PyPy is not CPython',
         ),
-        ('python-ssl-recv-lock', {'python': ''}, 'Python ? cannot be compared with == 3.13.6'),
+        (
+            'python-ssl-recv-lock',
+            {'python': ''},
+            'Python ? cannot be compared with >= 3.13.6, < 3.13.7',
+        ),
         ('python-musl-thread-stacks', {'libc': ''}, 'the C library (not known) is not musl'),
         (
             'python-musl-thread-stacks',
@@ -464,21 +468,24 @@ def test_the_most_severe_issue_comes_first():
 
 
 def test_versions_and_traces_weigh_more_than_either():
-    proof = PROOFS['btrees-byvalue']
-    both = found('btrees-byvalue', proof, system({'BTrees': '6.4'}))
-    versions = found('btrees-byvalue', {'verdict': 'crashed'}, system({'BTrees': '6.4'}))
-    traces = found('btrees-byvalue', proof, system({'BTrees': '6.5'}))
-    other = found('btrees-byvalue', PROOFS['lxml-iterwalk'], system({'BTrees': '6.4'}))
+    id = 'zope.interface-weak-references'
+    proof = PROOFS[id]
+    affected = system({'zope.interface': '7.0.3'}, python='3.12.3')
+    both = found(id, proof, affected)
+    versions = found(id, {'verdict': 'crashed'}, affected)
+    traces = found(id, proof, system({'zope.interface': '6.4'}, python='3.12.3'))
+    other = found(id, PROOFS['lxml-iterwalk'], affected)
     assert both.matched == (
-        'version: BTrees 6.4 is < 6.5',
-        'native frame: /site/lib/_OOBTree.so:BTree_byValue',
+        'version: zope.interface 7.0.3 is >= 7.0, < 7.1.1',
+        'version: Python 3.12.3 is >= 3.12',
+        'native frame: /usr/lib/libpython3.12.so:_PyWeakref_ClearRef',
     )
     assert (both.strength, versions.strength, traces.strength) == (
         'strong',
         'possible',
         'weak',
     )
-    assert traces.against == ('version: BTrees 6.5 is not < 6.5',)
+    assert traces.against == ('version: zope.interface 6.4 is not >= 7.0, < 7.1.1',)
     assert both.score > versions.score > other.score and versions.score > traces.score
     assert other.against == ('native frame: no recorded one matches',)
 
@@ -490,10 +497,125 @@ def test_only_the_versions_recorded_with_the_run_count():
     )
     assert match.strength == 'strong'
     record = died(PROOFS['btrees-byvalue'], system({'BTrees': '6.5'}))
-    (match,) = knowledgebase.match_incident(
+    assert not knowledgebase.match_incident(
         [RULES['btrees-byvalue']], record, system({'BTrees': '6.4'})
     )
+
+
+@pytest.mark.parametrize(
+    'id, values, strength',
+    [
+        ('btrees-byvalue', {'distributions': {'BTrees': '6.5'}}, None),
+        ('btrees-byvalue', {'distributions': {'BTrees': '7.0'}}, None),
+        ('btrees-byvalue', {'distributions': {'BTrees': 'r3-old'}}, 'weak'),
+        ('btrees-byvalue', {}, 'weak'),
+        # Between two ranges: the series 3.13 has the fix, and 3.14 got it later.
+        ('python-split-dict-setattr', {'python': '3.13.9'}, 'weak'),
+        ('python-split-dict-setattr', {'python': '3.13.11'}, None),
+        ('python-split-dict-setattr', {'python': '3.14.2'}, None),
+        # Which release has the fix is not known.
+        ('mysqlclient-2.0.0', {'distributions': {'mysqlclient': '2.1'}, 'python': '3.8.1'}, 'weak'),
+        # One of two is enough for the rule, so both must have the fix.
+        ('psycopg2-readonly', {'distributions': {'psycopg2-binary': '2.9.9'}}, None),
+        (
+            'psycopg2-readonly',
+            {'distributions': {'psycopg2': '2.9.9', 'psycopg2-binary': 'r3-old'}},
+            'weak',
+        ),
+    ],
+)
+def test_no_trace_shows_an_issue_that_the_version_is_known_to_have_mended(id, values, strength):
+    match = found(id, PROOFS[id], system(**values))
+    assert (match and match.strength) == strength
+
+
+def test_a_version_that_is_only_installed_now_does_not_rule_an_issue_out():
+    record = died(PROOFS['btrees-byvalue'], system())
+    record.context.pop('distributions')
+    (match,) = knowledgebase.match_incident(
+        [RULES['btrees-byvalue']], record, system({'BTrees': '6.5'})
+    )
     assert match.strength == 'weak'
+    assert match.against == ('version: BTrees 6.5 (as installed now) is not < 6.5',)
+
+
+ENDINGS = sorted(id for id, rule in RULES.items() if rule.effect == 'exit')
+
+
+@pytest.mark.parametrize('phase', ['', 'arming', 'starting', 'serving', 'finished'])
+@pytest.mark.parametrize('id', ENDINGS)
+def test_an_issue_at_exit_is_met_only_by_a_run_that_was_ending(id, phase):
+    here = system(**hits(id)[0])
+    for verdict in ('crashed', 'aborted', 'hung'):
+        record = replace(died(PROOFS[id], here), verdict=verdict, phase=phase)
+        matches = knowledgebase.match_incident([RULES[id]], record, here)
+        assert bool(matches) == (phase == 'finished')
+
+
+def test_an_exception_that_ended_a_run_is_no_issue_at_exit():
+    """Python calls exit handlers after it, so the run looks as if it had been ending before."""
+    here = system(python='3.11.7')
+    record = replace(died({}, here), verdict='unhandled-exception', phase='finished')
+    assert not knowledgebase.match_incident(RULES.values(), record, here)
+
+
+#: A version in an action, such as "zope.interface >= 8.7" or "Python >= 3.13.16 or >= 3.14.9".
+ADVISED = re.compile(
+    r'(?P<name>[A-Za-z][\w.-]*) (?:>=|==) (?P<first>\d+(?:\.\w+)*)'
+    r'(?: or >= (?P<second>\d+(?:\.\w+)*))?'
+)
+
+
+def advice(rule):
+    """Yield (name, version) of each version that the action of a rule names."""
+    for match in ADVISED.finditer(str(rule.action)):
+        for version in (match['first'], match['second']):
+            if version:
+                yield match['name'], version
+
+
+def named(rule, name):
+    """Whether the rule is about versions of that software."""
+    if name == 'Python':
+        return bool(rule.python)
+    return known_rules.normalized(name) in {**rule.distributions, **rule.together}
+
+
+def following(values, name, version):
+    """Return the system after somebody followed the advice there; None if it is for another one."""
+    if name == 'Python':
+        return values | {'python': version}
+    installed = values.get('distributions', {})
+    if name not in installed:
+        return None
+    return values | {'distributions': installed | {name: version}}
+
+
+def test_advice_is_found_in_actions():
+    assert list(advice(RULES['python-dict-clear'])) == [
+        ('Python', '3.13.16'),
+        ('Python', '3.14.9'),
+    ]
+    assert dict(advice(RULES['persistent-dealloc']))['zope.interface'] == '8.7'
+    assert sum(bool(list(advice(rule))) for rule in RULES.values()) > 70
+
+
+@pytest.mark.parametrize('id', sorted(RULES))
+def test_advice_leads_into_the_range_of_no_issue(id):
+    """Neither its own, nor that of any other issue about the same software.
+
+    An issue that is `incident_only` has a range that nobody can avoid, such as "any version".
+    """
+    entered = []
+    for values in hits(id):
+        for name, version in advice(RULES[id]):
+            after = following(values, name, version)
+            for other in RULES.values() if after else ():
+                if other.incident_only and other.id != id or not named(other, name):
+                    continue
+                if holds(other, after):
+                    entered.append((name, version, other.id))
+    assert entered == []
 
 
 def test_versions_that_were_not_recorded_are_marked_as_installed_now():
@@ -508,7 +630,7 @@ def test_versions_that_were_not_recorded_are_marked_as_installed_now():
         replace(record, verdict='hung', context={}),
         system(python='3.13.6'),
     )
-    assert match.matched[0] == 'version: Python 3.13.6 (as installed now) is == 3.13.6'
+    assert match.matched[0] == ('version: Python 3.13.6 (as installed now) is >= 3.13.6, < 3.13.7')
 
 
 def test_a_frame_of_another_thread_counts_less_than_one_of_the_crashed_thread():

@@ -9,8 +9,8 @@ from Products.StabilityMonitor.model.options import load
 DEFAULTS = {
     'enabled': True,
     'directory': '',
-    'slow_request': 30.0,
-    'stall': 60.0,
+    'slow_request': 10.0,
+    'stall': 30.0,
     'sample_interval': 1.0,
     'keep_runs': 200,
     'keep_days': 90,
@@ -121,7 +121,7 @@ def test_an_unknown_option_or_variable_is_reported_and_ignored():
 def test_one_wrong_option_does_not_change_the_others():
     values, problems = load({'stall': 'x', 'slow-request': '5s', 'drills': 'maybe'}, {})
     assert (values.stall, values.slow_request, values.drills, len(problems)) == (
-        60.0,
+        30.0,
         5.0,
         False,
         2,

@@ -39,6 +39,7 @@ RECORD = RunRecord(
     ),
     threads=(ThreadState(7, 'MainThread', True, (records.Frame('/a.py', 1, 'f'),)),),
     samples=(records.Sample(1795419905.0, 77.5, rss=1),),
+    curve=(records.LifePoint(1795419905.0, 77.5, rss=1, peak=2),),
     log=(records.LogLine(1795419906.0, 'ERROR', 'site', 'It fails.', 7),),
     hangs=(Event('hang', 1795419902.0, seconds=4.0, summary='All hang.', number=2),),
     known_issues=(runrecord.KnownIssue('a', 'An issue', matched=('version: x',)),),
@@ -51,6 +52,7 @@ HEAVY = {
     'threads',
     'native',
     'samples',
+    'curve',
     'log',
     'recent',
     'notes',
@@ -93,6 +95,15 @@ class TestTimes:
     @given(st.floats(0, 4e9))
     def test_a_time_survives_isotime_and_from_isotime(self, seconds):
         assert records.from_isotime(records.isotime(seconds)) == pytest.approx(seconds, abs=0.0011)
+
+
+@pytest.mark.parametrize(
+    'ended, status, answer',
+    [(None, 0, ''), (1795419906.0, 200, '200'), (1795419906.0, 0, 'no answer')],
+)
+def test_a_request_that_ended_without_a_status_got_no_answer(ended, status, answer):
+    request = replace(RECORD.requests[0], ended=ended, status=status)
+    assert request.answer == answer
 
 
 class TestRunRecord:

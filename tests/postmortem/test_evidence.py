@@ -133,7 +133,7 @@ def hanging(run, *more):
                 ),
             )
         )
-        recorder.sample(sample(70, workers=1, overdue=1))
+        recorder.sample(sample(70, monotonic=170.0, workers=1, overdue=1))
         for one in more:
             recorder.note(one)
 

@@ -265,6 +265,44 @@ class TestWords:
             'for 4 min 57 s.',
         ]
 
+    def test_idle_threads_are_no_evidence_and_equal_ones_are_one_sentence(self):
+        idle = (
+            b'Stack (most recent call first):\n'
+            b'  File "/usr/lib/python3.13/threading.py", line 359 in wait\n'
+            b'  File "/site/waitress/task.py", line 43 in handler_thread\n'
+            b'  File "/usr/lib/python3.13/threading.py", line 994 in run\n'
+        )
+        busy = b'Stack (most recent call first):\n  File "/c.py", line 3 in hold\n'
+        other = b'Stack (most recent call first):\n  File "/d.py", line 4 in wait\n'
+        stuck = {1: mark(text=busy), 2: mark(text=idle), 3: mark(text=busy), 4: mark(text=other)}
+        flying = tuple(request(number, ident=number) for number in stuck)
+        found = self.hung(stuck=stuck, in_flight=flying)
+        facts = [
+            evidence.fact
+            for evidence in hangsummary.evidence_of_hang(found)
+            if evidence.source == 'watchdog'
+        ]
+        assert facts == [
+            '2 threads were in hold (/c.py:3): 0x1, 0x3.',
+            'Thread 0x4 was in wait (/d.py:4).',
+        ]
+
+    def test_slow_requests_in_the_same_place_are_one_sentence(self):
+        flying = [request(number, 16 + number, '/a') for number in range(1, 5)]
+        notes = []
+        for number, path in ((1, '/a'), (2, '/a'), (3, '/a'), (4, '/b')):
+            values = {'seconds': 10.0 * number, 'detail': 'waits for ZEO', 'frames': FRAMES}
+            title = f'GET {path}'
+            notes.append(note('slow', number, 16 + number, title=title, request=number, **values))
+        found = self.hung(*numbered(*notes), in_flight=tuple(flying))
+        facts = [evidence.fact for evidence in hangsummary.slow_requests(found)]
+        assert facts == [
+            '3 requests GET /a were slow: when last noted, they had taken 10 s to 30 s and were '
+            'in render (/site/view.py:7); waits for ZEO.',
+            'GET /b was slow: when last noted, it had taken 40 s and was in render '
+            '(/site/view.py:7); waits for ZEO.',
+        ]
+
     @pytest.mark.parametrize('notes', [(), OVER])
     def test_events_that_ended_are_no_evidence(self, notes):
         assert list(hangsummary.lasting_events(self.hung(*notes))) == []

@@ -2,6 +2,7 @@
 
 import pytest
 from support.syntheticruns import HERE
+from support.syntheticruns import STARTED
 from support.syntheticruns import record
 
 from Products.StabilityMonitor.model.records import Instance
@@ -10,6 +11,7 @@ from Products.StabilityMonitor.postmortem.runhistory import LOOP_SECONDS
 from Products.StabilityMonitor.postmortem.runhistory import crash_loop
 from Products.StabilityMonitor.postmortem.runhistory import last_server_run
 from Products.StabilityMonitor.postmortem.runhistory import of_instance
+from Products.StabilityMonitor.postmortem.runhistory import seconds_since_end
 
 
 def runs(*verdicts, every=60, **values):
@@ -68,3 +70,51 @@ def test_scripts_make_no_loop():
 
 def test_runs_without_a_start_make_no_loop():
     assert crash_loop(runs(*['unreadable'] * 3, started=None)) == ()
+
+
+BOOT = {'boot_id': 'a-boot'}
+
+
+def under_a_clock_that_jumped(steps, every, **values):
+    """Return three incidents, newest first; `every` seconds passed between their starts.
+
+    `steps` is by how much the clock was wrong at the start of each, the oldest first.
+    """
+    found = [
+        record(
+            n,
+            'crashed',
+            started=STARTED + n * every + step,
+            monotonic=500.0 + n * every,
+            uptime_seconds=every - 1.0,
+            **values,
+        )
+        for n, step in enumerate(steps)
+    ]
+    return tuple(reversed(found))
+
+
+@pytest.mark.parametrize('step', [3600, -3600, 3 * 86400])
+def test_a_clock_that_was_set_neither_makes_nor_hides_a_loop_in_one_boot(step):
+    loop = under_a_clock_that_jumped((0, step, step), every=60.0, **BOOT)
+    assert crash_loop(loop) == loop
+    slow = under_a_clock_that_jumped((0, 0, -2 * LOOP_SECONDS), every=LOOP_SECONDS, **BOOT)
+    assert crash_loop(slow) == ()
+
+
+def test_in_other_boots_the_next_run_began_after_the_end_of_the_one_before():
+    """Each boot begins in 1970, because the machine has no clock that goes on without power."""
+    hours = under_a_clock_that_jumped((0, -3600, -7200), every=3600.0)
+    assert crash_loop(hours) == ()
+    minutes = under_a_clock_that_jumped((0, -60, -120), every=60.0)
+    assert crash_loop(minutes) == minutes
+
+
+@pytest.mark.parametrize('step', [0, 3600, -3600, 3 * 86400])
+def test_how_long_ago_a_run_of_this_boot_ended_does_not_come_from_the_clock(step):
+    run = record(0, monotonic=500.0, **BOOT)  # it ended a minute later
+    now = STARTED + 60 + 90 + step
+    assert seconds_since_end(run, 'a-boot', 650.0, now) == 90.0
+    assert seconds_since_end(run, 'another', 20.0, now) == max(0.0, 90.0 + step)
+    assert seconds_since_end(run, 'a-boot', 20.0, now) == max(0.0, 90.0 + step)
+    assert seconds_since_end(record(0, ended=None), 'a-boot', 650.0, now) is None

@@ -26,6 +26,7 @@ from Products.StabilityMonitor.postmortem.verdict import GRACE
 from Products.StabilityMonitor.postmortem.verdict import READY
 from Products.StabilityMonitor.postmortem.verdict import RULES
 from Products.StabilityMonitor.postmortem.verdict import judge
+from Products.StabilityMonitor.store import blackbox
 
 ERROR = (
     'Traceback (most recent call last):\n  File "/x.py", line 1, in f\n    g()\nValueError: bad\n'
@@ -33,9 +34,8 @@ ERROR = (
 INTERRUPT = (
     'Traceback (most recent call last):\n  File "/x.py", line 1, in f\n    g()\nKeyboardInterrupt\n'
 )
-HANGING = recording(
-    samples=(sample(overdue=4),), in_flight=tuple(request(n, n) for n in range(2, 6))
-)
+BUSY = recording(samples=(sample(overdue=4),), in_flight=tuple(request(n, n) for n in range(2, 6)))
+HOLDING = b'Stack (most recent call first):\n  File "/c.py", line 3 in hold\n'
 ABORTED = SEGFAULT.replace(b'Segmentation fault', b'Aborted')
 HANG_NOTES = (
     note('hang', 60.0, number=1, title='All 4 threads hang.'),
@@ -469,7 +469,7 @@ TABLE = [
         'the counter of the host rose, but not that of the cgroup',
         traces(cgroup_kills=0, host_kills=1),
         'vanished',
-        'likely',
+        'weak',
         None,
         '',
     ),
@@ -485,17 +485,56 @@ TABLE = [
         'a start that exited',
         traces(recording=ended(5, served=0, samples=())),
         'startup-failed',
-        'certain',
+        'strong',
         None,
         'soon after it had loaded, by a normal exit',
     ),
     (
         'a start that vanished',
-        traces(recording=UNSERVED),
+        traces(recording=recording({'serving': 0}, served=0)),
         'startup-failed',
         'likely',
         None,
         'without a trace',
+    ),
+    (
+        'it had loaded, and vanished soon after',
+        traces(recording=UNSERVED),
+        'vanished',
+        'weak',
+        None,
+        'without a trace',
+    ),
+    (
+        'it vanished while it served its first request',
+        traces(recording=recording({'serving': 0}, served=0, samples=(), in_flight=(request(1),))),
+        'vanished',
+        'weak',
+        None,
+        '',
+    ),
+    (
+        'a start that exited, and other code handles SIGTERM',
+        traces(recording=ended(5, served=0, samples=(), unmarked=('SIGTERM',))),
+        'stopped',
+        'strong',
+        None,
+        'came to a normal exit',
+    ),
+    (
+        'a start that exited before it had loaded, and other code handles SIGTERM',
+        traces(
+            recording=recording(
+                {'serving': 0, 'finished': STARTED + 3},
+                served=0,
+                samples=(),
+                unmarked=('SIGTERM',),
+            )
+        ),
+        'startup-failed',
+        'likely',
+        None,
+        'before it was ready to serve, by a normal exit',
     ),
     (
         'a start that was stopped',
@@ -517,7 +556,7 @@ TABLE = [
         'a start with Ctrl-C',
         traces(recording=ended(5, served=0, samples=(), exception=INTERRUPT)),
         'stopped',
-        'certain',
+        'strong',
         'SIGINT',
         '',
     ),
@@ -533,7 +572,7 @@ TABLE = [
         'ready for long enough without a request',
         traces(recording=recording(served=0, samples=(sample(2 + READY),))),
         'vanished',
-        'likely',
+        'weak',
         None,
         '',
     ),
@@ -554,14 +593,21 @@ TABLE = [
         '',
     ),
     (
-        'all overdue, stopped',
-        traces(recording=HANGING, marks=marks('SIGTERM')),
-        'hung',
+        'all busy without a hang, stopped',
+        traces(recording=BUSY, marks=marks('SIGTERM')),
+        'stopped',
         'strong',
         'SIGTERM',
-        'All workers were busy',
+        '',
     ),
-    ('all overdue, killed', traces(recording=HANGING), 'hung', 'strong', None, 'without a trace'),
+    (
+        'all busy without a hang, killed',
+        traces(recording=BUSY),
+        'vanished',
+        'weak',
+        None,
+        '',
+    ),
     (
         'all overdue, with a note of the hang',
         traces(
@@ -587,7 +633,7 @@ TABLE = [
         'a hang that was over',
         traces(recording=recording(notes=HANG_ENDED)),
         'vanished',
-        'likely',
+        'weak',
         None,
         '',
     ),
@@ -638,7 +684,7 @@ TABLE = [
             recording=recording({'finished': STARTED + 70}, samples=(sample(overdue=1, workers=1),))
         ),
         'stopped',
-        'certain',
+        'strong',
         None,
         '',
     ),
@@ -646,7 +692,7 @@ TABLE = [
         'some overdue',
         traces(recording=recording(samples=(sample(overdue=3),))),
         'vanished',
-        'likely',
+        'weak',
         None,
         '',
     ),
@@ -654,7 +700,7 @@ TABLE = [
         'no workers at all',
         traces(recording=recording(samples=(sample(workers=0),))),
         'vanished',
-        'likely',
+        'weak',
         None,
         '',
     ),
@@ -665,6 +711,37 @@ TABLE = [
         'strong',
         'SIGTERM',
         '(GIL)',
+    ),
+    (
+        'C code held the GIL, and it was killed before the watchdog of the heartbeat fired',
+        traces(
+            stuck={WORKER: mark(90, HOLDING)},
+            recording=recording(in_flight=(request(2, path='/hold'),)),
+        ),
+        'hung',
+        'likely',
+        None,
+        'had not been answering for 30 s when it ended without a trace: GET /hold was in hold',
+    ),
+    (
+        'C code held the GIL for a moment only',
+        traces(stuck={WORKER: mark(69, HOLDING)}, recording=recording(in_flight=(request(2),))),
+        'vanished',
+        'weak',
+        None,
+        '',
+    ),
+    (
+        'C code held the GIL for less than "stall" when it was stopped',
+        traces(
+            stuck={WORKER: mark(90, HOLDING)},
+            marks={'SIGTERM': mark(90)},
+            recording=recording(in_flight=(request(2),)),
+        ),
+        'stopped',
+        'strong',
+        'SIGTERM',
+        '',
     ),
     (
         'a script holds the GIL',
@@ -688,16 +765,16 @@ TABLE = [
         'SIGINT',
         traces(marks=marks('SIGINT'), recording=ended()),
         'stopped',
-        'certain',
+        'strong',
         'SIGINT',
         '',
     ),
-    ('a normal exit', traces(recording=ended()), 'stopped', 'certain', None, 'to a normal exit'),
+    ('a normal exit', traces(recording=ended()), 'stopped', 'strong', None, 'to a normal exit'),
     (
         'a clean stop after SIGTERM',
         traces(recording=ended(), asked={'SIGTERM': STARTED + 60}),
         'stopped',
-        'certain',
+        'strong',
         'SIGTERM',
         'SIGTERM arrived at',
     ),
@@ -705,7 +782,7 @@ TABLE = [
         'a normal exit long after SIGINT',
         traces(recording=ended(), asked={'SIGINT': STARTED + 69 - GRACE}),
         'stopped',
-        'certain',
+        'strong',
         None,
         'to a normal exit',
     ),
@@ -730,7 +807,7 @@ TABLE = [
         'a normal exit, then a reboot',
         traces(same_boot=False, recording=ended()),
         'stopped',
-        'certain',
+        'strong',
         None,
         '',
     ),
@@ -750,7 +827,7 @@ TABLE = [
         'SIGTERM',
         '',
     ),
-    ('nothing at all', traces(), 'vanished', 'likely', None, 'last sign of life'),
+    ('nothing at all', traces(), 'vanished', 'weak', None, 'last sign of life'),
     ('nothing at all, no black box', traces(recording=None), 'vanished', 'weak', None, ''),
 ]
 
@@ -840,7 +917,40 @@ def test_all_but_sigkill_and_os_exit_is_ruled_out_if_everything_is_known():
     assert [cause.partition(':')[0] for cause in found.candidates] == [
         'SIGKILL',
         'os._exit, exit() in C code, or os.execv (the process then runs another program)',
+        'Another signal that leaves no mark, such as SIGTRAP, SIGSYS or SIGPROF',
     ]
+
+
+def test_pid_1_of_a_container_dies_of_no_signal_without_a_handler():
+    found = judge(traces(pid=1))
+    assert (found.verdict, found.confidence) == ('vanished', 'likely')
+    assert 'SIGPROF' in ' '.join(found.ruled_out)
+    assert 'SIGPROF' not in ' '.join(found.candidates)
+
+
+def test_a_missing_mark_of_a_signal_that_other_code_handles_rules_nothing_out():
+    found = judge(traces(recording=recording(unmarked=('SIGTERM', 'SIGUSR1'))))
+    ruled_out, candidates = ' '.join(found.ruled_out), ' '.join(found.candidates)
+    assert 'Not SIGINT, SIGHUP, SIGQUIT, SIGUSR2,' in ruled_out
+    assert 'SIGTERM' not in ruled_out and 'SIGUSR1' not in ruled_out
+    assert 'SIGTERM or SIGUSR1: other code handles such a signal' in candidates
+
+
+def test_without_signal_marks_no_signal_is_ruled_out():
+    every = [name for name in blackbox.MARKS if name.startswith('SIG')]
+    found = judge(traces(recording=recording(unmarked=every)))
+    assert 'leaves a mark' not in ' '.join(found.ruled_out)
+    assert 'SIGXCPU: other code handles' in ' '.join(found.candidates)
+
+
+def test_a_signal_that_was_survived_is_not_ruled_out_by_a_missing_mark():
+    found = judge(traces(survived_marks={'SIGUSR1': mark(20)}))
+    ruled_out = ' '.join(found.ruled_out)
+    assert 'Not SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR2,' in ruled_out
+    assert (
+        'Not SIGUSR1, which arrived at 2026-09-21 14:13:40 UTC: the process lived on for 40 s.'
+        in ruled_out
+    )
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,11 @@ def has_finding(id):
 def until_told(id):
     """Wait until the finding is there, and until the thread that logs it has ended."""
     until(lambda: has_finding(id))
+    until_settled()
+
+
+def until_settled():
+    """Wait until no thread of the product begins or ends."""
     if life is not None:
         beats = life.rounds.heartbeat.beats
         until(lambda: life.rounds.heartbeat.beats > beats)
@@ -242,14 +247,98 @@ def do_handler_before():
     do_wait()
 
 
+def before_abort_handler():
+    """As gunicorn in its workers."""
+    signal.signal(signal.SIGABRT, lambda *args: sys.exit(4))
+
+
+def do_abort_handler():
+    until_settled()  # before 3.14, faulthandler may crash if a thread begins or ends meanwhile
+    do_wait()
+
+
 def do_handler_after():
     before_handler_before()
+    do_wait()
+
+
+def before_survived_usr1():
+    signal.signal(signal.SIGUSR1, lambda *args: None)
+
+
+def do_survived_usr1():
+    os.kill(os.getpid(), signal.SIGUSR1)
+    say('survived')
+    do_wait()
+
+
+def do_c_handler_after():
+    """Set a handler in C, of which Python's module `signal` knows nothing."""
+    libc = ctypes.CDLL(None)
+    libc.signal.argtypes = [ctypes.c_int, ctypes.c_void_p]
+    libc.signal(signal.SIGUSR2, ctypes.cast(libc.abs, ctypes.c_void_p))
     do_wait()
 
 
 def do_hold_gil():
     say('holding')
     ctypes.PyDLL(None).sleep(60)
+
+
+def at_exit(what):
+    """Run `what` in an exit handler that comes after those of the product: registered before."""
+    import atexit
+
+    def block():
+        if life is not None:
+            say('finishing')
+            what()
+
+    atexit.register(block)
+
+
+def stand_at_exit():
+    threading.Event().wait(60)
+
+
+def before_stand_at_exit():
+    at_exit(stand_at_exit)
+
+
+def serve_one():
+    begin('/done')
+    if life is not None:
+        life.recorder.end(200)
+
+
+def do_stand_at_exit():
+    serve_one()
+    stand_in_request('unfinished')
+    if life is not None:
+        until(life.recorder.in_flight)
+
+
+def before_hold_gil_at_exit():
+    at_exit(lambda: hold_gil('waiting'))
+
+
+def do_hold_gil_at_exit():
+    serve_one()
+
+
+def before_compute_at_exit():
+    at_exit(lambda: compute(6))
+
+
+def do_compute_at_exit():
+    pass
+
+
+def compute(seconds):
+    """Run Python code: a stack that is written meanwhile can kill the process."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        sorted(range(50), key=lambda number: -number)
 
 
 def do_thread_outlives_main():
@@ -332,6 +421,23 @@ def do_hold_gil_among_servers(how):
         hold_gil(how)
 
     threading.Thread(target=hold, name='waitress-3').start()
+    threading.Event().wait()
+
+
+def do_hold_gil_in_first_request(how):
+    """A worker holds the GIL in its first request; another one is idle."""
+    gate = threading.Event()
+
+    def serve():
+        gate.wait()
+        begin('/first')
+        say('holding')
+        hold_gil(how)
+
+    threading.Thread(target=serve, name='waitress-0', daemon=True).start()
+    threading.Thread(target=threading.Event().wait, name='waitress-1', daemon=True).start()
+    until_guarded(2)
+    gate.set()
     threading.Event().wait()
 
 

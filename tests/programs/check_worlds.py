@@ -465,6 +465,29 @@ def foreign_signal(folder):
     return endingsignals.KillingSignals, {}
 
 
+def stop_signal(folder):
+    """As it is: `unshare` makes this process pid 1."""
+    return endingsignals.StopSignal, {}
+
+
+def marked_stop_signal(folder):
+    """Our own C handler notes SIGTERM and continues with the default action."""
+    from Products.StabilityMonitor.recording.faulthandler_compat import SignalMarks
+
+    KEPT.append(SignalMarks(Path(folder)))
+    return endingsignals.StopSignal, {'marked': frozenset(KEPT[0].files)}
+
+
+def ignored_stop_signal(folder):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    return endingsignals.StopSignal, {}
+
+
+def handled_stop_signal(folder):
+    signal.signal(signal.SIGTERM, lambda *args: sys.exit(0))
+    return endingsignals.StopSignal, {}
+
+
 # -- switches --------------------------------------------------------------------------------------
 
 

@@ -6,6 +6,8 @@ Leaves files in the current directory.  Prints the last observation as one line 
 ThreadState has them, and deadlocks [{idents, links, known, text}].
 """
 
+import collections
+import contextlib
 import ctypes
 import fcntl
 import importlib
@@ -347,6 +349,190 @@ class MeetThen:
         pass
 
 
+LOCKS = {'a': A, ('b', 1): B, 'c': C}
+ROW = [A, B]
+BY_NAME = collections.defaultdict(threading.Lock)
+HELD_BY_NOBODY = threading.Lock()
+
+
+def items():
+    start(_items_a_then_b, name='left')
+    start(_b_then_a, name='right')
+
+
+def _items_a_then_b():
+    with ROW[0]:
+        MEET.wait()
+        with LOCKS['b', 1]:
+            pass
+
+
+def _pair(function, first='a', second='c'):
+    start(function, first, second, name='left')
+    start(function, second, first, name='right')
+
+
+def items_by_key():
+    _pair(_in_order_of_keys)
+
+
+def _in_order_of_keys(first, second):
+    with LOCKS[first]:
+        MEET.wait()
+        with LOCKS[second]:
+            pass
+
+
+def items_of_self():
+    cabinet = Cabinet()
+    start(cabinet.a_then_b, name='left')
+    start(cabinet.b_then_a, name='right')
+
+
+def items_of_self_by_key():
+    _pair(Cabinet().in_order)
+
+
+class Cabinet:
+    def __init__(self):
+        self.locks = {'a': threading.Lock(), 'c': threading.Lock()}
+
+    def a_then_b(self):
+        with self.locks['a']:
+            MEET.wait()
+            with self.locks['c']:
+                pass
+
+    def b_then_a(self):
+        with self.locks['c']:
+            MEET.wait()
+            self.locks['a'].acquire()
+
+    def in_order(self, first, second):
+        with self.locks[first]:
+            MEET.wait()
+            with self.locks[second]:
+                pass
+
+
+def made_on_demand():
+    start(_demand_a_then_b, name='left')
+    start(_demand_b_then_a, name='right')
+
+
+def _demand_a_then_b():
+    with BY_NAME['a']:
+        MEET.wait()
+        with BY_NAME['b']:
+            pass
+
+
+def _demand_b_then_a():
+    with BY_NAME['b']:
+        MEET.wait()
+        with BY_NAME['a']:
+            pass
+
+
+def get_lock(name):
+    return LOCKS[name]
+
+
+def from_call():
+    _pair(_in_order_of_calls)
+
+
+def _in_order_of_calls(first, second):
+    with get_lock(first):
+        MEET.wait()
+        with get_lock(second):
+            pass
+
+
+def by_call_of_call():
+    _pair(_acquire_in_order)
+
+
+def _acquire_in_order(first, second):
+    get_lock(first).acquire()
+    try:
+        MEET.wait()
+        get_lock(second).acquire()
+    finally:
+        get_lock(first).release()
+
+
+def local_variables():
+    _pair(_in_order_of_variables, A, B)
+
+
+def _in_order_of_variables(first, second):
+    with first:
+        MEET.wait()
+        with second:
+            pass
+
+
+def on_stack():
+    start(_stack_a_then_b, name='left')
+    start(_b_then_a, name='right')
+
+
+def _stack_a_then_b():
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(A)
+        MEET.wait()
+        stack.enter_context(B)
+
+
+def on_stack_from_call():
+    _pair(_stack_in_order)
+
+
+def _stack_in_order(first, second):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(get_lock(first))
+        MEET.wait()
+        stack.enter_context(get_lock(second))
+
+
+EXTENSION = """
+def a_then_b():
+    with A:
+        meet()
+        with B:
+            pass
+
+def b_then_a():
+    with B:
+        meet()
+        with A:
+            pass
+"""
+
+
+def in_no_module():
+    """As an External Method: its code was executed, but no module has it."""
+    path = Path('extension.py').absolute()
+    path.write_text(EXTENSION)
+    scope = {'A': A, 'B': B, 'meet': MEET.wait}
+    exec(compile(EXTENSION, path, 'exec'), scope)
+    start(scope['a_then_b'], name='left')
+    start(scope['b_then_a'], name='right')
+
+
+def calls_with_a_worker():
+    """The third thread may hold what both others wait for, and works."""
+    from_call()
+    start(_works_with_lock, name='works')
+
+
+def _works_with_lock():
+    LOCKS['d'] = HELD_BY_NOBODY
+    with get_lock('d'):
+        time.sleep(99)
+
+
 def three():
     meet = threading.Barrier(3)
     for name, function in (('one', _in_a), ('two', _in_b), ('last', _in_c)):
@@ -558,6 +744,18 @@ STARTERS = {
     of_c_code,
     lock_pair,
     owned_pair,
+    items,
+    items_by_key,
+    items_of_self,
+    items_of_self_by_key,
+    made_on_demand,
+    from_call,
+    by_call_of_call,
+    local_variables,
+    on_stack,
+    on_stack_from_call,
+    in_no_module,
+    calls_with_a_worker,
     three,
     twice,
     attributes,

@@ -6,6 +6,7 @@ process that is not armed.  The expected marks are those in docs/facts.rst.
 """
 
 import os
+import resource
 import signal
 import stat
 import sys
@@ -14,6 +15,7 @@ import time
 import pytest
 from programs.handshake import until
 
+from Products.StabilityMonitor.store import blackbox
 from Products.StabilityMonitor.store import blackboxreader
 from Products.StabilityMonitor.store import distributionsets
 from Products.StabilityMonitor.store.rundirectory import BLACKBOX
@@ -127,9 +129,83 @@ def test_a_handler_of_other_code_still_decides_how_the_process_ends(pair, way, m
     assert set(armed.marks()) == marks and armed.box.words['finished']
 
 
+def test_a_dump_before_an_exit_by_a_handler_of_sigabrt_is_noted_as_survived(pair):
+    armed, control = pair('abort_handler', heard=['waiting'], then='SIGABRT')
+    assert control.process.returncode == 4
+    dump = armed.marks()['faults']
+    assert dump.startswith('Fatal Python error: Aborted') and armed.box.words['finished']
+    assert armed.box.survived['faults'] == len(dump.encode())
+    assert read_json(armed.path / 'context.json')['abort_handler'] is True
+
+
+@pytest.mark.parametrize('variables', [{}, {'PYTHONFAULTHANDLER': '1'}])
+def test_without_a_handler_of_sigabrt_an_exit_notes_no_dump_as_survived(pair, variables):
+    armed, _ = pair('return', env=os.environ | variables)
+    assert armed.box.words['finished'] and armed.box.survived['faults'] == 0
+    assert read_json(armed.path / 'context.json')['abort_handler'] is False
+
+
 def test_sigterm_is_marked_while_another_thread_outlives_the_main_thread(pair):
     armed, _ = pair('thread_outlives_main', heard=['waiting'], then='SIGTERM')
     assert set(armed.marks()) == {'SIGTERM'} and not armed.box.words['finished']
+
+
+class TestUnmarked:
+    """The black box says which signals leave no mark, and the context which of them are handled."""
+
+    @staticmethod
+    def unmarked(victim):
+        return set(blackbox.marks_of(victim.box.words['unmarked']))
+
+    @staticmethod
+    def handled(victim):
+        return set(read_json(victim.path / 'context.json')['handled_signals'])
+
+    def test_every_signal_leaves_a_mark_where_other_code_has_no_handler(self, start):
+        victim = start('wait').go('waiting')
+        assert self.unmarked(victim) == set()
+        assert 'SIGINT' in self.handled(victim) and 'SIGTERM' not in self.handled(victim)
+
+    def test_a_handler_that_was_there_before_leaves_a_mark(self, start):
+        victim = start('handler_before').go('waiting')
+        assert self.unmarked(victim) == set() and 'SIGTERM' in self.handled(victim)
+
+    def test_a_handler_that_is_set_later_leaves_no_mark(self, start):
+        victim = start('handler_after').go('waiting')
+        until(lambda: self.unmarked(victim) == {'SIGTERM'}, 'the next round')
+        assert 'SIGTERM' not in self.handled(victim)
+
+    def test_a_handler_in_c_that_is_set_later_leaves_no_mark(self, start):
+        victim = start('c_handler_after').go('waiting')
+        until(lambda: self.unmarked(victim) == {'SIGUSR2'}, 'the next round')
+        victim.signal('SIGUSR2')
+        assert victim.marks() == {}
+
+    def test_a_signal_that_was_survived_leaves_a_mark_again(self, start):
+        """The handler of Python runs after ours, which then is set again."""
+        victim = start('survived_usr1').go('survived')
+        beats = len(victim.box.samples)
+        until(lambda: len(victim.box.samples) > beats + 25, 'the next round')
+        assert self.unmarked(victim) == set() and set(victim.marks()) == {'SIGUSR1'}
+
+    def test_a_handler_in_c_of_other_code_leaves_no_mark(self, start):
+        victim = start('foreign_usr1').go()
+        assert self.unmarked(victim) == {'SIGUSR1'} and 'SIGUSR1' in self.handled(victim)
+
+    def test_an_ignored_signal_needs_no_mark(self, start):
+        def ignore():
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+        victim = start('wait', preexec_fn=ignore).go('waiting')
+        assert self.unmarked(victim) == set() and 'SIGHUP' not in self.handled(victim)
+
+    def test_without_signal_marks_no_signal_leaves_one(self, start):
+        def allow_few():
+            resource.setrlimit(resource.RLIMIT_NOFILE, (60, 60))
+
+        victim = start('wait', preexec_fn=allow_few).go('waiting')
+        every = {name for name in blackbox.MARKS if name.startswith('SIG')}
+        assert self.unmarked(victim) == every
 
 
 class TestDumps:

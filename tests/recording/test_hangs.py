@@ -7,17 +7,20 @@ import time
 from dataclasses import replace
 
 import pytest
+from support.syntheticruns import STARTED
 from support.syntheticruns import observed
 from support.syntheticruns import request
 
 from Products.StabilityMonitor.model.jsonform import to_json
 from Products.StabilityMonitor.model.records import Frame
 from Products.StabilityMonitor.model.records import Note
+from Products.StabilityMonitor.model.severities import INFO
 from Products.StabilityMonitor.model.threadstates import ThreadState
 from Products.StabilityMonitor.postmortem import hangnotes
 from Products.StabilityMonitor.recording.hangs import Hangs
 from Products.StabilityMonitor.recording.partguard import Findings
 from Products.StabilityMonitor.recording.recorder import Recorder
+from Products.StabilityMonitor.recording.visitors import Answering
 from Products.StabilityMonitor.store import blackbox as box
 from Products.StabilityMonitor.store import blackboxreader
 from Products.StabilityMonitor.threads.cycles import cycle_words
@@ -28,7 +31,7 @@ FRAMES = (Frame('/site/view.py', 7, 'render'), Frame('/zope/publish.py', 70, 'pu
 
 
 def state(ident, holders=(), **values):
-    """Return a worker whose request, for `/<ident>`, is 100 s old."""
+    """Return a worker whose request, for `/<ident>`, is 100 s old; it is idle without a request."""
     served = request(ident, path=f'/{ident}', seconds=100.0)
     return ThreadState(
         **{
@@ -36,7 +39,7 @@ def state(ident, holders=(), **values):
             'native_id': 1000 + ident,
             'name': f'waitress-{ident}',
             'kind': 'worker',
-            'activity': 'lock',
+            'activity': 'lock' if values.get('request', served) else 'idle',
             'frames': FRAMES,
             'request': served,
             'holders': tuple(holders),
@@ -70,8 +73,8 @@ class World:
         """Look once: `ages` of the requests in flight in seconds, `serving` is the number of
         workers.
         """
-        now = time.monotonic()
-        self.hangs.look([now - age for age in ages], serving, now)
+        all_busy = float(min(ages)) if ages and len(ages) >= serving else 0.0
+        self.hangs.look(Answering(len(ages), max(serving, len(ages)), all_busy, stood=all_busy))
 
     @property
     def recording(self):
@@ -257,6 +260,91 @@ class TestAHang:
         assert len(world.hangs.known()) == 50
 
 
+class TestVisitorsWait:
+    """Somebody waits for an answer, or to be connected."""
+
+    @pytest.mark.parametrize(
+        'now, reason, words',
+        [
+            (dict(all_busy=70.0, stood=61.0), 'workers', 'All 4 workers have been busy with'),
+            (dict(all_busy=70.0, stood=61.0, waited=65.0, queue=3), 'workers', 'All 4 workers'),
+            (dict(all_busy=70.0, stood=1.0, waited=61.0, queue=1), 'queue', '1 request waits for'),
+            (dict(waited=61.0, queue=9), 'queue', '9 requests wait for a worker, the oldest for'),
+            (
+                dict(refused=61.0, reason='connections', connections=100, limit=100),
+                'connections',
+                '100 of 100 connections are in use, and 5 visitors wait',
+            ),
+            (
+                dict(refused=61.0, reason='descriptors', connections=70, limit=100),
+                'descriptors',
+                'has used up its file descriptors, and 5 visitors wait',
+            ),
+        ],
+    )
+    def test_a_hang_has_a_reason(self, world, now, reason, words):
+        world.threads = (*(state(n) for n in range(1, 5)), main_thread())
+        world.hangs.look(Answering(4, 4, accept_queue=5, **now))
+        (hang,) = world.hangs.known()
+        assert (hang.kind, hang.reason) == ('hang', reason) and words in hang.summary
+        assert 60 < time.time() - hang.started < 66
+        (told,) = hangnotes.hangs(world.notes, time.time())
+        assert (told.reason, told.summary) == (reason, hang.summary)
+        assert world.recording.words['hung_since']
+        world.hangs.look(Answering(4, 4))
+        (told,) = hangnotes.hangs(world.notes, time.time())
+        assert not told.lasts and world.recording.words['hung_since'] == 0
+
+    @pytest.mark.parametrize(
+        'now',
+        [
+            dict(all_busy=59.0, stood=59.0),
+            dict(waited=59.0, queue=3),
+            dict(refused=59.0, reason='connections'),
+            dict(refused=0.0, reason='connections', connections=100, limit=100),
+        ],
+    )
+    def test_nobody_has_waited_for_long(self, world, now):
+        world.hangs.look(Answering(4, 4, **now))
+        assert world.hangs.lasting == {}
+
+    def test_busy_workers_that_progress_are_no_trouble(self, world):
+        world.hangs.look(Answering(4, 4, all_busy=61.0, stood=2.0))
+        (event,) = world.hangs.known()
+        assert (event.kind, event.severity, event.lasts) == ('saturated', INFO, True)
+        assert 'progress is made' in event.summary and list(world.findings) == []
+        assert world.recording.words['hung_since'] == 0
+        world.hangs.look(Answering(3, 4))
+        assert world.kinds == [('saturated', 0), ('saturated-ended', 0)]
+
+    def test_workers_that_may_hang_soon_are_not_saturated(self, world):
+        world.hangs.look(Answering(4, 4, all_busy=61.0, stood=31.0))
+        assert world.hangs.lasting == {}
+
+    def test_saturated_workers_that_stop_hang(self, world):
+        world.hangs.look(Answering(4, 4, all_busy=61.0, stood=2.0))
+        world.hangs.look(Answering(4, 4, all_busy=122.0, stood=60.5))
+        assert [event.kind for event in world.hangs.known()] == ['hang', 'saturated']
+        world.hangs.look(Answering(4, 4, all_busy=123.0, stood=0.0))
+        assert [event.kind for event in world.hangs.lasting.values()] == ['saturated']
+
+    def test_a_worker_without_a_request_of_zope_is_noted_if_it_is_busy(self, world):
+        world.threads = (
+            state(1, request=None, activity='socket'),
+            state(2, request=None),
+            state(3, request=None, kind='other', activity='sleep'),
+            main_thread(),
+        )
+        world.hangs.look(Answering(1, 1, all_busy=70.0, stood=61.0))
+        assert world.kinds == [('hang', 0), ('hang', 1), ('hang', MAIN)]
+
+    def test_a_server_that_shuts_down_does_not_hang(self, world):
+        world.hangs.is_over = lambda: True
+        world.hangs.look(Answering(4, 4, all_busy=70.0, stood=61.0))
+        world.hangs.look(Answering(4, 4, all_busy=70.0, stood=1.0))
+        assert world.hangs.lasting == {}
+
+
 class TestTheServersLoop:
     """How a hang of the loop is noted; see test_serverloop.py for whether the loop is blocked."""
 
@@ -383,7 +471,7 @@ class TestDeadlocks:
     def test_a_deadlock_has_fields_for_what_its_sentence_says(self, world):
         world.threads = (
             state(2, holders=[1], activity='lock', detail='held by 1'),
-            state(1, holders=[2], name='cron', request=None),
+            state(1, holders=[2], name='cron', activity='lock', request=None),
         )
         (event,) = world.hangs.known(world.observe())
         found = json.loads(json.dumps(to_json(event)))
@@ -450,6 +538,53 @@ class TestDeadlocks:
         )
         self.deadlock(world)
         assert len(world.hangs.known(seen)) == 1, 'only the deadlock that lasts'
+
+    def test_if_the_locks_are_not_known_the_deadlock_is_only_possible(self, world):
+        seen = observed((state(1, [2]), state(2, [1])), possible=True)
+        (event,) = world.hangs.known(seen)
+        assert event.summary.startswith('Possible deadlock (inferred): GET /1 (waitress-1) waits ')
+        assert event.possible and event.known is False and event.severity.code == 'warning'
+        world.hangs.look_for_deadlock(seen)
+        assert world.notes == ()
+        world.hangs.look_for_deadlock(seen)
+        assert world.notes[0].title == event.summary
+
+    @pytest.mark.parametrize('step', [0, 3600, -3600, 3 * 86400])
+    def test_a_deadlock_begins_when_it_was_first_seen(self, world, monkeypatch, step):
+        """Its age is that of the monotonic clock: the other one may be set meanwhile."""
+        seen = observed((state(1, [2]), state(2, [1])))
+        now = 100.0
+        world.hangs.clock = lambda: now
+        world.hangs.look_for_deadlock(seen)
+        now = 130.0
+        monkeypatch.setattr(time, 'time', lambda: STARTED + step)
+        (suspected,) = world.hangs.known(seen)
+        world.hangs.look_for_deadlock(seen)
+        (event,) = world.hangs.known(seen)
+        assert suspected.started == event.started == STARTED + step - 30
+        assert event.seconds == 30
+
+    def test_the_begin_of_a_hang_is_known_by_both_clocks(self, world):
+        world.look([STALL + 9], 1)
+        words = world.recording.words
+        assert 0 <= time.time() - words['hung_since'] / 1e9 - (STALL + 9) < 60
+        assert 0 <= time.monotonic() - words['hung_monotonic'] / 1e9 - (STALL + 9) < 60
+        world.look([], 1)
+        words = world.recording.words
+        assert words['hung_since'] == words['hung_monotonic'] == 0
+
+    def test_a_freeze_is_an_event_that_is_no_trouble(self, world):
+        world.hangs.note_freeze(40.0, of_machine=False)
+        world.hangs.note_freeze(3600.0, of_machine=True)
+        machine, process = world.hangs.known()
+        assert [event.kind for event in (machine, process)] == ['frozen', 'frozen']
+        assert (process.seconds, process.lasts, process.severity) == (40.0, False, INFO)
+        assert process.summary.startswith('The process was frozen for 40 s: none of its threads')
+        assert machine.summary == 'The machine was suspended for 1 hour.'
+        assert list(world.findings) == []
+        events = hangnotes.hangs(world.notes, ended=0.0)
+        assert [event.seconds for event in events] == [40.0, 3600.0]
+        assert hangnotes.lasting(world.notes, 'frozen') is None
 
     def test_a_deadlock_that_lasts_is_noted_once(self, world):
         self.deadlock(world)

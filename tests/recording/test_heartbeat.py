@@ -12,6 +12,7 @@ from programs.handshake import until
 from support.childprograms import run_python
 
 from Products.StabilityMonitor.model.action import Action
+from Products.StabilityMonitor.recording import heartbeat as heartbeat_module
 from Products.StabilityMonitor.recording.background import aside
 from Products.StabilityMonitor.recording.faulthandler_compat import MarkFile
 from Products.StabilityMonitor.recording.heartbeat import ROUND
@@ -54,6 +55,25 @@ class TestBeats:
         heartbeat.join(PATIENCE)
         assert places == [heartbeat] and not heartbeat.is_alive()
         assert heartbeat.daemon and heartbeat.last > 0
+
+    def test_last_duties_go_on_after_the_end_and_one_that_fails_is_switched_off(self, monkeypatch):
+        monkeypatch.setattr(heartbeat_module, '_LAST_PAUSE', 0.0)
+        beats, last = [], []
+
+        def fail():
+            raise ValueError
+
+        heartbeat = Heartbeat(0.01, [lambda: beats.append(1)], Findings())
+        heartbeat.start()
+        until(lambda: beats)
+        heartbeat.last_duties = [lambda: last.append(1), fail]
+        heartbeat.stop(timeout=10)
+        seen = len(beats)
+        until(lambda: len(last) > 3)
+        assert len(beats) == seen and len(heartbeat.last_duties) == 1
+        heartbeat.last_duties.clear()
+        heartbeat.join(PATIENCE)
+        assert not heartbeat.is_alive()
 
     def test_only_a_duty_that_fails_is_switched_off_with_a_finding(self):
         def broken():
@@ -441,6 +461,35 @@ class TestLogHandler:
             ('one 1', 'WARNING', 'breadcrumb-test'),
             ('three', 'ERROR', 'breadcrumb-test'),
         ]
+
+    def test_errors_of_accept_of_waitress_are_counted(self, recorder):
+        """The server fails as it does when all descriptors are in use; no socket is needed."""
+        handler = BreadcrumbHandler(recorder, logging.WARNING)
+        kind = pytest.importorskip('waitress.server').TcpWSGIServer
+        server = kind.__new__(kind)
+        server.adj = pytest.importorskip('waitress.adjustments').Adjustments()
+        server.accept = lambda: os.open('/nowhere/at/all', os.O_RDONLY)
+        server.logger = logging.getLogger('waitress')
+        server.logger.addHandler(handler)
+        try:
+            for _ in range(3):
+                server.handle_accept()
+            server.logger.warning('Exception while serving /page')
+        finally:
+            server.logger.removeHandler(handler)
+        assert handler.accept_errors == 3
+        assert [line.count for line in read(recorder).log] == [3, 1]
+
+    def test_it_knows_whether_it_sees_errors_of_accept(self, recorder):
+        assert BreadcrumbHandler(recorder, logging.WARNING).sees_accept_errors
+        assert not BreadcrumbHandler(recorder, logging.ERROR).sees_accept_errors
+        logger = logging.getLogger('waitress')
+        before = logger.level
+        logger.setLevel(logging.ERROR)
+        try:
+            assert not BreadcrumbHandler(recorder, logging.WARNING).sees_accept_errors
+        finally:
+            logger.setLevel(before)
 
     def test_the_exception_of_a_record_is_named(self, recorder, logger):
         try:

@@ -27,6 +27,7 @@ from Products.StabilityMonitor.recording.heartbeat import ROUND
 from Products.StabilityMonitor.recording.heartbeatwork import Rounds
 from Products.StabilityMonitor.recording.partguard import Findings
 from Products.StabilityMonitor.recording.recorder import Recorder
+from Products.StabilityMonitor.recording.runclock import Freeze
 from Products.StabilityMonitor.store import blackbox as box
 from Products.StabilityMonitor.store import blackboxreader
 from Products.StabilityMonitor.store.runmailbox import ask
@@ -53,11 +54,13 @@ def life(tmp_path, monkeypatch):
         recorder=recorder,
         findings=Findings(),
         context={},
+        role='script',
         directory=SimpleNamespace(path=tmp_path),
         base=SimpleNamespace(file_mode=0o600),
         is_short_of_descriptors=False,
         gauge=None,
         trace_log=None,
+        handler=None,
         mark_files=dict,
         checks=lambda: ((), ()),
         options=SimpleNamespace(slow_request=0.2, stall=0.5, sample_interval=0.01),
@@ -164,7 +167,7 @@ def watchdogs(monkeypatch):
     made = []
 
     class FakeWatchdog:
-        file = SimpleNamespace(written=0, length=0)
+        file = ending_file = SimpleNamespace(written=0, length=0)
 
         def __init__(self, *settings, avoided):
             self.calls, self.used_up = [], False
@@ -240,6 +243,49 @@ def native_threads(tmp_path):
     native.end()
 
 
+class TestAfterAFreeze:
+    """The clock of the run says that the process did not run for a while."""
+
+    @pytest.fixture
+    def frozen(self, rounds):
+        def freeze(seconds, of_machine=False):
+            found = Freeze(seconds, of_machine)
+            rounds.clock.look = lambda interval: found
+            rounds.heartbeat.beat()
+            rounds.clock.look = lambda interval: None
+
+        return freeze
+
+    def test_a_freeze_is_noted_once_and_is_no_finding(self, rounds, frozen):
+        frozen(40.0)
+        rounds.heartbeat.beat()
+        assert kinds(rounds) == ['frozen-ended']
+        assert [finding.id for finding in rounds.life.findings] == []
+        frozen(3600.0, of_machine=True)
+        assert kinds(rounds) == ['frozen-ended'] * 2
+        assert [note.detail for note in notes(rounds)] == ['', 'suspended']
+
+    def test_a_short_freeze_is_not_told(self, rounds, frozen):
+        frozen(3.0)
+        assert kinds(rounds) == []
+
+    def test_the_mark_of_the_watchdog_is_survived_at_once(self, rounds, frozen):
+        """Its timer expired meanwhile.  A process that is killed now has not hung."""
+        rounds._marks.watch('watchdog', SimpleNamespace(length=700, written=1))
+        frozen(40.0)
+        recording = blackboxreader.read(bytes(rounds.recorder.buffer))
+        assert recording.survived['watchdog'] == 700
+
+    def test_requests_are_younger_by_the_time_of_the_freeze(self, rounds, server):
+        """Two requests have been in progress for as long as the process was frozen."""
+        rounds.heartbeat.beat()
+        rounds.clock._add(10 * rounds.options.stall, time.monotonic())
+        rounds.heartbeat.beat()
+        sample = blackboxreader.read(bytes(rounds.recorder.buffer)).last_sample
+        assert (sample.in_flight, sample.overdue) == (2, 0)
+        assert not rounds.slow.watched
+
+
 class TestWhileAllThreadsAreBusy:
     def test_a_hang_and_its_end_are_noted_and_reported_through_the_mailbox(
         self, rounds, server, tmp_path
@@ -268,11 +314,13 @@ class TestWhileAllThreadsAreBusy:
         assert (sample.in_flight, sample.overdue, sample.workers) == (2, 2, 2)
         server.stop()  # its threads end one after the other; a beat may come between them
         until(
-            lambda: kinds(rounds) == ['hang', 'hang-ended'] and not rounds.slow.are_in_flight(),
+            lambda: kinds(rounds)[:2] == ['hang', 'hang-ended'] and not rounds.slow.are_in_flight(),
             'its end',
         )
         answer = ask(tmp_path, 'stacks', PATIENCE)
-        assert answer['hangs'][0]['ended'] > answer['hangs'][0]['started']
+        # For the beat in between, the worker that has not ended yet may be all busy workers.
+        hang = next(hang for hang in answer['hangs'] if hang['kind'] == 'hang')
+        assert hang['ended'] > hang['started']
         assert {slow['ended'] is None for slow in answer['slow']} == {False}
         assert 'hang' not in [finding.id for finding in rounds.life.findings]
 
@@ -495,7 +543,7 @@ class TestTheParts:
 
     @pytest.mark.parametrize(
         'stall, cpu, each',
-        [(0.5, 0.005, 8), (30, 0.03, 500), (60, 0.06, 1000), (3600, 0.1, 60000), (0.01, 0.005, 1)],
+        [(0.5, 0.005, 4), (30, 0.03, 250), (60, 0.06, 500), (3600, 0.1, 30000), (0.01, 0.005, 1)],
     )
     def test_the_watchdog_gets_its_timeout_and_cpu_time_from_stall(
         self, life, watchdogs, stall, cpu, each
@@ -506,7 +554,7 @@ class TestTheParts:
         (path, timeout, given, mode), watchdog = watchdogs[0]
         assert (path, mode) == (life.directory.path, 0o600) and given == pytest.approx(cpu)
         least = max(stall, 3 * life.options.sample_interval)
-        assert least <= timeout <= least * 7 / 6, 'after the stall, or a little later'
+        assert least <= timeout <= least * 13 / 12, 'after the stall, or a little later'
         beats = rounds.heartbeat.beats
         assert (
             watchdog.calls.count('own') == (beats - 1) // each + 1
@@ -650,3 +698,24 @@ class TestTheParts:
         until(lambda: len(looks) == 2)
         assert rounds.heartbeat.beats >= ROUND
         stop(rounds)
+
+
+# -- the whole life --------------------------------------------------------------------------------
+
+
+def test_each_round_adds_to_the_curve_over_the_whole_life(rounds, life):
+    heartbeat = rounds.heartbeat
+    heartbeat.beat()
+    assert blackboxreader.read_curve(life.recorder.buffer) == (), 'there was no sample yet'
+    heartbeat.is_round_due = True
+    heartbeat.beat()
+    (point,) = blackboxreader.read_curve(life.recorder.buffer)
+    first, _ = blackboxreader.read_samples(life.recorder.buffer)
+    assert (point.time, point.rss, point.peak) == (first.time, first.rss, first.rss)
+
+
+def test_errors_of_accept_are_not_known_without_waitress(rounds, life):
+    rounds.heartbeat.beat()
+    (sample,) = blackboxreader.read_samples(life.recorder.buffer)
+    assert (sample.accept_errors, sample.connection_limit, sample.connections) == (-1, -1, -1)
+    assert sample.descriptor_limit != 0

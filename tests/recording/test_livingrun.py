@@ -1,5 +1,6 @@
 """What other parts add to a living run: work for its heartbeat, and answers for its mailbox."""
 
+import errno
 import os
 import shutil
 import stat
@@ -15,6 +16,7 @@ from zope.interface.verify import verifyObject
 from Products.StabilityMonitor.model.interfaces import ILivingRun
 from Products.StabilityMonitor.model.options import load
 from Products.StabilityMonitor.model.records import Instance
+from Products.StabilityMonitor.recording import livingrun
 from Products.StabilityMonitor.recording.heartbeat import ROUND
 from Products.StabilityMonitor.recording.heartbeat import Heartbeat
 from Products.StabilityMonitor.recording.livingrun import LivingRun
@@ -212,3 +214,19 @@ def test_without_a_heartbeat_an_errand_runs_at_once_and_nothing_else_happens(lif
         register(lambda name=register.__name__: done.append(name))
     life.answer('weather', dict)
     assert done == ['in_background'] and not list(life.findings)
+
+
+# -- when no descriptor is left --------------------------------------------------------------------
+
+
+def test_breadcrumbs_that_cannot_be_looked_at_are_not_called_deleted(life, tmp_path, monkeypatch):
+    def refused(*args):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    life.directory = SimpleNamespace(path=tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(livingrun, 'opened', refused)
+        life._check_directory()
+    assert list(life.findings) == []
+    life._check_directory()
+    assert [finding.id for finding in life.findings] == ['breadcrumbs-gone']

@@ -1,6 +1,7 @@
 """The recorder: the next process reads what threads have written."""
 
 import _thread
+import struct
 import threading
 import time
 
@@ -12,6 +13,7 @@ from Products.StabilityMonitor.model.interfaces import IRecorder
 from Products.StabilityMonitor.model.records import Sample
 from Products.StabilityMonitor.model.records import ThreadSlot
 from Products.StabilityMonitor.recording.recorder import Recorder
+from Products.StabilityMonitor.recording.slots import Slot
 from Products.StabilityMonitor.store import blackbox as box
 from Products.StabilityMonitor.store import blackboxreader
 
@@ -322,6 +324,57 @@ class TestRings:
             f'line {n}' for n in range(500 - box.LOG_COUNT, 500)
         ]
 
+    def test_a_line_that_repeats_is_one_line_with_a_count(self, made):
+        made.recorder.log(40, 'a', 'before', 900.0)
+        for number in range(70_000):
+            made.recorder.log(30, 'waitress', 'server accept() threw', 1000.0 + number)
+            if number == 10:
+                made.recorder.log(30, 'a', 'between', 1010.5)
+        log = made.read().log
+        assert [(line.message, line.count, line.time, line.last) for line in log] == [
+            ('before', 1, 900.0, None),
+            ('between', 1, 1010.5, None),
+            ('server accept() threw', 70_000, 1000.0, 70_999.0),
+        ]
+        assert [line.latest for line in log] == [900.0, 1010.5, 70_999.0]
+
+    def test_only_equal_lines_are_counted_together(self, made):
+        lines = [(30, 'a', 'x'), (40, 'a', 'x'), (30, 'b', 'x'), (30, 'a', 'y')]
+        for level, logger, message in lines:
+            made.recorder.log(level, logger, message, 1000.0)
+        other = Worker()
+        other.do(lambda: made.recorder.log(30, 'a', 'x', 1000.0))
+        other.end()
+        log = made.read().log
+        assert [line.count for line in log] == [1] * 5 and len({line.ident for line in log}) == 2
+
+    def test_a_line_that_has_left_the_ring_is_counted_anew(self, made):
+        made.recorder.log(30, 'a', 'again', 1000.0)
+        made.recorder.log(30, 'a', 'again', 1001.0)
+        for number in range(box.LOG.count):
+            made.recorder.log(30, 'a', f'line {number}', 1002.0)
+        made.recorder.log(30, 'a', 'again', 1003.0)
+        log = made.read().log
+        assert (log[-1].message, log[-1].count, log[-1].time) == ('again', 1, 1003.0)
+        assert {line.count for line in log} == {1} and len(log) == box.LOG_COUNT
+        assert len(made.recorder._log_lines) == box.LOG.count
+
+    def test_lines_of_an_older_release_count_once(self, made):
+        """It left zeros where the count is."""
+        made.recorder.log(30, 'a', 'x', 1000.0)
+        at = box.LOG.at(1) + box.COUNT_IN_LOG
+        made.recorder.buffer[at : at + 24] = bytes(24)
+        (line,) = made.read().log
+        assert (line.count, line.last, line.latest) == (1, None, 1000.0)
+
+    def test_an_older_release_reads_a_line_that_repeats(self, made):
+        made.recorder.log(30, 'a', 'x', 1000.0)
+        made.recorder.log(30, 'a', 'x', 1001.0)
+        number, time, *_, seal = struct.unpack_from(
+            '=QdQHBxHH64s800sQ', made.recorder.buffer, box.LOG.at(1)
+        )
+        assert (number, time, seal) == (1, 1000.0, 1)
+
     def test_the_newest_samples_are_kept(self, made):
         for number in range(2000):
             made.recorder.sample(Sample(1000.0 + number, float(number), in_flight=number))
@@ -533,6 +586,59 @@ class TestSlots:
         made.recorder.begin('GET', '/inner', _monotonic=clock)
         seen.extend(began for _, began in made.recorder.in_flight())
         assert seen == [5.0, 7.0]
+
+
+class TestReservedSlots:
+    """Workers get a slot before their first request, so that the watchdog guards them."""
+
+    def test_a_worker_takes_the_slot_that_was_reserved_for_it(self, made):
+        worker = Worker()
+        made.recorder.reserve([worker._thread])
+        (slot,) = made.recorder.slots.values()
+        assert (slot.ident, slot.native_id) == (worker._thread.ident, worker._thread.native_id)
+        assert not slot.on and list(made.read().threads) == [slot.ident]
+        worker.do(lambda: made.recorder.begin('GET', '/first'))
+        assert list(made.recorder.slots.values()) == [slot] and slot.on
+        (request,) = made.read().in_flight
+        assert (request.path, request.ident) == ('/first', slot.ident)
+        made.recorder.reserve([worker._thread])
+        made.recorder.release_dead_slots()
+        assert list(made.recorder.slots.values()) == [slot]
+
+    def test_a_worker_with_a_slot_gets_no_other(self, made):
+        worker = Worker()
+        worker.do(lambda: made.serve('/'))
+        made.recorder.reserve([worker._thread])
+        assert len(made.recorder.slots) == 1
+
+    def test_the_slot_of_a_worker_that_ended_without_a_request_is_released(self, made):
+        gate = threading.Event()
+        thread = threading.Thread(target=gate.wait)
+        thread.start()
+        made.recorder.reserve([thread])
+        made.recorder.release_dead_slots()
+        assert len(made.recorder.slots) == 1
+        gate.set()
+        thread.join()
+        made.recorder.reserve([thread])
+        made.recorder.release_dead_slots()
+        assert made.recorder.slots == {} and made.recorder._reserved == {}
+        assert made.read().threads == {}
+
+    def test_a_slot_that_was_reserved_while_its_thread_took_one_is_released(self, made):
+        worker = Worker()
+        worker.do(lambda: made.serve('/'))
+        late = Slot.reserved(made.recorder._free.pop(), worker._thread, worker._thread.native_id)
+        made.recorder._take(late)
+        made.recorder._reserved[late.ident] = late
+        made.recorder.reserve([worker._thread])
+        (slot,) = made.recorder.slots.values()
+        assert slot is not late and made.recorder._reserved == {}
+
+    def test_only_slots_with_a_mark_are_reserved(self, made):
+        workers = [Worker() for _ in range(18)]
+        made.recorder.reserve([worker._thread for worker in workers])
+        assert sorted(made.recorder.slots) == list(range(16))
 
 
 def _raw_thread(function):

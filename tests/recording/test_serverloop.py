@@ -136,7 +136,19 @@ def test_a_shutdown_is_not_judged(world, doing):
 def test_the_server_shuts_down_when_main_thread_has_left_the_loop(world, doing, left):
     world.doing = doing
     assert world.loop.is_left() == left
-    assert not World().loop.is_left(), 'never seen in the loop: it may be another server'
+
+
+def test_a_server_that_was_never_seen_in_a_loop_has_not_left_it():
+    world = World()
+    world.doing = (SHUTDOWN, RUN, MAIN)
+    assert not world.loop.is_left()
+
+
+def test_a_server_that_is_stopped_before_the_first_round_has_left_its_loop():
+    world = World()
+    assert not world.loop.is_left()
+    world.doing = (SHUTDOWN, RUN, MAIN)
+    assert world.loop.is_left()
 
 
 def test_after_a_suspension_the_time_starts_again_at_zero(world):

@@ -71,6 +71,22 @@ class TestAHeldGIL:
             own = re.search(r'line \d+ in (\w+)', last)[1]
             assert own == ('hold_gil' if served[slots[slot]] == '/holding' else 'standing')
 
+    def test_a_worker_that_holds_it_in_its_first_request_is_named(self, start):
+        """Its timers are armed while it is idle."""
+        victim = start('hold_gil_in_first_request', 'stall=500ms', 'waiting').go('holding')
+        until(
+            lambda: {'watchdog-0', 'watchdog-1'} <= set(victim.marks()),
+            'the marks',
+            10 * PATIENCE,
+            pause=0.05,
+        )
+        victim.signal('SIGTERM').end()
+        record = triage.examine(victim.path, World())
+        assert record.verdict == 'hung' and ': GET /first was in hold_gil (' in record.summary
+        facts = [evidence.fact for evidence in record.evidence if 'was in' in evidence.fact]
+        (fact,) = facts
+        assert 'was in hold_gil (' in fact, 'what the idle worker did is no evidence'
+
     def test_the_next_process_reports_the_held_gil_and_the_blocked_requests(self, start):
         victim = start('hold_gil_among_servers', 'stall=500ms', 'waiting').go('holding')
         until_all_have_written(victim)

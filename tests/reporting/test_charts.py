@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from support.effort import lines_run
 
 from Products.StabilityMonitor.model.jsonform import items_from_json
+from Products.StabilityMonitor.model.records import LifePoint
 from Products.StabilityMonitor.model.records import Sample
 from Products.StabilityMonitor.model.records import isotime
 from Products.StabilityMonitor.model.runrecord import RunRecord
@@ -190,6 +191,98 @@ def test_idle_and_equal_values_give_a_curve():
     parsed(charts.memory_curve([samples(1)[0]] * 3))
 
 
+def told(svg):
+    """Return the text alternative of a picture."""
+    return parsed(svg).find(f'{SVG}title').text
+
+
+@pytest.mark.parametrize(
+    'values, limit, label, caption',
+    [
+        ({'connections': 97, 'connection_limit': 100}, 100, 'connection_limit', 'Connections'),
+        (
+            {'descriptors': 60, 'descriptor_limit': 80},
+            80,
+            'limit of descriptors',
+            'Open descriptors',
+        ),
+        ({'waited': 12.0, 'queue': 3}, 30, 'option stall', 'Age of the oldest in the queue'),
+    ],
+)
+def test_a_vital_sign_is_drawn_with_its_limit(values, limit, label, caption):
+    found = {
+        chart.caption: chart.picture for chart in charts.vital_signs(samples(**values), (), 30)
+    }
+    assert label in words(found[caption])
+    (dashed,) = [
+        line for line in parsed(found[caption]).iter(f'{SVG}line') if line.get('stroke-dasharray')
+    ]
+    (curve,) = parsed(found[caption]).iter(f'{SVG}polyline')
+    assert float(dashed.get('y1')) < float(curve.get('points').split(',')[-1]), 'below its limit'
+    assert f'{label} {limit}' in told(found[caption])
+
+
+def test_a_limit_far_above_is_named_and_not_drawn():
+    svg = charts.descriptors_curve(samples(descriptors=60, descriptor_limit=1 << 20))
+    assert '(limit of descriptors: 1,048,576)' in words(svg) and 'dasharray' not in svg
+    assert 'limit of descriptors 1,048,576' in told(svg)
+
+
+def test_visitors_who_wait_are_drawn_for_the_server_and_for_the_kernel():
+    svg = charts.queue_curve(samples(queue=3, accept_queue=7))
+    assert {'for a worker', 'in the kernel'} <= set(words(svg))
+    assert told(svg) == (
+        'Visitors who wait before the end: for a worker 3 at last, 3 at most; in the kernel 7 at '
+        'last, 7 at most'
+    )
+
+
+def test_errors_of_accept_are_drawn_for_each_sample():
+    failing = [replace(each, accept_errors=5 * n * n) for n, each in enumerate(samples(4))]
+    assert 'in each sample 25 at last, 25 at most' in told(charts.errors_curve(failing))
+    restarted = [replace(each, accept_errors=9 - n) for n, each in enumerate(samples(4))]
+    assert '0 at most' in told(charts.errors_curve(restarted)), 'a damaged record'
+
+
+def test_the_memory_over_the_whole_life_has_its_peaks_and_its_end():
+    points = [LifePoint(NOW - 86400 + n * 3600, n, (100 + n) << 20, 400 << 20) for n in range(24)]
+    svg = charts.life_curve(points, samples(1, cgroup_limit=500 << 20))
+    assert '1 day before' in words(svg) and 'limit of the cgroup' in words(svg)
+    assert 'the most 100 MiB at last, 400 MiB at most; the least 100 MiB at last' in told(svg)
+
+
+def test_descriptors_and_threads_are_drawn_over_the_whole_life():
+    """A leak of descriptors may take days, too."""
+    points = [LifePoint(NOW + n, n, descriptors=20 + n, threads=9) for n in range(24)]
+    svg = charts.counts_curve(points, samples(1, descriptor_limit=80))
+    assert 'descriptors 43 at last, 43 at most; threads 9 at last' in told(svg)
+    assert 'limit of descriptors 80' in told(svg)
+
+
+def test_what_is_not_known_is_said_and_not_drawn_as_zero():
+    """As of gunicorn, or in a black box of an older release."""
+    found = {chart.caption: chart for chart in charts.vital_signs(samples(descriptors=7), ())}
+    unknown = [caption for caption, chart in found.items() if not chart.picture]
+    assert unknown == [
+        'Memory over the whole life',
+        'Visitors who wait',
+        'Age of the oldest in the queue',
+        'Connections',
+        'Failed accept()',
+        'Descriptors and threads over the whole life',
+    ]
+    assert all(found[caption].missing.startswith('Not known') for caption in unknown)
+
+
+def test_without_samples_there_are_no_charts():
+    assert charts.vital_signs((), ()) == charts.vital_signs(samples(1), ()) == []
+
+
+def test_charts_of_the_living_process_reach_until_now():
+    svg = charts.memory_curve(samples(), charts.UNTIL_NOW)
+    assert told(svg).startswith('Memory until now: this process 159 MiB at last')
+
+
 numbers = st.one_of(st.none(), st.text(max_size=3), st.integers(-5, 1 << 63), st.floats(-1, 1e18))
 
 
@@ -203,15 +296,22 @@ numbers = st.one_of(st.none(), st.text(max_size=3), st.integers(-5, 1 << 63), st
                 'cpu': numbers,
                 'cgroup_current': numbers,
                 'cgroup_limit': numbers,
+                'queue': numbers,
+                'waited': numbers,
+                'connections': numbers,
+                'connection_limit': numbers,
+                'accept_errors': numbers,
+                'peak': numbers,
             }
         ),
         max_size=8,
-    )
+    ),
+    st.floats(-1, 1e18),
 )
-def test_a_curve_is_well_formed_with_any_samples(found):
-    found = items_from_json(Sample, found)
-    for svg in (charts.memory_curve(found), charts.cpu_curve(found)):
-        assert svg == '' or parsed(svg) is not None
+def test_a_curve_is_well_formed_with_any_samples(found, stall):
+    points = items_from_json(LifePoint, found)
+    for chart in charts.vital_signs(items_from_json(Sample, found), points, stall):
+        assert chart.picture == '' or parsed(chart.picture) is not None
 
 
 @settings(max_examples=60, deadline=None)
@@ -231,6 +331,16 @@ def test_a_time_axis_has_few_ticks(low, span):
 
 @given(st.floats(0, 1e18))
 def test_a_value_axis_has_few_ticks(top):
-    for ticks in (axes.size_ticks(top), axes.percent_ticks(top)):
+    for ticks in (
+        axes.size_ticks(top),
+        axes.percent_ticks(top),
+        axes.count_ticks(top),
+        axes.second_ticks(top),
+    ):
         assert 2 <= len(ticks) <= 8
         assert ticks[-1][0] >= top * 0.7
+
+
+@given(st.floats(0, 1e6))
+def test_things_are_counted_in_whole_numbers(top):
+    assert all(value == int(value) for value, _ in axes.count_ticks(top))

@@ -19,8 +19,10 @@ from support.syntheticruns import record
 from zope.interface.verify import verifyObject
 
 from Products.StabilityMonitor.checks import allfindings
+from Products.StabilityMonitor.checks import limits
 from Products.StabilityMonitor.checks.muted import MuteList
 from Products.StabilityMonitor.checks.runner import Background
+from Products.StabilityMonitor.checks.runner import Results
 from Products.StabilityMonitor.knowledge import systemfacts
 from Products.StabilityMonitor.model.action import Action
 from Products.StabilityMonitor.model.errors import NoSuchRun
@@ -32,6 +34,7 @@ from Products.StabilityMonitor.model.options import load
 from Products.StabilityMonitor.model.records import Frame
 from Products.StabilityMonitor.model.records import Instance
 from Products.StabilityMonitor.model.records import isotime
+from Products.StabilityMonitor.model.severities import OK
 from Products.StabilityMonitor.model.severities import WARNING
 from Products.StabilityMonitor.model.threadstates import ThreadState
 from Products.StabilityMonitor.postmortem.triage import triage
@@ -93,7 +96,8 @@ def crash(base, number=0, path='/fatal'):
         recorder.begin('GET', '/before', _now=lambda: run.started + 1)
         recorder.end(200, _now=lambda: run.started + 2)
         recorder.begin('GET', path, _now=lambda: run.started + 3)
-        recorder.log(40, 'site', 'low on luck', run.started + 4)
+        for second in (4, 5, 6):
+            recorder.log(40, 'site', 'low on luck', run.started + second)
 
     run.box(write)
     (ident,) = blackboxreader.read((run.path / 'blackbox.sbr').read_bytes()).threads
@@ -524,6 +528,28 @@ def test_the_report_says_why_the_checks_could_not_run(life, archive):
     assert report['sources']['checks']['error'] and 'could not be run: OSError' in findings(report)
 
 
+def test_without_descriptors_the_checks_do_not_run_and_the_last_results_stay(
+    life, archive, monkeypatch
+):
+    """They would only report files that cannot be opened."""
+    life.findings = Findings()
+    here = allfindings.of(life)
+    enough = Finding('descriptors', OK, 'There are enough descriptors.', check='descriptors')
+    kept = Finding('kept', WARNING, 'It is kept.')
+    here.checks.results = Results((enough, kept), 0.1, time.time() - 60)
+    monkeypatch.setattr(limits, 'descriptor_limit', lambda: 100)
+    for used, is_scarce in ((80, False), (92, False), (93, True), (100, True)):
+        monkeypatch.setattr(limits, 'descriptors_now', lambda used=used: used)
+        monkeypatch.setattr(here.checks, 'start', lambda write: True)
+        assert here.start() is not is_scarce
+        rows = {row['id']: row for row in here.answer()['checks']}
+        assert set(rows) == {'kept', 'descriptors'}
+        assert (rows['descriptors']['severity'] == 'ok') is not is_scarce
+        if is_scarce:
+            assert f'{used} of 100 descriptors are open.' in rows['descriptors']['detail']
+            assert 'the checks do not run' in rows['descriptors']['detail']
+
+
 def test_the_report_says_none_if_finished_checks_found_nothing(life, archive):
     life.findings = Findings()
     here = allfindings.of(life)
@@ -572,13 +598,20 @@ def test_the_text_has_all_sections(life, archive):
         'Crashed thread',
         'in crash',
         '[warning] Something is off.',
-        'low on luck',
+        'low on luck [3 times, last ',
         'a._b',
         'GET /now',
         'Ada',
         '127.0.0.1:8080',
     ):
         assert words in text, words
+
+
+def test_a_log_line_that_repeats_has_a_count_in_json(life, archive):
+    report = json.loads(render(build(life, archive), 'json')[2])
+    (line,) = report['previous']['log']
+    assert (line['message'], line['count']) == ('low on luck', 3)
+    assert line['time'] < line['last']
 
 
 def test_control_characters_in_foreign_text_are_escaped(life, archive, tmp_path):

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from support.stacksdocuments import thread
 
 from Products.StabilityMonitor.model.jsonform import from_json
 from Products.StabilityMonitor.model.jsonform import to_json
+from Products.StabilityMonitor.model.records import Frame
 from Products.StabilityMonitor.model.threadstates import ThreadState
 from Products.StabilityMonitor.reporting.stacksdocument import age
 from Products.StabilityMonitor.reporting.stacksdocument import is_well
@@ -19,10 +21,53 @@ from Products.StabilityMonitor.reporting.stacksdocument import ordered
 from Products.StabilityMonitor.reporting.stacksdocument import stack_words
 from Products.StabilityMonitor.reporting.stacksdocument import tidy
 from Products.StabilityMonitor.reporting.threadtext import text
+from Products.StabilityMonitor.reporting.threadtext import thread_lines
+from Products.StabilityMonitor.reporting.threadtext import without_repetition
 
 
 def told(**values):
     return text(tidy(document(**values)), 'process 17')
+
+
+@pytest.mark.parametrize(
+    'lines, shown',
+    [
+        ('', ''),
+        ('abc', 'abc'),
+        ('abbbc', 'abbbc'),
+        ('abbbbc', 'ab[The line above comes 3 more times]c'),
+        ('x' + 'ab' * 4 + 'c', 'xab[The 2 lines above come 3 more times]c'),
+        ('ababa', 'ababa'),
+        # The last, incomplete cycle is shown.
+        ('ab' * 4 + 'a', 'ab[The 2 lines above come 3 more times]a'),
+        ('abcd' * 2, 'abcd[The 4 lines above come 1 more time]'),
+        ('abcdefghi' * 3, 'abcdefghi' * 3),
+    ],
+)
+def test_frames_that_repeat_are_shown_once_with_a_count(lines, shown):
+    assert ''.join(without_repetition(lines)) == shown
+
+
+@given(st.text('ab', max_size=60))
+def test_no_line_is_lost(lines):
+    told = list(without_repetition(lines))
+    whole = []
+    for line in told:
+        if line.startswith('['):
+            size, again = [int(word) for word in re.findall(r'\d+', f'1 {line}')][-2:]
+            whole += whole[-size:] * again
+        else:
+            whole.append(line)
+    assert ''.join(whole) == lines and len(told) <= len(lines)
+
+
+def test_a_recursion_is_short_in_the_text():
+    frames = (Frame('/site/view.py', 7, 'render'),) * 100
+    told = list(thread_lines(ThreadState(frames=frames)))
+    assert told[1:] == [
+        '    File "/site/view.py", line 7, in render',
+        '    [The line above comes 99 more times]',
+    ]
 
 
 def state(number, **values):
@@ -104,9 +149,12 @@ def test_hangs_and_slow_requests_that_last_are_not_well():
         ('deadlock', 'warning', False),
         ('hang', 'critical', False),
         ('spinning', None, False),
+        ('slow-start', 'info', True),
+        ('slow-stop', 'info', True),
+        ('slow-start', 'critical', False),
     ],
 )
-def test_only_a_spin_that_is_not_critical_is_well(kind, severity, well):
+def test_only_a_spin_or_a_slow_start_or_stop_that_is_not_critical_is_well(kind, severity, well):
     hang = document()['hangs'][0] | {'kind': kind, 'severity': severity}
     if severity is None:
         del hang['severity']  # as in the answer of another release

@@ -3,6 +3,7 @@ first.
 """
 
 import gzip
+from dataclasses import replace
 
 import pytest
 from support.syntheticruns import STARTED
@@ -89,9 +90,11 @@ def test_an_archive_without_a_directory_is_empty(tmp_path):
     assert (archive.summaries(), archive.clean_scripts, archive.prune(1, 1, 1)) == ((), 0, 0)
 
 
-def test_summaries_are_newest_first_even_within_one_second(archive):
+def test_summaries_of_older_releases_are_newest_first_even_within_one_second(archive):
     """Names hold only whole seconds, a process may restart faster, and pids are not ordered."""
-    runs = [record(pid, after=0.1 * order) for order, pid in enumerate((900, 1, 5000, 40))]
+    runs = []
+    for order, pid in enumerate((900, 1, 5000, 40)):
+        runs.append(replace(record(pid, after=0.1 * order), number=0))
     keep(archive, *reversed(runs))
     assert names(archive) == [each.run for each in reversed(runs)]
 

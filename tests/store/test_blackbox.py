@@ -18,6 +18,11 @@ from Products.StabilityMonitor.store import blackboxreader
 FOREIGN = '>' if sys.byteorder == 'little' else '<'
 
 
+#: The fields of a sample in the order of the file: the last seven come after the seal.
+SAMPLE_VALUES = [7, *vars(Sample(1e9, 5.0)).values()]
+SAMPLE_VALUES.insert(box.SEALED_IN_SAMPLE + 1, 7)
+
+
 def made():
     buffer = bytearray(box.SIZE)
     recorder = Recorder(buffer)
@@ -36,7 +41,7 @@ class TestTheFile:
         assert box.SIZE % 8 == 0
 
     def test_every_part_and_entry_is_aligned_to_8_bytes(self):
-        for part in (box.SLOTS, box.REQUESTS, box.LOG, box.SAMPLES):
+        for part in box.parts_of(box.LAYOUT):
             assert part.start % 8 == 0 and part.size % 8 == 0
 
     def test_no_parts_or_fields_overlap(self):
@@ -55,6 +60,7 @@ class TestTheFile:
             (box.log_entry, box.LOG),
             (box.sample_entry, box.SAMPLES),
             (box.note_entry, box.NOTE_RING),
+            (box.point_entry, box.LIFE_CURVE),
         ):
             assert entry.size <= part.size
 
@@ -91,6 +97,12 @@ class TestTheFile:
         assert recording.threads == {} and recording.exception == ''
         assert set(recording.words.values()) | set(recording.survived.values()) == {0}
         assert recording.last_sample is None
+
+    def test_the_word_unmarked_names_marks(self):
+        names = {'SIGTERM', 'SIGXCPU'}
+        assert box.marks_of(box.bits_of(names)) == names
+        assert box.marks_of(box.bits_of(names) | 1 << 63) == names, 'a mark of a later release'
+        assert box.bits_of(()) == 0 and box.marks_of(0) == frozenset()
 
     def test_the_fields_of_version_2_never_move(self):
         """A later release reads what an earlier one wrote, so fields are only appended."""
@@ -158,12 +170,12 @@ class TestRefusal:
         with pytest.raises(UnreadableRecord, match='format 3'):
             read(buffer)
 
-    @pytest.mark.parametrize('index', range(10))
+    @pytest.mark.parametrize('index', range(12))
     @pytest.mark.parametrize('value', [0, 1, 0xFFFFFFFF])
     def test_impossible_sizes_are_refused(self, index, value):
         buffer, _ = made()
         struct.pack_into('=I', buffer, 16 + 4 * index, value)
-        if (index, value) in {(0, 1), (2, 1), (4, 1), (6, 1), (8, 1)}:
+        if (index, value) in {(0, 1), (2, 1), (4, 1), (6, 1), (8, 1), (10, 1)}:
             read(buffer)  # a part may have a single entry
         else:
             with pytest.raises(UnreadableRecord):
@@ -178,11 +190,11 @@ def test_a_later_release_may_append_fields_to_every_entry():
     recorder.sample(Sample(1000.0, 5.0, rss=7))
     recorder.note(Note(0, 1000.0, 'hang', 5, title='stuck'))
     grown, sizes = bytearray(buffer[: box.HEADER_SIZE]), []
-    for part in (box.SLOTS, box.REQUESTS, box.LOG, box.SAMPLES, box.NOTE_RING):
+    for part in box.parts_of(box.LAYOUT):
         sizes += [part.count, part.size + 64]
         for index in range(part.count):
             grown += buffer[part.at(index) : part.at(index) + part.size] + b'\xee' * 64
-    struct.pack_into('=10I', grown, 16, *sizes)
+    struct.pack_into('=12I', grown, 16, *sizes)
     recording = blackboxreader.read(bytes(grown) + b'and a part that we do not know')
     assert recording.in_flight[0].path == '/in-flight'
     assert recording.log[0].message == 'line'
@@ -194,7 +206,7 @@ def test_a_file_of_a_machine_with_the_other_byte_order_is_read():
     data = bytearray(box.SIZE)
     sizes = [n for part in box.parts_of(box.LAYOUT) for n in (part.count, part.size)]
     struct.pack_into(
-        FOREIGN + '8sHHI10I', data, 0, box.MAGIC, box.VERSION, box.ORDER, box.HEADER_SIZE, *sizes
+        FOREIGN + '8sHHI12I', data, 0, box.MAGIC, box.VERSION, box.ORDER, box.HEADER_SIZE, *sizes
     )
     struct.pack_into(FOREIGN + 'Q', data, box.word_at('serving') * 8, 77)
     struct.pack_into(FOREIGN + 'QQQQQ', data, box.SLOTS.at(3), 0x7F00, 42, 1, 65536, 4096)
@@ -301,8 +313,8 @@ class TestTornRecords:
     @pytest.mark.parametrize(
         'part, pack, values',
         [
-            ('log', box.log_entry, (7, 1e9, 1, 30, 0, 1, 1, b'a', b'b', 7)),
-            ('samples', box.sample_entry, (7, *vars(Sample(1e9, 5.0)).values(), 7)),
+            ('log', box.log_entry, (7, 1e9, 1, 30, 0, 1, 1, b'a', b'b', 7, 1, 1e9, 7)),
+            ('samples', box.sample_entry, SAMPLE_VALUES),
             ('notes', box.note_entry, (7, 1e9, 1, 2, 3, 4.0, 0, 0, 1, 1, 0, b'ab', 7)),
         ],
     )
@@ -314,7 +326,30 @@ class TestTornRecords:
             assert len(getattr(read(buffer), part)) == 1
             with pytest.raises((struct.error, TypeError)):
                 pack.pack_into(buffer, at, *values[:stops_at], None, *values[stops_at + 1 :])
-            assert getattr(read(buffer), part) == ()
+            seal_at = {'samples': box.SEALED_IN_SAMPLE + 1, 'log': 9}.get(part, len(values))
+            is_sealed = stops_at > seal_at
+            assert len(getattr(read(buffer), part)) == is_sealed
+
+    def test_of_a_sample_that_ends_after_its_seal_the_fields_after_it_are_not_known(self):
+        at = box.SAMPLES.at(1)
+        buffer, recorder = made()
+        box.sample_entry.pack_into(buffer, at, *SAMPLE_VALUES[:-7], 3, 1.5, 7, 2, 5, 8, 9)
+        (whole,) = read(buffer).samples
+        assert (whole.queue, whole.waited, whole.connections, whole.accept_queue) == (3, 1.5, 7, 2)
+        buffer[at + 112 : at + 128] = bytes(16)  # as an older release wrote it, too
+        (old,) = read(buffer).samples
+        assert (old.queue, old.waited, old.connections, old.accept_queue) == (-1, -1.0, -1, -1)
+
+    def test_of_a_sample_without_its_last_field_the_limits_are_not_known(self):
+        at = box.SAMPLES.at(1)
+        buffer, recorder = made()
+        box.sample_entry.pack_into(buffer, at, *SAMPLE_VALUES[:-7], 3, 1.5, 7, 2, 5, 8, 9)
+        (whole,) = read(buffer).samples
+        assert (whole.accept_errors, whole.descriptor_limit, whole.connection_limit) == (5, 8, 9)
+        buffer[at + 132 : at + 144] = bytes(12)
+        (torn,) = read(buffer).samples
+        assert (torn.accept_errors, torn.descriptor_limit, torn.connection_limit) == (-1, -1, -1)
+        assert torn.connections == 7
 
     def test_a_request_is_in_flight_until_the_last_store_of_its_end(self):
         buffer, recorder = made()

@@ -9,19 +9,30 @@ from support.syntheticruns import note
 from support.syntheticruns import sample
 
 from Products.StabilityMonitor.model.records import Frame
+from Products.StabilityMonitor.recording.lifecurve import LifeCurve
 from Products.StabilityMonitor.recording.recorder import Recorder
 from Products.StabilityMonitor.store import blackbox
 from Products.StabilityMonitor.store import blackboxreader
 
 DOCUMENT = (Path(__file__).parents[2] / 'docs' / 'formats.rst').read_text('utf-8')
-ROW = re.compile(r'^(\d+) +(u8|u16|u32|u64|i32|i64|f64|text(?: \d+)?) +(\w+)', re.M)
-CODES = {'u8': 'B', 'u16': 'H', 'u32': 'I', 'u64': 'Q', 'i32': 'i', 'i64': 'q', 'f64': 'd'}
+ROW = re.compile(r'^(\d+) +(u8|u16|u32|u64|i32|i64|f32|f64|text(?: \d+)?) +(\w+)', re.M)
+CODES = {
+    'u8': 'B',
+    'u16': 'H',
+    'u32': 'I',
+    'u64': 'Q',
+    'i32': 'i',
+    'i64': 'q',
+    'f32': 'f',
+    'f64': 'd',
+}
 PARTS = {
     'A slot': blackbox.SLOTS,
     'A request': blackbox.REQUESTS,
     'A line of the event log': blackbox.LOG,
     'A sample': blackbox.SAMPLES,
     'A note': blackbox.NOTE_RING,
+    'A point': blackbox.LIFE_CURVE,
 }
 
 
@@ -61,7 +72,10 @@ def box():
     recorder.end(200)
     recorder.begin('POST', '/save')
     recorder.log(40, 'site', 'It fails.', 1_790_000_000.5)
-    recorder.sample(sample(rss=1 << 40, cgroup_kills=3, stderr_size=7))
+    recorder.sample(
+        sample(rss=1 << 40, cgroup_kills=3, stderr_size=7, queue=5, connections=9, accept_errors=2)
+    )
+    LifeCurve(recorder.buffer).add(sample(rss=5, descriptors=6, threads=7))
     frames = (Frame('/site/a.py', 1, 'f'), Frame('/site/b.py', None, 'g'))
     recorder.note(note('hang', ident=5, request=1, title='GET /', detail='x', frames=frames))
     recorder.stack(0, 8 << 20, 4096)
@@ -88,7 +102,7 @@ def test_the_document_describes_the_header(box):
 def test_the_document_lists_the_codes(title, known):
     names = blackbox.PHASES if known == 'phase' else blackbox.NOTES
     (text,) = re.findall(rf'^\d+ +u\d+ +{known} +(.*?)\n\d', DOCUMENT, re.M | re.S)
-    assert re.findall(r'(\d) ([\w-]+)', text) == [(str(n), name) for n, name in enumerate(names)]
+    assert re.findall(r'(\d+) ([\w-]+)', text) == [(str(n), name) for n, name in enumerate(names)]
 
 
 def test_a_reader_made_of_the_tables_reads_the_same(box):
@@ -103,6 +117,8 @@ def test_a_reader_made_of_the_tables_reads_the_same(box):
     assert (line['level'], line['logger'], line['message']) == (40, 'site', 'It fails.')
     (vital,) = entries(box, 'A sample')
     assert {name: vital[name] for name in vars(recorded.samples[0])} == vars(recorded.samples[0])
+    (point,) = entries(box, 'A point')
+    assert {name: point[name] for name in vars(recorded.curve[0])} == vars(recorded.curve[0])
     (seen,) = entries(box, 'A note')
     (expected,) = recorded.notes
     for name in ('number', 'time', 'ident', 'request', 'seconds'):

@@ -2,13 +2,18 @@
 the mailbox does harm.
 """
 
+import contextlib
+import errno
 import json
 import os
+import resource
 import shutil
+import signal
 import stat
 import tempfile
 import threading
 import time
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,6 +22,7 @@ from programs.handshake import PATIENCE
 from programs.handshake import until
 
 from Products.StabilityMonitor.model.errors import NoAnswer
+from Products.StabilityMonitor.store import answerboard
 from Products.StabilityMonitor.store import runmailbox
 from Products.StabilityMonitor.store.runmailbox import BELL
 from Products.StabilityMonitor.store.runmailbox import FOLDER
@@ -46,7 +52,7 @@ class Run:
 
     def beat(self):
         while not self.over.wait(0.01):
-            self.inbox.look()
+            self.inbox.listen()
 
     def __enter__(self):
         self.thread = threading.Thread(target=self.beat)
@@ -88,7 +94,7 @@ class TestAnAnswer:
         assert run.names == []
 
     def test_ten_equal_requests_in_one_beat_cost_one_answer(self, run):
-        with ThreadPoolExecutor(10) as pool:
+        with ThreadPoolExecutor(10) as pool, as_an_older_release(run):
             asked = [pool.submit(ask, run.path, 'stacks', PATIENCE) for _ in range(10)]
             until(lambda: len(run.names) == 10)
             run.inbox.look()
@@ -116,8 +122,12 @@ class TestAnAnswer:
             ('odd', 'not JSON serializable'),
         ],
     )
-    def test_a_failed_answer_gives_its_reason_and_the_next_one_works(self, run, subject, words):
+    def test_a_failed_answer_gives_its_reason_and_the_next_one_works(
+        self, run, monkeypatch, subject, words
+    ):
         with run:
+            if subject != 'nonsense':
+                monkeypatch.setattr(answerboard, 'SUBJECTS', ('stacks', subject))
             error = ask(run.path, subject, PATIENCE)['error']
             assert error.startswith(f"There is no answer to '{subject}'") and words in error
             assert ask(run.path, 'stacks', PATIENCE)['call'] == 1
@@ -145,6 +155,160 @@ class TestAnAnswer:
             run.inbox.look()
         with run:
             assert ask(run.path, 'stacks', PATIENCE)['threads'] == ['ü']
+
+    def test_an_answer_that_does_not_fit_says_so(self, run):
+        run.inbox.answers['stacks'] = lambda: {'noise': os.urandom(answerboard.AREA_SIZE).hex()}
+        with run:
+            error = ask(run.path, 'stacks', PATIENCE)['error']
+        assert error.endswith(f'it has {2 * answerboard.AREA_SIZE + 13} characters.')
+
+
+@pytest.mark.skipif(not hasattr(resource, 'prlimit'), reason='needs prlimit')
+def test_a_process_without_a_descriptor_answers(run):
+    """Neither the question nor the answer opens anything in the process that is asked."""
+    child = os.fork()
+    if child == 0:
+        try:
+            answer_without_descriptors(run.inbox)
+        finally:
+            os._exit(1)
+    try:
+        assert ask(run.path, 'stacks', PATIENCE)['threads'] == [errno.EMFILE]
+        assert ask(run.path, 'stacks', PATIENCE)['threads'] == [errno.EMFILE]
+        run.leave()
+        assert ask(run.path, 'checks', PATIENCE) == {'after': 'a file that could not be read'}
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def answer_without_descriptors(inbox):
+    def tell():
+        try:
+            os.open('/', os.O_RDONLY)
+        except OSError as error:
+            return {'threads': [error.errno]}
+        return {'threads': ['a descriptor was left']}
+
+    inbox.answers = {
+        'stacks': tell,
+        'checks': lambda: {'after': 'a file that could not be read'},
+    }
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
+    while True:
+        inbox.listen()
+        inbox.look()
+        time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def as_an_older_release(run):
+    """The bell of an older release has no board."""
+    board = (run.path / BELL).rename(run.path / 'board')
+    (run.path / BELL).write_bytes(bytes(8))
+    yield
+    (run.path / BELL).unlink()
+    board.rename(run.path / BELL)
+
+
+def test_a_folder_that_cannot_be_opened_is_looked_at_again(run, monkeypatch):
+    """A duty that raises is switched off for good."""
+
+    def refused(*args):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    run.leave()
+    runmailbox._ring(run.path / BELL)
+    with monkeypatch.context() as patch:
+        patch.setattr(runmailbox, 'opened', refused)
+        for _ in range(3):
+            run.inbox.listen()
+            assert run.inbox.look() is False
+    assert run.names == [f'{HEX}-stacks.ask']
+    run.inbox.listen()
+    assert run.names == [f'{HEX}-stacks.answer']
+
+
+def test_a_question_before_there_is_a_bell_is_answered(run):
+    """The folder is made before the bell."""
+    run.leave()
+    run.inbox.listen()
+    assert run.names == [f'{HEX}-stacks.answer']
+
+
+def test_other_errors_of_the_folder_are_reported(run):
+    shutil.rmtree(run.folder)
+    with pytest.raises(FileNotFoundError):
+        run.inbox.look()
+
+
+@pytest.mark.parametrize(
+    'text, answer',
+    [
+        (b'no zlib', None),
+        (zlib.compress(b'{}')[:-3], {}),
+        (zlib.compress(b'[1]'), {}),
+        (zlib.compress(b'{"a": '), {}),
+        (zlib.compress(b'"' + b'x' * answerboard.ANSWER_MOST + b'"'), {}),
+        (zlib.compress(b'{"a": 1}'), {'a': 1}),
+    ],
+)
+def test_an_answer_of_another_release_is_not_trusted(run, text, answer):
+    """None: it may not be complete yet."""
+    run.inbox._board.begin('stacks')
+    run.inbox._board.write('stacks', text)
+    with open(run.path / BELL, 'rb') as bell:
+        at = answerboard._area(0, answerboard.AREA_SIZE)
+        assert answerboard._read(bell.fileno(), at, answerboard.AREA_SIZE, 1) == answer
+
+
+def test_any_number_of_processes_may_ask_at_the_same_time(run):
+    with run, ThreadPoolExecutor(20) as pool:
+        asked = [pool.submit(ask, run.path, 'stacks', PATIENCE) for _ in range(200)]
+        assert all(future.result()['threads'] == ['ü'] for future in asked)
+
+
+def test_an_answer_was_begun_after_its_question(run):
+    """An answer that is being made when the question comes may be too old."""
+    asking = threading.Event()
+
+    def tell():
+        run.calls.append(time.monotonic())
+        if len(run.calls) == 1:
+            asking.set()
+            time.sleep(0.3)
+        return {'call': len(run.calls)}
+
+    run.inbox.answers['stacks'] = tell
+    with run, ThreadPoolExecutor(2) as pool:
+        first = pool.submit(ask, run.path, 'stacks', PATIENCE)
+        asking.wait()
+        second = pool.submit(ask, run.path, 'stacks', PATIENCE)
+        assert second.result()['call'] == 2
+        assert first.result()['call'] in (1, 2), 'it may see the newer one'
+
+
+def test_both_ways_to_ask_at_once(run):
+    with run:
+        path = run.leave()
+        runmailbox._ring(run.path / BELL)
+        assert ask(run.path, 'stacks', PATIENCE)['threads'] == ['ü']
+        until(lambda: not path.exists())
+    assert run.names == [f'{HEX}-stacks.answer']
+
+
+@pytest.mark.parametrize('at', [*range(64, 128, 4), 136, 144])
+@pytest.mark.parametrize('value', [b'\xff' * 4, bytes(4), b'\x07\0\0\0'])
+def test_a_damaged_board_does_no_harm(run, at, value):
+    with open(run.path / BELL, 'r+b') as bell:
+        bell.seek(at)
+        bell.write(value)
+    with run:
+        try:
+            answer = ask(run.path, 'stacks', 0.1)
+        except NoAnswer:
+            return
+    assert answer == {} or answer['threads'] == ['ü']
 
 
 class TestWithoutAnAnswer:
@@ -177,8 +341,9 @@ class TestWithoutAnAnswer:
 
     def test_a_run_that_is_archived_meanwhile_does_not_answer(self, run):
         with ThreadPoolExecutor(1) as pool:
+            before = (run.path / BELL).read_bytes()
             asked = pool.submit(self.dead, run.path, 'stacks', 0.3)
-            until(lambda: run.names)
+            until(lambda: (run.path / BELL).read_bytes() != before)
             shutil.rmtree(run.path)
             assert 'has not answered' in asked.result()[0]
 
@@ -216,14 +381,15 @@ class TestListening:
 
     def test_a_run_without_a_bell_can_be_asked(self, run):
         (run.path / BELL).unlink()  # like a run of an older release
+        run.inbox.listen = run.inbox.look
         with run:
             assert ask(run.path, 'stacks', PATIENCE)['call'] == 1
 
-    def test_a_forked_child_closes_the_bell(self, run):
-        bell = run.inbox._bell
+    def test_a_forked_child_closes_the_mailbox(self, run):
+        mapped = run.inbox._board._mapped
         run.inbox.detach()
         run.inbox.detach()
-        assert bell.closed
+        assert mapped.closed
 
 
 class TestLooking:
@@ -377,7 +543,7 @@ class TestUsers:
         def live():
             asked = []
             inbox = Inbox(path, {'stacks': lambda: asked.append(1) or {'uid': os.getuid()}})
-            until(lambda: inbox.look() or asked)
+            until(lambda: inbox.listen() or asked)
 
         child = self.as_nobody(live)
         until((path / FOLDER).is_dir)
@@ -386,7 +552,7 @@ class TestUsers:
         assert os.listdir(path / FOLDER) == []
 
     def test_the_request_is_a_file_of_root_that_the_user_cannot_read(self, path):
-        folder = path / FOLDER
+        folder = path / FOLDER  # of an older release: there is no board
         folder.mkdir(mode=0o700)
         os.chown(folder, NOBODY, NOBODY)
         thread = threading.Thread(target=lambda: pytest.raises(NoAnswer, ask, path, 'stacks', 0.5))

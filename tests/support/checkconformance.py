@@ -14,6 +14,7 @@ from Products.StabilityMonitor.checks.livesite import Interpreter
 from Products.StabilityMonitor.checks.livesite import Site
 from Products.StabilityMonitor.checks.livesite import ZopeFacts
 from Products.StabilityMonitor.model.finding import Finding
+from Products.StabilityMonitor.model.records import LifePoint
 from Products.StabilityMonitor.model.records import Sample
 from Products.StabilityMonitor.model.severities import WORST_FIRST
 
@@ -48,6 +49,7 @@ def strange_sites(folder):
                 outputs={'standard output': 9999},
                 path=('', str(nowhere), '/etc/hostname'),
                 samples=(Sample(0, 0), Sample(-1e9, 5), Sample(1e9, 5)),
+                curve=(LifePoint(0, 0), LifePoint(5, 9, rss=1 << 60), LifePoint(1, -9, rss=1)),
                 zope=ZopeFacts(
                     threads=0,
                     switches={'debug-mode': None},

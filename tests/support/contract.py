@@ -25,4 +25,5 @@ RUN = {
     'samples',
     'log',
     'signature',
+    'last_words',
 }

@@ -16,6 +16,8 @@ from types import UnionType
 from typing import Annotated
 from typing import Any
 
+import pytest
+
 from Products.StabilityMonitor.model.action import Action
 from Products.StabilityMonitor.model.records import Moment
 from Products.StabilityMonitor.model.records import Note
@@ -84,6 +86,16 @@ VALUES = {
     'very deep objects': '{"a":' * 100_000 + '1' + '}' * 100_000,
     'an integer of 5000 digits': '9' * 5000,
 }
+
+
+def few(*quick: str) -> pytest.MarkDecorator:
+    """Return the mark that tries a test with each value; all but these belong to the sweep."""
+    cases = []
+    for name in VALUES:
+        marks = [] if name in quick else [pytest.mark.sweep]
+        cases.append(pytest.param(name, marks=marks))
+    return pytest.mark.parametrize('name', cases)
+
 
 #: Values of fields whose words decide what is shown: {(class, field): value}.
 _MEANINGFUL: dict[tuple[type, str], Any] = {

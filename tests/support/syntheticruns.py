@@ -93,14 +93,18 @@ def note(kind, after=60.0, ident=0, **values):
     return Note(**{'number': 0, 'time': STARTED + after, 'kind': kind, 'ident': ident, **values})
 
 
-def recording(words=(), served=1, **values):
-    """Return the content of a black box; by default of a server that has served one request."""
+def recording(words=(), served=1, unmarked=(), **values):
+    """Return the content of a black box; by default of a server that has served one request.
+
+    `unmarked` are the signals that leave no mark.
+    """
     stamps = {'armed': STARTED + 1, 'serving': STARTED + 2} | dict(words)
     finished = tuple(request(n + 1, ended=STARTED + 9, seconds=0.1) for n in range(served))
     return blackboxreader.Recording(
         **{
             'words': dict.fromkeys(blackbox.WORDS, 0)
-            | {name: int(time * 1e9) for name, time in stamps.items()},
+            | {name: int(time * 1e9) for name, time in stamps.items()}
+            | {'unmarked': blackbox.bits_of(unmarked)},
             'survived': dict.fromkeys(blackbox.MARKS, 0),
             'exception': '',
             'in_flight': (),
@@ -163,6 +167,7 @@ def record(number=0, verdict='stopped', after=None, **values):
             'verdict': verdict,
             'confidence': 'certain',
             'summary': f'It ended: {verdict}.',
+            'number': max(1, number + 1),
             **values,
         }
     )
@@ -170,10 +175,10 @@ def record(number=0, verdict='stopped', after=None, **values):
 
 class DeadRun:
     """A dead run on disk below `base`, as left by a server of the instance HERE; `path` is its
-    directory.
+    directory.  With `counted` it has the next number, else that of its order.
     """
 
-    def __init__(self, base, number=0, role='server', **context):
+    def __init__(self, base, number=0, role='server', counted=False, **context):
         self.started = STARTED + number * 3600
         self.name = new_name(self.started, 100 + number)
         gone = identity() | {'pid': 100 + number, 'start_ticks': 1}
@@ -191,6 +196,8 @@ class DeadRun:
         )
         directory.abandon()
         self.path = directory.path
+        if not counted:
+            self.change(number=max(1, number + 1))
 
     def box(self, write=lambda recorder: None):
         """Write a black box; `write` uses its recorder before."""
@@ -234,7 +241,7 @@ def quiet_world(folder):
     )
 
 
-def observed(states, known=False):
+def observed(states, known=False, possible=False):
     """Return an Observation of these ThreadStates; threads that wait for each other are
     deadlocked.
     """
@@ -244,7 +251,7 @@ def observed(states, known=False):
         cycle = _way_back(ident, by_ident)
         found.setdefault(frozenset(cycle), cycle)
     return Observation(
-        states, tuple(Deadlock(cycle, (), known) for cycle in found.values() if cycle)
+        states, tuple(Deadlock(cycle, (), known, possible) for cycle in found.values() if cycle)
     )
 
 

@@ -78,6 +78,9 @@ def test_a_run_has_progress_until_its_end_and_a_result_after_it(gate):
     assert job.wait(60)
     assert state(job) == (False, None, 'result', '')
     assert before <= job.ended <= time.time()
+    with pytest.MonkeyPatch.context() as clock:
+        clock.setattr(time, 'time', lambda: before + 3 * 86400)  # the clock was set
+        assert 0 <= job.seconds_ago < 3600
 
 
 def test_its_thread_is_a_daemon_and_blocks_signals(gate):

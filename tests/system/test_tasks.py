@@ -2,6 +2,7 @@
 process.
 """
 
+import errno
 import os
 import re
 import socket
@@ -16,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from programs.handshake import until
+from support.childprograms import run_python
 from support.descriptors import held
 
 from Products.StabilityMonitor.system import tasks as kernelthreads
@@ -23,6 +25,7 @@ from Products.StabilityMonitor.system.systemcalls import CALLS
 from Products.StabilityMonitor.system.tasks import KernelThreads
 from Products.StabilityMonitor.system.tasks import Reading
 from Products.StabilityMonitor.system.tasks import address_of
+from Products.StabilityMonitor.system.tasks import native_id_of
 
 PROC = Path(__file__).parents[1] / 'data' / 'threads'
 HEADERS = {
@@ -30,6 +33,10 @@ HEADERS = {
     'aarch64': ('/usr/include/asm-generic/unistd.h', 1),
 }
 linux = pytest.mark.skipif(not sys.platform.startswith('linux'), reason='needs /proc')
+
+
+def no_descriptor(*args):
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
 @pytest.fixture
@@ -294,6 +301,14 @@ class TestThisProcess:
             assert idler.tid not in kernel.clocks()
         assert len(listed) == 2
 
+    def test_without_a_descriptor_the_clocks_of_the_known_threads_are_read(self, monkeypatch):
+        kernel, one, other = KernelThreads(), Idler(), Idler()
+        before = kernel.clocks()
+        one.end()
+        monkeypatch.setattr(os, 'listdir', no_descriptor)
+        assert set(kernel.clocks()) == set(before) - {one.tid}
+        other.end()
+
     def test_threads_are_listed_again_when_one_replaces_another(self):
         """The number of threads is the same as before."""
         kernel, one = KernelThreads(), Idler()
@@ -329,3 +344,37 @@ class TestThisProcess:
         kernel.memory(id(kernel), 16)
         kernel.by_stack([1], [kernel.task(os.getpid())])
         until(lambda: not held() - before)
+
+
+# -- the numbers of threads ------------------------------------------------------------------------
+
+
+def test_the_number_of_a_thread_is_that_of_the_kernel():
+    assert native_id_of(threading.current_thread()) == threading.get_native_id()
+    assert native_id_of(threading.Thread()) == 0
+
+
+@linux
+def test_in_a_forked_process_the_main_thread_has_the_number_of_the_process():
+    """Python 3.11 to 3.13 keep the number that it had in the parent."""
+    program = """
+import os, sys, threading
+from Products.StabilityMonitor.system.tasks import native_id_of
+if not os.fork():
+    print(native_id_of(threading.main_thread()) == threading.get_native_id() == os.getpid())
+    sys.stdout.flush()
+    os._exit(0)
+os.wait()
+"""
+    done = run_python('-c', program)
+    assert done.stdout == 'True\n', done.stderr
+
+
+@linux
+def test_the_main_thread_of_python_need_not_be_that_of_the_process(monkeypatch):
+    found = []
+    thread = threading.Thread(target=lambda: found.append(native_id_of(thread)))
+    monkeypatch.setattr(threading, 'main_thread', lambda: thread)
+    thread.start()
+    thread.join()
+    assert found == [thread.native_id] != [os.getpid()]

@@ -1,5 +1,6 @@
 """Vital signs: from a recorded /proc, without /proc, and of this process."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from support.childprograms import CHECKOUT
 from support.childprograms import run_python
 from support.descriptors import held
 
+from Products.StabilityMonitor.system import vitalsigns
 from Products.StabilityMonitor.system.vitalsigns import Vitals
 from Products.StabilityMonitor.system.vitalsigns import counter
 
@@ -184,13 +186,75 @@ def test_each_sample_reads_the_memory_of_a_cgroup_with_a_limit(tmp_path, limit):
     vitals.detach()
 
 
-def test_look_uses_the_thread_count_of_the_caller():
-    vitals = Vitals(CGROUP, PROC)
-    vitals.look(threads=7)
-    assert vitals.sample(0, 0, 0).threads == 7
+@linux
+@pytest.mark.parametrize(
+    'counts, most, is_fresh', [(True, 0, True), (False, 1 << 20, True), (False, 0, False)]
+)
+def test_threads_and_descriptors_of_a_sample_belong_to_its_time(
+    monkeypatch, counts, most, is_fresh
+):
+    """But for many descriptors on a kernel that does not count them."""
+    monkeypatch.setattr(vitalsigns, '_MOST_LISTED', most)
+    vitals = Vitals({})
+    vitals._counts = vitals._counts and counts
     vitals.look()
-    assert vitals.sample(0, 0, 0).threads == 11
+    one = vitals.sample(0, 0, 0)
+    gate = threading.Event()
+    thread = threading.Thread(target=gate.wait)
+    thread.start()
+    with open(os.devnull), open(os.devnull):
+        two = vitals.sample(0, 0, 0)
+    gate.set()
+    thread.join()
     vitals.detach()
+    assert two.threads == one.threads + 1
+    assert two.descriptors == one.descriptors + 2 * is_fresh
+
+
+@pytest.fixture
+def without_descriptor(monkeypatch):
+    """This process cannot list its descriptors: the listing needs one itself."""
+
+    def refused(*args):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, 'listdir', refused)
+
+
+@linux
+def test_when_the_descriptors_cannot_be_listed_all_are_in_use(without_descriptor):
+    vitals = Vitals({})
+    vitals._counts = False
+    vitals.look()
+    assert vitals.descriptors == vitalsigns.descriptor_limit()
+    vitals.detach()
+
+
+@linux
+def test_the_open_descriptors_are_counted_now():
+    before = vitalsigns.descriptors_now()
+    with open(os.devnull), open(os.devnull):
+        assert vitalsigns.descriptors_now() == before + 2
+
+
+def test_on_a_kernel_that_does_not_count_descriptors_they_are_listed(tmp_path, monkeypatch):
+    folder = tmp_path / 'self' / 'fd'
+    folder.mkdir(parents=True)
+    status = os.stat(folder)
+    monkeypatch.setattr(os, 'stat', lambda path: os.stat_result([*status[:6], 0, *status[7:]]))
+    for number in range(4):
+        (folder / str(number)).touch()
+    assert vitalsigns.descriptors_now(tmp_path) == 3  # but for that of the listing itself
+
+
+def test_without_a_descriptor_for_the_listing_all_are_in_use(without_descriptor, monkeypatch):
+    status = os.stat('/')
+    monkeypatch.setattr(os, 'stat', lambda path: os.stat_result([*status[:6], 0, *status[7:]]))
+    assert vitalsigns.descriptors_now() == vitalsigns.descriptor_limit()
+
+
+def test_without_proc_the_open_descriptors_are_not_known(tmp_path):
+    assert vitalsigns.descriptors_now(tmp_path) == -1
 
 
 @linux
@@ -208,3 +272,14 @@ def test_each_sample_reads_the_size_of_stderr_if_it_is_a_file(tmp_path, kind):
     with open(tmp_path / 'stderr', 'w') as file:
         done = run_python('-c', program, stderr=file if kind == 'file' else subprocess.PIPE)
     assert done.stdout.split() == ['0', '4' if kind == 'file' else '0']
+
+
+def test_the_limits_are_in_each_sample(monkeypatch):
+    vitals = Vitals({}, PROC)
+    monkeypatch.setattr(vitalsigns, 'descriptor_limit', lambda: 4711)
+    vitals.look()  # it may be raised while the process runs
+    sample = vitals.sample(0, 0, 1, accept_errors=3, connection_limit=100)
+    vitals.detach()
+    assert (sample.descriptor_limit, sample.connection_limit) == (4711, 100)
+    assert sample.accept_errors == 3
+    assert Vitals({}, PROC).sample(0, 0, 1).connection_limit == -1

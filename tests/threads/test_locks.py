@@ -14,9 +14,9 @@ import pytest
 
 from Products.StabilityMonitor.threads import lockregions
 from Products.StabilityMonitor.threads.codeplaces import CodePlace
+from Products.StabilityMonitor.threads.lockobjects import Lock
 from Products.StabilityMonitor.threads.lockregions import regions
 from Products.StabilityMonitor.threads.locks import Holder
-from Products.StabilityMonitor.threads.locks import Lock
 from Products.StabilityMonitor.threads.locks import Want
 from Products.StabilityMonitor.threads.locks import deadlocks
 from Products.StabilityMonitor.threads.locks import examine
@@ -322,7 +322,7 @@ def test_no_instruction_makes_position_or_examine_raise():
         for offset, line in itertools.product(
             range(-2, len(code.co_code), 2), (None, 1, code.co_firstlineno)
         ):
-            lockregions.position(code, offset, line)
+            lockregions.instruction(code, offset, line)
             examine({1: (CodePlace(code, offset, line, function.__module__),)}, [1])
 
 

@@ -157,6 +157,65 @@ def test_two_threads_that_wait_for_each_other_are_a_deadlock(play, scene, known)
     assert ' waits for ' in cycle['text'] and ' holds at ' in cycle['text']
 
 
+#: Python 3.11 cannot read a variable of another thread without changing its frame.
+READS_VARIABLES = sys.version_info >= (3, 12)
+
+
+@pytest.mark.parametrize(
+    'scene, left, right',
+    [
+        ('items', "LOCKS['b', 1]", 'A'),
+        ('items_of_self', "Cabinet.locks['c']", "Cabinet.locks['a']"),
+        ('on_stack', 'B', 'A'),
+        ('in_no_module', 'B', 'A'),
+    ],
+)
+def test_locks_of_containers_and_of_code_in_no_module_are_known(play, scene, left, right):
+    states, (cycle,) = play(scene, left='lock', right='lock')
+    for name, other, lock in (('left', 'right', left), ('right', 'left', right)):
+        assert states[name]['detail'].startswith(f'lock {lock} at ')
+        assert f', held by {other} at ' in states[name]['detail']
+        assert states[name]['holders'] == [states[other]['ident']]
+    assert not cycle['known'] and not cycle['possible']
+    assert cycle['text'].endswith('(inferred from the code)')
+
+
+@pytest.mark.parametrize(
+    'scene, lock, is_possible',
+    [
+        ('items_by_key', 'LOCKS[second]', not READS_VARIABLES),
+        ('items_of_self_by_key', 'Cabinet.locks[second]', not READS_VARIABLES),
+        ('made_on_demand', "BY_NAME['b']", True),
+        ('from_call', 'get_lock(second)', True),
+        ('by_call_of_call', 'get_lock(second)', True),
+        ('local_variables', 'second', True),
+        ('on_stack_from_call', 'get_lock(second)', True),
+    ],
+)
+def test_if_the_lock_is_not_known_a_deadlock_is_only_possible(play, scene, lock, is_possible):
+    states, (cycle,) = play(scene, left='lock', right='lock')
+    assert cycle['possible'] == is_possible and not cycle['known']
+    assert states['left']['holders'] == [states['right']['ident']]
+    detail = states['left']['detail']
+    if is_possible:
+        line = states['left']['frames'][0]['line']
+        if scene == 'on_stack_from_call':  # the innermost frame is that of the stack
+            line = states['left']['frames'][1]['line']
+        assert detail.startswith(f'taken by `{lock}` in line {line} of programs/thread_scenes.py')
+        assert ', possibly held by right at ' in detail
+        assert cycle['text'].endswith('(possible, inferred from the code)')
+        assert ' waits for a lock taken by `' in cycle['text']
+        assert ', which right may hold at ' in cycle['text']
+    else:
+        assert detail.startswith(f'lock {lock} at ')
+
+
+def test_a_thread_that_may_hold_the_lock_and_works_makes_a_deadlock_impossible(play):
+    states, cycles = play('calls_with_a_worker', left='lock', right='lock', works='sleep')
+    assert cycles == []
+    assert ' or works at ' in states['left']['detail']
+
+
 def test_three_threads_that_wait_in_a_cycle_are_a_deadlock(play):
     states, (cycle,) = play('three', one='lock', two='lock', last='lock')
     order = [states[name]['ident'] for name in ('one', 'two', 'last')]

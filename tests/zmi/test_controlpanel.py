@@ -122,7 +122,7 @@ def hostile_record(zope):
         ),
         known_issues=(KnownIssue(HOSTILE, HOSTILE, HOSTILE, HOSTILE, 1, (HOSTILE,), (HOSTILE,)),),
         compiled_modules=(HOSTILE,),
-        log=(LogLine(NIGHT, HOSTILE, HOSTILE, HOSTILE, cut=True),),
+        log=(LogLine(NIGHT, HOSTILE, HOSTILE, HOSTILE, cut=True, count=59_350, last=NIGHT + 9),),
         samples=tuple(Sample(NIGHT + n, float(n), rss=1000 * n, cpu=0.1 * n) for n in range(9)),
         context={
             'python': HOSTILE,
@@ -322,7 +322,9 @@ def test_foreign_text_stays_text(zope):
     ):
         answer = page(zope, name, **query)
         assert answer.status == 200 and harmless(answer.text), name
-    assert page(zope, 'manage_incident', run=run).text.count('&lt;script&gt;alert(1)') > 20
+    text = page(zope, 'manage_incident', run=run).text
+    assert text.count('&lt;script&gt;alert(1)') > 20
+    assert '>59350 times, last 20' in text, 'a log line that repeats has a count'
 
 
 @pytest.mark.parametrize(

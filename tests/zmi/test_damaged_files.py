@@ -182,19 +182,18 @@ def check(directory, names):
 
 
 #: Values that tell the kinds of harm apart; the sweep tries the others.
-FEW = (
-    'NaN',
-    'a huge integer',
-    'the largest integer',
-    'an object',
-    'a deep list',
-    'a lone surrogate',
-)
+QUICK = ('NaN', 'a lone surrogate')
+THOROUGH = ('a huge integer', 'the largest integer', 'an object', 'a deep list')
 values = pytest.mark.parametrize(
     'name',
     [
-        pytest.param(name, marks=() if name in FEW else (pytest.mark.sweep,))
-        for name in hostile.VALUES
+        *QUICK,
+        *[pytest.param(name, marks=pytest.mark.thorough) for name in THOROUGH],
+        *[
+            pytest.param(name, marks=pytest.mark.sweep)
+            for name in hostile.VALUES
+            if name not in QUICK + THOROUGH
+        ],
     ],
 )
 
@@ -384,7 +383,16 @@ TAILS = {
 }
 
 
-@pytest.mark.parametrize('before', [b'', _FATAL, _FATAL + _THREAD, _FATAL + _THREAD + _FRAME])
+@pytest.mark.parametrize(
+    'before',
+    [
+        _FATAL + _THREAD + _FRAME,
+        *[
+            pytest.param(before, marks=pytest.mark.sweep)
+            for before in (b'', _FATAL, _FATAL + _THREAD)
+        ],
+    ],
+)
 @pytest.mark.parametrize('name', TAILS)
 def test_any_end_of_standard_error_does_no_harm(tmp_path, directory, name, before):
     """It costs as many lines of Python as a dump of that size, within a factor."""

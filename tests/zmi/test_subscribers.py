@@ -1,5 +1,6 @@
 """The subscribers to Zope's events: the marks that they record; no error reaches the request."""
 
+import importlib
 import mmap
 import threading
 from types import SimpleNamespace
@@ -75,6 +76,48 @@ def test_the_phases_of_a_request_are_recorded(site):
         seen += phases(site)
     assert seen == ['traversing', 'publishing', 'committing', 'aborting', 'failed']
     assert [(r.method, r.path, r.status) for r in site.read().finished] == [('GET', '/a', 200)]
+
+
+@pytest.mark.parametrize(
+    'name, retries, recorded',
+    [
+        ('SystemExit', 0, 0),
+        ('KeyboardInterrupt', 0, 0),
+        ('GeneratorExit', 0, 0),
+        ('ValueError', 0, 500),
+        ('zExceptions.Redirect', 0, 302),
+        ('zExceptions.NotFound', 0, 404),
+        ('transaction.interfaces.TransientError', 3, 0),  # Zope tries again
+        ('transaction.interfaces.TransientError', 0, 500),
+    ],
+)
+def test_the_status_of_a_request_that_an_error_ended_is_not_200(site, name, retries, recorded):
+    """As in ZPublisher.WSGIPublisher: the status of the response is that before the error."""
+    module, _, kind = name.rpartition('.')
+    error = getattr(importlib.import_module(module or 'builtins'), kind)('/a')
+
+    def publish_module(request):
+        try:
+            raise error
+        finally:
+            site.send('request_ends', request)
+
+    request = Request()
+    request.retry_max_count = retries
+    site.send('request_begins', request)
+    with pytest.raises(type(error)):
+        publish_module(request)
+    assert [r.status for r in site.read().finished] == [recorded]
+
+
+def test_an_error_that_other_code_handles_changes_no_status(site):
+    request = Request()
+    try:
+        raise ValueError('x')
+    except ValueError:
+        site.send('request_begins', request)
+        site.send('request_ends', request)
+    assert [r.status for r in site.read().finished] == [200]
 
 
 def test_the_streaming_event_needs_no_request(site):

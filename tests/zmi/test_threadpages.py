@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import xml.etree.ElementTree
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -216,6 +217,21 @@ def test_the_page_groups_hangs_requests_others_and_idle_threads(threadpages):
     ]
 
 
+def test_a_deadlock_that_was_first_seen_now_has_no_duration(threadpages):
+    stacks = tidy(document())
+    assert threadpages.page(stacks)['hangs'][0]['duration'] == 'for 30.0 s'
+    begun = replace(stacks.hangs[0], started=stacks.time)
+    shown = threadpages.page(replace(stacks, hangs=(begun,)))
+    assert shown['hangs'][0]['duration'] == 'seen just now'
+
+
+def test_a_possible_deadlock_says_so(threadpages):
+    stacks = tidy(document())
+    possible = replace(stacks.hangs[0], possible=True)
+    (hang,) = threadpages.page(replace(stacks, hangs=(possible,)))['hangs']
+    assert hang['summary'].endswith('(possible, inferred from the code).')
+
+
 def test_the_threads_of_a_deadlock_link_to_each_other(threadpages):
     first, second, third = threadpages.page(tidy(document()))['requests']
     assert first['deadlock'] and second['deadlock'] and not third['deadlock']
@@ -339,6 +355,7 @@ class Taking:
 
     def __init__(self, ago):
         self.running, self.ended = ago is None, ago is not None and time.time() - ago
+        self.seconds_ago = ago or 0.0
         self.error, self.result, self.words = '', 'x' * (2 << 20), 'pystack runs'
 
     def start(self):

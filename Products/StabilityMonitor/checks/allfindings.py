@@ -32,6 +32,8 @@ from ..system import stacksizes
 from ..system.backgroundjob import BackgroundJob
 from .everycheck import CHECKS
 from .knownissues import KnownIssues
+from .limits import Descriptors
+from .limits import too_few_descriptors
 from .livesite import Site
 from .muted import Mute
 from .muted import MuteList
@@ -126,8 +128,11 @@ class Standing:
     def start(self) -> bool:
         """Start all checks in the background.
 
-        False if a run is already in progress, or cannot be started (see `checks.error`).
+        False if a run is already in progress, or cannot be started (see `checks.error`), or if
+        too few descriptors are left.
         """
+        if too_few_descriptors():
+            return False
         self._last_start = time.monotonic()
         return self.checks.start(self._write_results)
 
@@ -161,6 +166,9 @@ class Standing:
         found = list(results.findings) if results else []
         if probed:
             found.append(recursionresult.finding(probed))
+        scarce = too_few_descriptors()
+        if scarce:
+            found = [scarce, *(f for f in found if f.check != Descriptors.id)]
         answered = {finding.id for finding in found}
         own = [f for f in self.life.findings if ANSWERED_BY.get(f.id) not in answered]
         look = sorted_out([*own, *found], self.mute_list())
@@ -172,7 +180,7 @@ class Standing:
         Results older than FRESH seconds are renewed for the next request.
         """
         results = self.checks.results
-        if results is None or time.time() - results.when > FRESH:
+        if results is None or self.checks.seconds_ago > FRESH:
             self.start()
         return self.to_json()
 

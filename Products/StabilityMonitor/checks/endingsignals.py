@@ -1,5 +1,5 @@
-"""Checks of signals: would a crash still be dumped into our fault log, and which signals would kill
-the site by mistake?
+"""Checks of signals: would a crash still be dumped into our fault log, would SIGTERM end the site,
+and which signals would kill it by mistake?
 
 Under `runwsgi`, Zope has no handler for SIGHUP, SIGUSR1 and SIGUSR2.  With ZServer they reopened
 the logs; now they kill the process.
@@ -67,6 +67,38 @@ def _interference(fault_log: FaultLog | None) -> str:
     if fault_log.door() is None:  # faulthandler no longer writes to our file
         return 'It was redirected by other code.'
     return ''
+
+
+class StopSignal(Check):
+    """For pid 1 of a pid namespace, the kernel drops signals without a handler (docs/facts.rst)."""
+
+    id = 'stop-signal'
+    question = 'Would SIGTERM end Zope?'
+    source = 'the process id, and the signal handlers of this process'
+
+    def look(self, site: Site) -> Finding:
+        if signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:
+            return self.found(
+                WARNING,
+                'SIGTERM does not end Zope, because this process ignores it.',
+                'What starts Zope ignores it ("trap" with an empty command in a shell), or code of '
+                'the site does.',
+                Action('Remove "trap \'\' TERM" from the script, or SIG_IGN from the code.'),
+            )
+        if site.pid != 1:
+            return self.ok('SIGTERM ends Zope, or runs the handler of other code.')
+        if 'SIGTERM' not in deadly_signals(site, ('SIGTERM',)):
+            return self.ok('Zope is pid 1 of its container, and SIGTERM has a handler.')
+        return self.found(
+            WARNING,
+            'SIGTERM does not end Zope, because it is pid 1 of its container.',
+            'The kernel drops a signal without a handler for pid 1.  So each stop takes until the '
+            'container runtime kills Zope: Docker waits 10 s, Kubernetes 30 s.',
+            Action(
+                'Start the container with "docker run --init" (`init: true` in a compose file), or '
+                'write "tini --" before the command that starts Zope.'
+            ),
+        )
 
 
 class KillingSignals(Check):

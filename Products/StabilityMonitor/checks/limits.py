@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 from pathlib import Path
 from types import FrameType
@@ -14,6 +15,8 @@ from ..model.severities import CRITICAL
 from ..model.severities import INFO
 from ..model.severities import WARNING
 from ..system.currentframes import current_frames
+from ..system.vitalsigns import descriptor_limit
+from ..system.vitalsigns import descriptors_now
 from .check import Check
 from .livesite import Site
 
@@ -23,6 +26,8 @@ try:
 except ImportError:
     resource = None
 
+#: The checks need about so many descriptors at once, and leave some for the site.
+_NEEDED = 8
 #: select() cannot handle descriptors from this number on.
 _SELECT = 1024
 _PR_GET_DUMPABLE = 3
@@ -37,26 +42,20 @@ class Descriptors(Check):
     source = '/proc/self/fd and RLIMIT_NOFILE'
 
     def look(self, site: Site) -> Finding:
+        used = []
         try:
             used = [int(name) for name in os.listdir(site.proc / 'self/fd')]
-        except (OSError, ValueError):
-            used = []
+        except OSError as error:
+            if error.errno == errno.EMFILE:
+                return self.running_out(descriptor_limit())
+        except ValueError:
+            pass
         if resource is None or not used:
             return self.unknown('The number of open descriptors is not known on this system.')
         soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         fact = f'{len(used)} of {soft} descriptors are open.'
         if len(used) >= 0.8 * soft:
-            more = max(4096, 4 * soft)
-            look_for_leaks = Action(
-                '; then look with "ls -l /proc/{pid}/fd" for files and sockets that stay open.',
-                pid=os.getpid(),
-            )
-            return self.found(
-                CRITICAL if len(used) >= 0.95 * soft else WARNING,
-                'File descriptors are running out.',
-                f'{fact} When none is left, no connection is accepted and no file can be opened.',
-                to_raise('NOFILE', 'n', more) + look_for_leaks,
-            )
+            return self.running_out(len(used))
         if max(used) >= _SELECT * 0.9 and _waitress_selects():
             return self.found(
                 WARNING,
@@ -68,6 +67,35 @@ class Descriptors(Check):
                 ),
             )
         return self.ok('There are enough descriptors.', fact)
+
+    def running_out(self, used: int, detail: str = '') -> Finding:
+        """Return the finding that most descriptors are in use."""
+        limit = descriptor_limit()
+        look_for_leaks = Action(
+            '; then look with "ls -l /proc/{pid}/fd" for files and sockets that stay open.',
+            pid=os.getpid(),
+        )
+        return self.found(
+            CRITICAL if used >= 0.95 * limit else WARNING,
+            'File descriptors are running out.',
+            f'{used} of {limit} descriptors are open. When none is left, no connection is accepted '
+            f'and no file can be opened.{detail}',
+            to_raise('NOFILE', 'n', max(4096, 4 * limit)) + look_for_leaks,
+        )
+
+
+def too_few_descriptors() -> Finding | None:
+    """Return a finding if so few descriptors are left that the checks cannot run; else None.
+
+    It needs no descriptor.  Checks that run then would report files that cannot be read.
+    """
+    limit = descriptor_limit()
+    used = descriptors_now()
+    if limit < 0 or used < 0 or used <= limit - _NEEDED:
+        return None
+    return Descriptors().running_out(
+        used, ' So the checks do not run: all other results are older.'
+    )
 
 
 def to_raise(name: str, option: str, wanted: int, unit: str = '') -> Action:

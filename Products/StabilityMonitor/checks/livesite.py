@@ -24,8 +24,10 @@ from types import ModuleType
 from typing import Any
 
 from ..model.interfaces import ILivingRun
+from ..model.records import LifePoint
 from ..model.records import Sample
 from ..recording.faulthandler_compat import FaultLog
+from ..store.blackboxreader import read_curve
 from ..store.blackboxreader import read_samples
 from ..store.regularfiles import open_outside
 from ..system import runcontext
@@ -92,6 +94,7 @@ class Site:
     started: float | None = None
     started_monotonic: float | None = None
     samples: tuple[Sample, ...] = ()
+    curve: tuple[LifePoint, ...] = ()
     stack: tuple[int, int] | None = field(default_factory=stacksizes.default_stack)
     fault_log: FaultLog | None = None
     marked: frozenset[str] = frozenset()  # names of the signals that our own C handler records
@@ -105,6 +108,7 @@ class Site:
     outputs: Mapping[str, int] = field(
         default_factory=lambda: {'standard output': 1, 'standard error': 2}
     )
+    pid: int = field(default_factory=os.getpid)
     parent: int = field(default_factory=os.getppid)
     proc: Path = Path('/proc')
     etc: Path = Path('/etc')
@@ -128,6 +132,7 @@ class Site:
             started=life.started,
             started_monotonic=life.started_monotonic,
             samples=read_samples(life.recorder.buffer) if life.recorder else (),
+            curve=read_curve(life.recorder.buffer) if life.recorder else (),
             stack=min(stacks, default=None),
             fault_log=life.fault_log,
             marked=frozenset(life.marks.files if life.marks else ()),

@@ -1,10 +1,11 @@
-"""Checks of memory: is it near its limit, is it given back, and would a kill by the OOM killer be
-recognised?
+"""Checks of memory: is it near its limit, does it grow, is it given back, and would a kill by the
+OOM killer be recognised?
 """
 
 from __future__ import annotations
 
 import gc
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -13,8 +14,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ..knowledge.growth import memory_growth
 from ..model.action import Action
 from ..model.finding import Finding
+from ..model.records import duration
 from ..model.severities import CRITICAL
 from ..model.severities import INFO
 from ..model.severities import WARNING
@@ -39,6 +42,9 @@ _SHARES = ((CRITICAL, 0.95), (WARNING, 0.8))
 #: The memory of the whole machine is short from this share on.  That is only a warning, because the
 #: caches of ZFS count as used.
 _HOST = 0.95
+#: Seconds: growth for this long is a warning, and growth that reaches the limit so soon.
+_LASTING = 3600.0
+_SOON = 3600.0
 #: A fresh interpreter may already have a few hundred frozen objects (Python 3.12: 375); after
 #: gc.freeze() there are far more.
 _FROZEN = 2000
@@ -174,6 +180,44 @@ def _number(words: str) -> int:
 def _kibibytes(words: str) -> dict[str, int]:
     """Return {name: bytes} for lines such as "VmRSS:   123 kB"."""
     return {name: int(size) << 10 for name, size in re.findall(r'^(\w+):\s+(\d+) kB$', words, re.M)}
+
+
+class Growth(Check):
+    id = 'memory-growth'
+    question = 'Does the memory of this process stay about as large as it is?'
+    source = 'the samples of this run, and its curve over its whole life'
+
+    def look(self, site: Site) -> Finding:
+        if not any(sample.rss > 0 for sample in site.samples):
+            return self.unknown('Whether the memory of this process grows is not known.')
+        growth = memory_growth(site.curve, site.samples, site.started_monotonic)
+        if growth is None:
+            return self.ok('No growth of the memory of this process is found.')
+        near = [
+            (seconds, usage)
+            for usage in _groups(site.context.get('cgroup') or {})
+            if (seconds := growth.seconds_until(usage.used, usage.most)) is not None
+        ]
+        seconds, usage = min(near, key=lambda pair: pair[0], default=(math.inf, None))
+        detail = 'No limit of its memory is known.'
+        if usage:
+            detail = (
+                f'At this rate the limit of {megabytes(usage.most)} ({usage.what}) is reached in '
+                f'about {duration(seconds)}.'
+            )
+        # A site that has just started, or a single long request, may grow for some minutes.
+        is_lasting = growth.seconds >= _LASTING or seconds < _SOON
+        return self.found(
+            WARNING if is_lasting else INFO,
+            f'The memory of this process grows: it {growth.summary}.',
+            detail,
+            Action(
+                'Restart Zope before memory runs out.  Known issues on this page may be the cause; '
+                'if there are none, find what keeps the memory, for example with "memray attach '
+                '{pid}".',
+                pid=site.pid,
+            ),
+        )
 
 
 class Collector(Check):

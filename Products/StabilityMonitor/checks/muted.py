@@ -36,6 +36,7 @@ from ..model.severities import OK
 from ..model.severities import WARNING
 from ..model.severities import Severity
 from ..model.severities import severity_of
+from ..store.regularfiles import NO_DESCRIPTOR
 from ..store.regularfiles import open_regular
 from ..store.regularfiles import read_whole
 from ..store.regularfiles import rename
@@ -178,10 +179,21 @@ class MuteList:
     def rows(self) -> tuple[list[Mute], Finding | None]:
         """Return (entries, problem): all entries of the file, also expired ones and those of other
         instances; and a finding if something is wrong with the file, else None.
+
+        ([], None) if this process cannot open it, because no descriptor is left.
         """
+        try:
+            return self._rows()
+        except OSError:
+            return [], None
+
+    def _rows(self) -> tuple[list[Mute], Finding | None]:
+        """See `rows`.  Raises OSError if no descriptor is left: then nothing is known."""
         try:
             rows = self._read()
         except (OSError, ValueError, KeyError, TypeError) as error:
+            if isinstance(error, OSError) and error.errno in NO_DESCRIPTOR:
+                raise
             return [], self._damaged(f'{type(error).__name__}: {error}')
         if not isinstance(rows, list):
             return [], self._damaged('It does not hold a list of entries.')
@@ -216,7 +228,7 @@ class MuteList:
         Returns False if nothing has changed.
         """
         with _WRITING, self._locked():
-            before, problem = self.rows()
+            before, problem = self._rows()
             after = change(before)
             if after == before and not problem:
                 return False

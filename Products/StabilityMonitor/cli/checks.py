@@ -25,6 +25,7 @@ from ..checks.allfindings import Look
 from ..checks.knownissues import KnownIssues
 from ..checks.livesite import Site
 from ..checks.muted import MuteList
+from ..inspection import liveness
 from ..inspection import outside
 from ..inspection import recursionresult
 from ..inspection.recursionexperiment import probe
@@ -41,12 +42,14 @@ from ..model.records import from_isotime
 from ..model.records import instance_of
 from ..model.records import isotime
 from ..model.runrecord import RunRecord
+from ..model.severities import CRITICAL
 from ..model.severities import INFO
 from ..model.severities import OK
 from ..model.severities import WARNING
 from ..model.severities import WORST_FIRST
 from ..model.severities import severity_of
 from ..postmortem.allruns import AllRuns
+from ..reporting import fromdisk
 from ..reporting.renderers import finding_lines
 from ..store import runmailbox
 from ..store.rundirectory import BLACKBOX
@@ -72,6 +75,8 @@ _RUN = 60.0
 _OLD = 3 * allfindings.RENEWED
 #: Seconds.  A start that takes longer is worth a warning.
 _LONG_START = 600
+#: More of the descriptors than this share are in use: they run out, see `checks.limits`.
+_MOST_DESCRIPTORS = 0.95
 #: At most this many names of entries that are no runs are shown.
 _MOST_STRANGERS = 5
 
@@ -202,8 +207,9 @@ def _of_process(base: Base, name: str, context: dict[str, Any]) -> _Part:
         answer = _new_results(path)
         now = True
         if answer.get('starting') is True:
-            answer = {}
-            problems = [_starting(pid, started)]
+            answer = {'checks': answer.get('checks')}  # what the recording itself has found
+            run = fromdisk.RecordedRun(path, context, alive=True)
+            problems = [_starting(pid, fromdisk.seconds_up(run))]
     except PermissionError:  # another user, for example a member of `group`, only reads
         told_last = from_isotime(answer.get('when')) or started
         problems = [_age_of_results(pid, told_last)]
@@ -217,7 +223,8 @@ def _of_process(base: Base, name: str, context: dict[str, Any]) -> _Part:
                 WARNING,
                 f'Process {pid} reports no results of its checks. {reason}',
                 action=Action('See what it does with "stabilitymonitor stacks".'),
-            )
+            ),
+            *_seen_from_outside(path, context, pid),
         ]
     if answer.get('error'):
         problems.append(Finding('checks-error', WARNING, str(answer['error'])))
@@ -226,9 +233,34 @@ def _of_process(base: Base, name: str, context: dict[str, Any]) -> _Part:
     )
 
 
-def _starting(pid: int, started: float) -> Finding:
+def _seen_from_outside(path: Path, context: dict[str, Any], pid: int) -> Iterator[Finding]:
+    """Yield what is known of a process that does not answer, without its help."""
+    source = 'the black box and the kernel, read by this command'
+    pulse = liveness.look(path, context)
+    if pulse.hang:
+        since = clocktime(pulse.hang.since)
+        yield Finding(
+            'hang',
+            CRITICAL,
+            f'Process {pid} hangs since {since}. {pulse.hang.summary}',
+            action=Action('See what it does with "stabilitymonitor stacks --native".'),
+            source=source,
+        )
+    used = outside.descriptors(pid) if is_alive(path) else None
+    if used and used[0] >= _MOST_DESCRIPTORS * used[1]:
+        yield Finding(
+            'descriptors',
+            CRITICAL,
+            f'Process {pid} has {used[0]} of {used[1]} descriptors in use.',
+            'When none is left, no connection is accepted and no file can be opened.',
+            Action('Look with "ls -l /proc/{pid}/fd" for what stays open.', pid=pid),
+            source=source,
+        )
+
+
+def _starting(pid: int, seconds_up: float) -> Finding:
     """The finding that the process does not serve yet: the checks run after that."""
-    is_late = time.time() - started > _LONG_START
+    is_late = seconds_up > _LONG_START
     return Finding(
         'starting',
         WARNING if is_late else INFO,

@@ -1,13 +1,15 @@
 """The command "stacks": what every thread of a living process does.
 
-The command asks the heartbeat of the process, which answers even while all workers are busy.  If it
-does not answer, C code holds the interpreter lock, or the process is stopped.  Then the command
-shows what the kernel, the black box and the marks of the watchdog report about the process.
+The command asks the heartbeat of the process, which answers even while all workers are busy or no
+descriptor is left.  If it does not answer, C code holds the interpreter lock, or the process is
+stopped.  Then the command shows what the kernel, the black box and the marks of the watchdog report
+about the process.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from ..inspection import outside
 from ..model.errors import NoAnswer
 from ..model.errors import NoSuchRun
 from ..model.errors import UnreadableRecord
+from ..model.threadstates import Stacks
 from ..reporting import outsidetext
 from ..reporting import threadtext
 from ..reporting.stacksdocument import is_well
@@ -62,9 +65,16 @@ def show(
         has_shown = True
         dataowner.refuse_others(base.path, 'ask its processes')
         path = base.runs / name
-        worst = max(worst, _show_process(path, context))
+        _, pid = name_facts(name)
+        exit_status, has_answered = _show_process(path, context)
+        worst = max(worst, exit_status)
+        failed = False
         if native:
-            worst = max(worst, _show_native(path, native))
+            exit_status = _show_native(path, native)
+            failed = exit_status != WELL
+            worst = max(worst, exit_status)
+        if not has_answered and is_alive(path) and (failed or not native):
+            print_lines(_commands(pid))
     if has_shown:
         return worst
     if wanted is not None:
@@ -72,26 +82,61 @@ def show(
     raise NotLiving('No living process uses this data directory.')
 
 
-def _show_process(path: Path, context: dict[str, Any]) -> int:
-    """Print the answer of a process; without an answer, what can be seen from outside."""
+def _show_process(path: Path, context: dict[str, Any]) -> tuple[int, bool]:
+    """Print the answer of a process; without an answer, what can be seen from outside.
+
+    Return the exit status, and whether it has answered.
+    """
     _, pid = name_facts(path.name)
     subject = f'process {pid} (run {path.name})'
     try:
-        answer = runmailbox.ask(path, 'stacks', patience(path))
-        if answer.get('error'):  # the answer only says why there are no stacks
-            raise NoAnswer(str(answer['error']))
+        stacks = _asked(path)
     except NoAnswer as error:
         view = outside.look(path, context, pid)
-        commands = nativestacks.command_lines(pid, outside.executable(pid))
-        needed = nativestacks.what_is_needed(pid)
-        reason = error.args[0]
-        print_lines(outsidetext.lines(view, subject, reason, commands, needed))
-        return WRONG
-    stacks = tidy(answer)
+        print_lines(outsidetext.lines(view, subject, error.args[0]))
+        return WRONG, False
+    if stacks.without_kernel and is_alive(path):
+        stacks = outside.completed(stacks, pid)
+        print_lines(_from_both(pid))
     print(threadtext.text(stacks, subject), end='')
     if stacks.threads and is_well(stacks):
-        return WELL
-    return WRONG
+        return WELL, True
+    return WRONG, True
+
+
+def _asked(path: Path) -> Stacks:
+    """Return the answer of a process.  Raises NoAnswer, and PermissionError."""
+    try:
+        answer = runmailbox.ask(path, 'stacks', patience(path))
+    except PermissionError:
+        raise
+    except OSError as error:  # for example because the volume is read-only now
+        raise NoAnswer(f'It could not be asked: {error}.') from error
+    if answer.get('error'):  # the answer only says why there are no stacks
+        raise NoAnswer(str(answer['error']))
+    return tidy(answer)
+
+
+def _from_both(pid: int) -> Iterator[str]:
+    """Say which part of the answer comes from where."""
+    used = outside.descriptors(pid)
+    number = f'{used[0]} of {used[1]}' if used else 'All'
+    yield (
+        f'{number} descriptors of process {pid} are in use: it has told its requests and Python '
+        'frames itself.'
+    )
+    yield 'This command has read from the kernel what its threads wait for.'
+    yield ''
+
+
+def _commands(pid: int) -> Iterator[str]:
+    """Yield the commands with which a person sees the native stacks."""
+    yield ''
+    yield 'These commands show the C and Python frames of all threads:'
+    for title, command in nativestacks.command_lines(pid, outside.executable(pid)):
+        yield f'  {title}'
+        yield f'    {command}'
+    yield f'  {nativestacks.what_is_needed(pid)}'
 
 
 def _show_native(path: Path, native: Callable[[int], int]) -> int:

@@ -1,5 +1,5 @@
-"""The command "status": which processes are running, whether they hang, how the last one ended, and
-crash loops.
+"""The command "status": which processes are running, whether they hang, their vital signs, how the
+last one ended, and crash loops.
 
 It only reads files, so it never waits for a process.  The exit status is 1 if a process hangs, or
 if the last run of an instance was an incident.
@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..inspection import liveness
+from ..inspection.vitalsnow import VitalsNow
 from ..model.counts import counted
 from ..model.counts import plural
 from ..model.eventkinds import EVENT_KINDS
@@ -30,6 +31,7 @@ from ..postmortem.allruns import AllRuns
 from ..postmortem.runhistory import crash_loop
 from ..postmortem.runhistory import last_server_run
 from ..postmortem.runhistory import of_instance
+from ..reporting import vitalwords
 from ..store.damagedrecords import alone
 from ..store.damagedrecords import together
 from ..store.rundirectory import name_facts
@@ -41,6 +43,23 @@ from .terminal import print_lines
 #: process sees them, so they are not kinds of events.
 _VERBS = {kind.code: kind.verb for kind in EVENT_KINDS.values()}
 _VERBS |= {'silent': 'HANGS', 'stopped': 'STOPPED'}
+#: The vital signs of a sample that the status shows, see model.records.Sample.
+_VITAL_SIGNS = (
+    'queue',
+    'waited',
+    'workers',
+    'in_flight',
+    'connections',
+    'connection_limit',
+    'accept_queue',
+    'accept_errors',
+    'descriptors',
+    'descriptor_limit',
+    'threads',
+    'rss',
+    'cgroup_current',
+    'cgroup_limit',
+)
 
 
 def show(runs: AllRuns, as_json: bool) -> int:
@@ -91,10 +110,6 @@ def _of_process(
 ) -> dict[str, Any]:
     """The facts of a living process, with its hang if it hangs."""
     seen = liveness.look(runs.base.runs / name, context)
-    hang = None
-    if seen.hang:
-        hang = to_json(seen.hang)
-        hang['since'] = isotime(seen.hang.since)
     is_script = context.get('role') == 'script'
     started, _ = name_facts(name)
     return {
@@ -105,8 +120,38 @@ def _of_process(
         'started': isotime(started),
         'state': seen.state,
         'last_sample': isotime(seen.last_sample),
-        'hang': hang,
+        'hang': _of_hang(seen.hang),
+        'delay': _of_hang(seen.delay),
+        'vitals': _of_vitals(seen.vitals),
     }
+
+
+def _of_vitals(now: VitalsNow | None) -> dict[str, Any] | None:
+    """Return the vital signs and their words; what is not known is None."""
+    if now is None:
+        return None
+    sample = now.sample
+    known = {name: None if (value := getattr(sample, name)) < 0 else value for name in _VITAL_SIGNS}
+    growth = None
+    if now.growth:
+        growth = to_json(now.growth) | {
+            'seconds_to_limit': now.seconds_to_limit,
+            'summary': now.growth.summary,
+        }
+    return {
+        'time': isotime(sample.time),
+        **known,
+        'growth': growth,
+        'words': [f'{label}: {words}' for label, words in vitalwords.facts(now)],
+    }
+
+
+def _of_hang(hang: liveness.Hang | None) -> dict[str, Any] | None:
+    if hang is None:
+        return None
+    document: dict[str, Any] = to_json(hang)
+    document['since'] = isotime(hang.since)
+    return document
 
 
 def _of_record(record: RunRecord) -> dict[str, Any]:
@@ -205,22 +250,33 @@ def _process_lines(process: dict[str, Any]) -> Iterator[str]:
     yield (
         f'{word}: pid {pid} since {process["started"]} {_label(process)} {process["run"]}{script}'
     )
-    hang = process['hang']
-    if not hang:
-        return
+    for hang in (process['hang'], process['delay']):
+        if hang:
+            yield _hang_line(pid, hang)
+    if process['vitals'] and _serves(process):
+        yield from _vital_lines(process['vitals'], process['hang'])
+
+
+def _vital_lines(vitals: dict[str, Any], hang: dict[str, Any] | None) -> Iterator[str]:
+    if hang and hang['kind'] in ('silent', 'stopped'):  # it takes no samples
+        when = clocktime(from_isotime(vitals['time']))
+        yield f'    as of {when}; of the kernel and of the descriptors as of now:'
+    for words in vitals['words']:
+        yield f'    {words}'
+
+
+def _hang_line(pid: int, hang: dict[str, Any]) -> str:
     since = from_isotime(hang['since'])
-    lasts = 'an unknown time'
-    if since:
-        lasts = duration(max(0.0, time.time() - since))
-    yield (
+    lasts = duration(hang['seconds']) if since else 'an unknown time'
+    return (
         f'{_VERBS[hang["kind"]]}: pid {pid} since {clocktime(since)}, for {lasts}: '
         f'{hang["summary"]} {_stuck_threads(hang)}'
     )
 
 
 def _stuck_threads(hang: dict[str, Any]) -> str:
-    """For example "3 of 4 workers are stuck."; '' if there are no workers."""
-    if hang['serving'] <= 0:
+    """For example "3 of 4 workers are stuck."; '' if no worker is."""
+    if hang['serving'] <= 0 or not hang['stuck']:
         return ''
     threads = f'{hang["stuck"]} of {counted(hang["serving"], "worker")}'
     if hang['kind'] in ('silent', 'stopped'):

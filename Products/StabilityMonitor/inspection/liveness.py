@@ -10,10 +10,16 @@ too.
 import os
 import time
 from dataclasses import dataclass
+from dataclasses import field
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from typing import Protocol
 
+from ..knowledge.growth import began
+from ..model.eventkinds import CRITICAL_AFTER
+from ..model.eventkinds import EVENT_KINDS
+from ..model.eventkinds import REASONS
 from ..model.options import from_record
 from ..model.records import Sample
 from ..model.records import duration
@@ -24,6 +30,8 @@ from ..store.blackboxreader import Recording
 from ..store.rundirectory import is_alive
 from ..store.rundirectory import name_facts
 from ..system import procfiles
+from . import vitalsnow
+from .vitalsnow import VitalsNow
 
 #: The heartbeat counts as silent when the last sample is this many sample intervals old.
 _BEATS = 5
@@ -44,12 +52,14 @@ class Clock(Protocol):
 
 @dataclass(frozen=True)
 class Hang:
-    """How a living process hangs.
+    """How a living process hangs, or why its start or end takes long.
 
     `kind` is hang (all workers are busy, or the server loop is blocked), silent (no heartbeat),
-    stopped (by a signal), deadlock or spinning.  `since` is in seconds since the epoch, `summary` a
-    sentence.  `serving` is the number of workers, `stuck` the number of those whose request is too
-    old; in a silent process, of those with any request.
+    stopped (by a signal), deadlock, spinning, slow-start or slow-stop.  `since` is in seconds since
+    the epoch, `summary` a sentence.  `serving` is the number of workers, `stuck` the number of
+    those whose request is too old; in a silent process, of those with any request.  It has lasted
+    for `seconds`, by a clock that cannot be set.  `reason` is a code of eventkinds.REASONS, '' if
+    it is not known.
     """
 
     kind: str
@@ -57,6 +67,8 @@ class Hang:
     summary: str
     stuck: int = 0
     serving: int = 0
+    reason: str = ''
+    seconds: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -64,7 +76,9 @@ class Pulse:
     """The state of a living run.
 
     `state` is starting, running, hanging, stopped, ending or unknown (nothing is recorded).
-    `last_sample` is in seconds since the epoch, `hang` is None if all is well.
+    `last_sample` is in seconds since the epoch, `hang` is None if all is well.  `delay` is a start
+    or an end that takes long, but not yet so long that it is a hang.  `vitals` is None without a
+    sample.
     """
 
     run: str
@@ -72,6 +86,8 @@ class Pulse:
     state: str
     hang: Hang | None = None
     last_sample: float | None = None
+    delay: Hang | None = None
+    vitals: VitalsNow | None = None
 
 
 def look(
@@ -88,61 +104,112 @@ def look(
         return Pulse(path.name, pid, 'unknown')
     sample = recording.last_sample
     last = sample.time if sample else None
+    delay = _delay(traces)
+    late = None
+    age = _age(traces, recording.samples, clock)
+    if delay:
+        delay = _with_seconds(delay, traces, age)
+    if delay and _is_critical(delay, context):
+        late = delay
+        delay = None
+    vitals = vitalsnow.of(recording.samples, recording.curve, began(traces.context))
     if traces.word('finished'):
-        return Pulse(path.name, pid, 'ending', None, last)
+        return Pulse(path.name, pid, 'ending', late, last, delay, vitals)
     hang: Hang | None
-    silence = _silence(traces, recording.samples, context, clock)
-    if silence and sample:
-        hang = _hang_of_silent(
-            traces,
-            recording,
-            sample,
-            silence,
-            there=is_alive(path, proc),
-            proc=proc,
-        )
+    interval = _interval(recording.samples, context)
+    there = is_alive(path, proc) if age > interval else None
+    if there and sample and _is_stopped(traces.pid, proc):
+        hang = _hang_of_stopped(traces, recording, sample)
+    elif sample and _is_silent(traces, recording.samples, age, interval):
+        hang = _hang_of_silent(traces, recording, sample, age, there)
     else:
-        hang = _recorded_hang(traces, recording)
-    if hang is None:
+        hang = _recorded_hang(traces, recording) or late
+    if there and vitals and hang and hang.kind in ('silent', 'stopped'):
+        vitals = vitalsnow.from_outside(vitals, pid, proc)
+    if hang:
+        hang = _with_seconds(hang, traces, age)
+    if hang is None or hang.kind == 'slow-start':
         serves = traces.word('serving') or traces.role == 'script'
         state = 'running' if serves else 'starting'
     elif hang.kind == 'stopped':
         state = 'stopped'
     else:
         state = 'hanging'
-    return Pulse(path.name, pid, state, hang, last)
+    return Pulse(path.name, pid, state, hang, last, delay, vitals)
 
 
-def _silence(
-    traces: Traces,
-    samples: tuple[Sample, ...],
-    context: dict[str, Any],
-    clock: Clock,
-) -> float:
-    """Return the seconds since the last sample if the heartbeat is silent, else 0.0."""
+def _delay(traces: Traces) -> Hang | None:
+    """Return the start or end that the heartbeat has noted as slow, and that still lasts."""
+    for kind in EVENT_KINDS.values():
+        if not kind.is_delay:
+            continue
+        begun = hangnotes.lasting(traces.notes, kind.code)
+        if begun:
+            return Hang(kind.code, begun.time, begun.title)
+    return None
+
+
+def _with_seconds(hang: Hang, traces: Traces, age: float) -> Hang:
+    """Return the hang with its duration; the last sample is `age` seconds old."""
+    if traces.last_sample is None:
+        return hang
+    until_sample = traces.last_sample.time - traces.by_last_clock(hang.since)
+    return replace(hang, seconds=round(max(0.0, until_sample + age), 3))
+
+
+def _is_critical(delay: Hang, context: dict[str, Any]) -> bool:
+    """Return whether MainThread has been at one place for so long that something is wrong."""
+    stall = from_record(context.get('options')).get('stall')
+    if not isinstance(stall, int | float):
+        return False
+    return delay.seconds > CRITICAL_AFTER * stall
+
+
+def _interval(samples: tuple[Sample, ...], context: dict[str, Any]) -> float:
+    """Return the seconds between two samples."""
+    interval = from_record(context.get('options')).get('sample-interval')
+    if isinstance(interval, int | float):
+        return interval
+    if len(samples) > 1:  # the run is from an older release
+        return samples[-1].monotonic - samples[-2].monotonic
+    return 1.0
+
+
+def _age(traces: Traces, samples: tuple[Sample, ...], clock: Clock) -> float:
+    """Return how many seconds ago the last sample was taken; 0.0 if no more of them come."""
     if not samples:
         return 0.0  # the run is arming, or its heartbeat could not start, which is a finding
     if traces.role == 'script' and len(samples) == 1:
         return 0.0  # it has no heartbeat
     last = samples[-1]
-    interval = from_record(context.get('options')).get('sample-interval')
-    if not isinstance(interval, int | float):  # the run is from an older release
-        interval = 1.0
-        if len(samples) > 1:
-            interval = last.monotonic - samples[-2].monotonic
-    age = clock.time() - last.time
     if traces.same_boot:
         # All processes of a system share one monotonic clock, and it cannot be set.  Only a
         # process in another time namespace has another clock, which may be behind.
         monotonic = clock.monotonic() - last.monotonic
         if monotonic >= 0:
-            age = monotonic
+            return monotonic
+    return max(0.0, clock.time() - last.time)
+
+
+def _is_silent(
+    traces: Traces,
+    samples: tuple[Sample, ...],
+    age: float,
+    interval: float,
+) -> bool:
+    """Whether there is no heartbeat; the last sample is `age` seconds old."""
     longest = max(_LEAST_SILENCE, _BEATS * interval)
     if traces.hang is not None:
         longest = min(longest, _BEATS_IF_FIRED * interval)
-    if age <= longest:
-        return 0.0
-    return age
+    return bool(samples) and age > longest
+
+
+def _hang_of_stopped(traces: Traces, recording: Recording, sample: Sample) -> Hang:
+    summary = (
+        f'All its threads are stopped (state T), for example by SIGSTOP; "kill -CONT {traces.pid}" '
+        'resumes it.'
+    )
+    return Hang('stopped', sample.time, summary, len(recording.in_flight), sample.workers)
 
 
 def _hang_of_silent(
@@ -151,30 +218,23 @@ def _hang_of_silent(
     sample: Sample,
     silence: float,
     there: bool | None,
-    proc: Path,
 ) -> Hang:
     """Return why there is no heartbeat; `sample` is the last sample."""
-    kind = 'silent'
-    if there and _is_stopped(traces.pid, proc):
-        kind = 'stopped'
-        summary = (
-            f'All its threads are stopped (state T), for example by SIGSTOP; "kill -CONT '
-            f'{traces.pid}" resumes it.'
-        )
+    summary = f'The heartbeat has been silent for {duration(silence)}'
+    if there is None:
+        summary += '; this command cannot see whether the process is still alive.'
     else:
-        summary = f'The heartbeat has been silent for {duration(silence)}'
-        if there is None:
-            summary += '; this command cannot see whether the process is still alive.'
-        else:
-            summary += ', for example because C code holds the interpreter lock (GIL)'
-            summary += _place_of_a_request(traces, recording)
+        summary += ', for example because C code holds the interpreter lock (GIL)'
+        summary += _place_of_a_request(traces, recording)
     return Hang(
-        kind,
+        'silent',
         sample.time,
         summary,
         # The sample may be older than the request that hangs: count the requests themselves.
         stuck=len(recording.in_flight),
         serving=sample.workers,
+        # The watchdog fires when the heartbeat has waited long for the GIL.
+        reason='gil' if traces.hang or traces.stuck else '',
     )
 
 
@@ -211,7 +271,8 @@ def _recorded_hang(traces: Traces, recording: Recording) -> Hang | None:
     since = traces.word('hung_since')
     begun = hangnotes.lasting(notes)
     if begun:
-        return Hang('hang', since or begun.time, begun.title, overdue, workers)
+        reason = begun.detail if begun.detail in REASONS else ''
+        return Hang('hang', since or begun.time, begun.title, overdue, workers, reason)
     if since:
         return Hang('hang', since, 'The site does not answer.', overdue, workers)
     deadlock = hangnotes.lasting(notes, 'deadlock')

@@ -3,6 +3,9 @@ watchdog.
 
 `look` collects the facts.  `View.holders` then judges, by the table `_SIGNS_OF_HOLDER`, which
 thread probably holds the interpreter lock (GIL).
+
+A process that has used up its descriptors answers, but cannot open the files of the kernel about
+its threads.  `completed` reads them from outside.
 """
 
 from __future__ import annotations
@@ -11,10 +14,13 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..model.records import Request
+from ..model.threadstates import Stacks
+from ..model.threadstates import ThreadState
 from ..postmortem import evidence
 from ..postmortem.evidence import Traces
 from ..store.blackboxreader import Recording
@@ -23,8 +29,10 @@ from ..system import procfiles
 from ..system.tasks import KernelThreads
 from ..system.tasks import Reading
 from ..system.tasks import Task
+from ..threads import activity
 from ..threads.activity import LOCKED
 from ..threads.activity import STREAMS
+from ..threads.calltargets import call_target
 
 #: Wake-ups per second from which a thread counts as waiting for the GIL.  Such a thread wakes about
 #: 200 times a second (`threads.activity`), on a busy machine less often.
@@ -33,6 +41,7 @@ _WAKES = 40
 _RUNS = 0.5
 _POLLS = ('select', 'pselect6', 'poll', 'ppoll', 'epoll_wait', 'epoll_pwait', 'epoll_pwait2')
 _STOPPED = frozenset('Tt')
+_LIMITS_SIZE = 4096
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,7 @@ class View:
     """The process at one moment.
 
     `there` says whether it exists; None: this process cannot know, and `threads` is empty.
+    `monotonic` is the same moment by the monotonic clock, if the process has the same one.
     """
 
     pid: int
@@ -69,6 +79,15 @@ class View:
     there: bool | None
     threads: tuple[Seen, ...]
     traces: Traces
+    monotonic: float | None = None
+
+    def seconds_since(self, moment: float, monotonic: float | None) -> float:
+        """Return how many seconds ago a moment of the process was; `monotonic`: see the class."""
+        if monotonic is not None and self.monotonic is not None:
+            passed = self.monotonic - monotonic
+            if passed >= 0:  # in another time namespace it may be behind
+                return passed
+        return max(0.0, self.time - moment)
 
     @property
     def is_stopped(self) -> bool:
@@ -118,7 +137,8 @@ def look(
     threads: tuple[Seen, ...] = ()
     if there:
         threads = _threads(KernelThreads(proc, pid=pid), traces.recording, pause)
-    return View(pid, time.time(), there, threads, traces)
+    monotonic = time.monotonic() if traces.same_boot else None
+    return View(pid, time.time(), there, threads, traces, monotonic)
 
 
 def executable(pid: int, proc: Path = Path('/proc')) -> str:
@@ -137,6 +157,56 @@ def users(pid: int, proc: Path = Path('/proc')) -> set[int]:
             _, *numbers = line.split()
             return {int(number) for number in numbers}
     return set()
+
+
+def descriptors(pid: int, proc: Path = Path('/proc')) -> tuple[int, int] | None:
+    """Return (descriptors in use, limit) of a process; None if that cannot be read here."""
+    limits = procfiles.read(proc / str(pid) / 'limits', _LIMITS_SIZE)
+    _, found, rest = limits.partition(b'Max open files')
+    soft, _, _ = rest.strip().partition(b' ')
+    try:
+        used = len(os.listdir(proc / str(pid) / 'fd'))
+    except OSError:
+        return None
+    if not found or not soft.isdigit():  # it may be "unlimited"
+        return None
+    return used, int(soft)
+
+
+def completed(stacks: Stacks, pid: int, proc: Path = Path('/proc')) -> Stacks:
+    """Return the answer of a process, with what the kernel tells about its threads.
+
+    Only threads are changed about which the process itself knows their Python frames at most.
+    """
+    kernel = KernelThreads(proc, pid=pid, peer=lambda descriptor: '')
+    threads = []
+    for thread in stacks.threads:
+        if thread.activity == 'unknown':
+            thread = _judged(thread, kernel)
+        threads.append(thread)
+    known = {thread.native_id for thread in threads}
+    for tid in kernel.ids():
+        if tid not in known:
+            threads.append(_judged(ThreadState(native_id=tid, kind='other'), kernel))
+    return replace(stacks, threads=tuple(threads), without_kernel=False)
+
+
+def _judged(thread: ThreadState, kernel: KernelThreads) -> ThreadState:
+    task = kernel.task(thread.native_id)
+    if task is None:
+        return thread
+    target = call_target(kernel, task)
+    code, detail = activity.judge(
+        activity.Facts(
+            frames=thread.frames,
+            task=task,
+            cpu=thread.cpu,
+            busiest=thread.cpu or 0.0,
+            target=target.name,
+            descriptors=target.descriptors,
+        )
+    )
+    return replace(thread, name=thread.name or task.comm, activity=code, detail=detail)
 
 
 def _threads(

@@ -25,12 +25,15 @@ if TYPE_CHECKING:  # Zope does not require this library, see `rules.has_packagin
 class Answer:
     """Whether a condition holds, and in `words` why, for example "zope.interface 8.6 is < 8.7".
 
-    `words` is '' if there is nothing to say.
+    `words` is '' if there is nothing to say.  `is_missing`: the distribution that it asks for is
+    not installed.  `is_fixed`: the version is known, and it is not older than the release with the
+    fix.
     """
 
     holds: bool
     words: str
-    is_missing: bool = False  # the distribution that it asks for is not installed
+    is_missing: bool = False
+    is_fixed: bool = False
 
 
 #: Returns whether a system meets a field of the rule; the first argument is the value of the field.
@@ -65,14 +68,17 @@ def _one_installed(wanted: Requirements, rule: Rule, system: System) -> Answer:
             return answer
     # Name the installed distributions: their versions explain the answer better than a missing one.
     installed = [answer for answer in answers if not answer.is_missing]
-    return Answer(False, _joined(installed or answers))
+    fixed = [answer for answer in installed if answer.is_fixed]
+    is_fixed = bool(installed) and len(fixed) == len(installed)
+    return Answer(False, _joined(installed or answers), is_fixed=is_fixed)
 
 
 def _all_installed(wanted: Requirements, rule: Rule, system: System) -> Answer:
     answers = _each_installed(wanted, system)
     failed = [answer for answer in answers if not answer.holds]
     if failed:
-        return Answer(False, _joined(failed))
+        is_fixed = any(answer.is_fixed for answer in failed)
+        return Answer(False, _joined(failed), is_fixed=is_fixed)
     return Answer(True, _joined(answers))
 
 
@@ -88,21 +94,22 @@ def _each_installed(wanted: Requirements, system: System) -> list[Answer]:
         if version is None:
             answer = Answer(False, f'{name} is not installed', is_missing=True)
         else:
-            shown = f'{name} {version}{note}'
-            answer = _compared(shown, version, specifiers)
+            answer = _compared(name, version, note, specifiers)
         answers.append(answer)
     return answers
 
 
 def _python_is(wanted: Specifiers, rule: Rule, system: System) -> Answer:
-    known = system.python or '?'
     note = system.note('python')
-    shown = f'Python {known}{note}'
-    return _compared(shown, system.python, wanted)
+    return _compared('Python', system.python, note, wanted)
 
 
-def _compared(words: str, version: str, specifiers: Specifiers) -> Answer:
-    """Return whether a version is in one of the ranges; `words` name software and version."""
+def _compared(name: str, version: str, note: str, specifiers: Specifiers) -> Answer:
+    """Return whether a version of a software is in one of the ranges.
+
+    `note` is '' if it is the version that was in use, see `System.note`.
+    """
+    words = f'{name} {version or "?"}{note}'
     ranges = [_spaced(specifier) for specifier in specifiers]
     shown = ' or '.join(filter(None, ranges))  # '' is any version
     if not shown:
@@ -112,7 +119,23 @@ def _compared(words: str, version: str, specifiers: Specifiers) -> Answer:
         return Answer(False, f'{words} cannot be compared with {shown}')
     holds = any(specifier.contains(parsed, prereleases=True) for specifier in specifiers)
     verb = _verb(holds)
-    return Answer(holds, f'{words} {verb} {shown}')
+    was_in_use = not note
+    is_fixed = was_in_use and not holds and _is_past_an_end(parsed, specifiers)
+    return Answer(holds, f'{words} {verb} {shown}', is_fixed=is_fixed)
+
+
+def _is_past_an_end(version: Version, specifiers: Specifiers) -> bool:
+    """Return whether a version that is in no range comes after one that ends with a fix.
+
+    A range ends with a fix if it ends with `<`, see the head of known_issues.toml.
+    """
+    from packaging.version import Version
+
+    for specifier in specifiers:
+        for part in specifier:
+            if part.operator == '<' and version >= Version(part.version):
+                return True
+    return False
 
 
 def _spaced(specifier: SpecifierSet) -> str:

@@ -374,7 +374,8 @@ def match_incident(rules: Iterable[Rule], record: RunRecord, system: System) -> 
     `system` is the current system (`systemfacts.here()`).  Facts that the run recorded are used
     instead of those of the current system.
     `strength` is "strong" (versions and a trace), "likely" (versions and a frame of another
-    thread), "possible" (versions alone) or "weak" (a trace, but versions that are not affected).
+    thread), "possible" (versions alone) or "weak" (a trace, but versions that are not affected).  A
+    version that is known, and not older than the release with the fix, rules the issue out.
     `matched` and `against` are sentences such as "version: waitress 2.1 is < 3.0.1".
     """
     then = of_run(record.context, record.compiled_modules, system)
@@ -397,6 +398,8 @@ def _weigh(rule: Rule, record: RunRecord, then: System, traces: Traces) -> Known
     if not rule.fits(record):
         return None
     answers = hold(rule, then)
+    if any(answer.is_fixed for answer in answers):
+        return None
     holding = [answer.words for answer in answers if answer.holds]
     failed = [answer.words for answer in answers if not answer.holds]
     shown = traces.show(rule)

@@ -39,8 +39,8 @@ class Traces:
     """The traces of one run.
 
     `stack` has the frames of the crashed thread; if no thread crashed, as in a hang, the frames of
-    all threads.  `messages` has the evidence, the exception and the log lines, but not the summary
-    of this product, which is made from them.
+    all threads.  `messages` has the last words of C code, the evidence, the exception and the log
+    lines, but not the summary of this product, which is made from them.
     """
 
     def __init__(self, record: RunRecord) -> None:
@@ -63,7 +63,7 @@ class Traces:
         self.stack = _different(_frames(crashed))
         self.others = _different(_frames(others))
         self.native = _different(native)
-        self.messages = _different([*facts, *exception, *log])
+        self.messages = _different([*record.last_words, *facts, *exception, *log])
         self.signal = record.signal or ''
         self.record = record
 

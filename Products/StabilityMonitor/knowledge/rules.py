@@ -57,7 +57,8 @@ EFFECTS: Mapping[str, Words] = MappingProxyType(
         'hang': ('hung', 'killed'),
         'leak': ('out-of-memory', 'killed', 'vanished'),
         'start': ('startup-failed', 'crashed', 'aborted', 'unhandled-exception'),
-        'exit': ('crashed', 'aborted', 'hung', 'unhandled-exception'),
+        # Not 'unhandled-exception': such a run only began to end when the exception had come.
+        'exit': ('crashed', 'aborted', 'hung'),
         'end': ('unhandled-exception', 'exited', 'vanished'),
         'signal': ('signalled',),
         'corruption': (),

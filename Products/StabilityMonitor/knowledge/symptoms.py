@@ -11,15 +11,13 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from ..model.runrecord import RunRecord
+from .growth import began
+from .growth import memory_growth
 
 #: At most this many of the last samples show a busy CPU; there is one sample per second.
 _LAST_SAMPLES = 15
 #: A process is busy from this share of one CPU on.
 _BUSY = 0.9
-#: With fewer samples, the growth of the memory is not known.
-_FEWEST_SAMPLES = 10
-#: Growth by less than this many bytes is not a sign of a leak.
-_LEAST_GROWTH = 100 << 20
 
 
 @dataclass(frozen=True)
@@ -61,27 +59,9 @@ def busy(record: RunRecord) -> Sign | None:
 
 
 def growth(record: RunRecord) -> Sign | None:
-    """Return a Sign if the memory doubled, grew by at least 100 MiB, and did not shrink again."""
-    sizes = [sample.rss for sample in record.samples if sample.rss > 0]
-    if len(sizes) < _FEWEST_SAMPLES:
-        return None
-    first = sizes[0]
-    last = sizes[-1]
-    # A site grows while it starts, so the doubling counts only after that.
-    after_the_start = sizes[len(sizes) // 10]
-    if last < 2 * after_the_start:
-        return None
-    if last < first + _LEAST_GROWTH:
-        return None
-    has_fallen = last < 0.9 * max(sizes)
-    if has_fallen:
-        return None
-    before = round(first / 2**20)
-    after = round(last / 2**20)
-    return Sign(
-        'memory',
-        f'memory: grew from {before} to {after} MiB',
-    )
+    """Return a Sign if the memory grew until the run ended, see `growth.memory_growth`."""
+    found = memory_growth(record.curve, record.samples, began(record.context))
+    return Sign('memory', f'memory: {found.summary}') if found else None
 
 
 _Symptom = Callable[[RunRecord], Sign | None]

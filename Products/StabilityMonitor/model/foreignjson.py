@@ -22,9 +22,9 @@ LARGEST_FLOAT = 1e18
 #: At most this many characters of a text are read; the longest that is written is a traceback.
 LONGEST_TEXT = 32 << 10
 #: A document with more values is damaged.  The largest that this product writes is the record of a
-#: run with a hundred deep stacks and full rings: about 70,000.  In memory, a value may take fifty
+#: run with a hundred deep stacks and full rings: about 80,000.  In memory, a value may take fifty
 #: times as many bytes as in the file: an empty list takes two bytes there.
-MOST_VALUES = 150_000
+MOST_VALUES = 170_000
 #: If the texts of a document need more bytes of memory, the document counts as damaged.  Texts that
 #: are too long were cut before.  The largest record takes about 1 MiB in all.  A page escapes and
 #: copies the texts, and may need twenty-five times as much memory.

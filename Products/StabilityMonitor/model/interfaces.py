@@ -138,7 +138,10 @@ class IRecorder(Interface):
         """Note the name of the user of the request."""
 
     def end(status: int = 0, token: object = None) -> None:
-        """Note that the request ends; does nothing if `token` is not the token of `begin`."""
+        """Note that the request ends; does nothing if `token` is not the token of `begin`.
+
+        `status` is 0 if it ends without an answer.
+        """
 
     def log(level: int, logger: str, message: str, now: float) -> None:
         """Keep a log record; `now` in seconds since the epoch."""

@@ -120,16 +120,16 @@ OPTIONS = (
     Option(
         'slow-request',
         seconds,
-        '30s',
+        '10s',
         'A request that takes longer than this is slow: its stack is recorded.',
         0.1,
     ),
     Option(
         'stall',
         seconds,
-        '60s',
-        "The site hangs when all workers are busy, the server's loop is blocked, or the heartbeat "
-        'is missing for longer than this.',
+        '30s',
+        'The site hangs when for longer than this a visitor waits, all workers are busy without '
+        "progress, the server's loop is blocked, or the heartbeat is missing.",
         0.5,
     ),
     Option(
@@ -264,8 +264,21 @@ def _hint(name: str, prefix: str, known: list[str]) -> str:
 
 # -- what a run leaves for the command -------------------------------------------------------------
 
+#: The heartbeat restarts its timer about this many times within the timer's timeout.
+_REARMED = 12
 #: The options that the command needs for "triage", and to judge a living run.
 RECORDED = ('group', 'keep-runs', 'keep-days', 'keep-bytes', 'stall', 'sample-interval')
+
+
+def watchdog_times(stall: float, interval: float) -> tuple[float, int]:
+    """Return (seconds, beats): the watchdog fires so long after its timer was restarted, and is
+    restarted once in so many beats.
+
+    The next process uses this too: it recognises a timer that fired too late.
+    """
+    timeout = max(stall, 3 * interval)
+    beats = max(1, int(timeout / _REARMED / interval))
+    return timeout + (beats - 1) * interval, beats
 
 
 def for_record(options: SimpleNamespace) -> dict[str, str | int | float]:

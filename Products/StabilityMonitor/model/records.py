@@ -156,7 +156,8 @@ class Request:
 
     While the request is in flight, `ended` is None, and the black box does not know its `seconds`
     either.  `crashed`: its thread is the one that crashed.  `count` equal requests, one after the
-    other, may share an entry; `last_number` is the number of the last one.
+    other, may share an entry; `last_number` is the number of the last one.  `status` is 0 if the
+    request is in flight, or ended without an answer, as by SystemExit.
     """
 
     number: int
@@ -182,6 +183,13 @@ class Request:
     def thread(self) -> str:
         return hexadecimal(self.ident)
 
+    @property
+    def answer(self) -> str:
+        """The status of the answer for a person; '' while the request is in flight."""
+        if self.status:
+            return str(self.status)
+        return '' if self.ended is None else 'no answer'
+
 
 @dataclass(frozen=True)
 class ThreadSlot:
@@ -200,7 +208,11 @@ class ThreadSlot:
 
 @dataclass(frozen=True)
 class LogLine:
-    """A record of the event log; `level` is the name of its level."""
+    """A record of the event log; `level` is the name of its level.
+
+    `count` equal records came from this thread, the first at `time` and the last at `last`, which
+    is None if there was only one.
+    """
 
     time: Moment
     level: str
@@ -208,11 +220,25 @@ class LogLine:
     message: str
     ident: Annotated[int, Form(_written_ident, _from_hexadecimal, key='thread')] = 0
     cut: bool = False
+    count: int = 1
+    last: Moment | None = None
+
+    @property
+    def latest(self) -> float:
+        """The time of the last of these records."""
+        return self.last or self.time
 
 
 @dataclass(frozen=True)
 class Sample:
-    """The vital signs of one moment; -1 means "not known on this system"."""
+    """The vital signs of one moment; -1 means "not known on this system".
+
+    `queue` requests wait for a worker, the oldest for `waited` seconds.  `connections` are counted
+    as the server counts them; `accept_queue` more wait in the kernel.  `accept_errors` counts how
+    often the server has failed to accept a connection since its start, as its log says.
+    `descriptor_limit` is RLIMIT_NOFILE, `connection_limit` that of the server; -1 also stands for
+    "no limit".
+    """
 
     time: Moment
     monotonic: float
@@ -228,6 +254,30 @@ class Sample:
     cgroup_kills: int = -1
     host_kills: int = -1
     stderr_size: int = -1
+    queue: int = -1
+    waited: float = -1.0
+    connections: int = -1
+    accept_queue: int = -1
+    accept_errors: int = -1
+    descriptor_limit: int = -1
+    connection_limit: int = -1
+
+
+@dataclass(frozen=True)
+class LifePoint:
+    """One point of the curve over the whole life of a run, which its heartbeat thins out.
+
+    It stands for the time from its own until that of the next point.  `rss` is the least memory in
+    that time, as it was seen every 20 s, and `peak` the most; `descriptors` and `threads` are the
+    most of them.  -1 means "not known on this system".
+    """
+
+    time: Moment
+    monotonic: float
+    rss: int = -1
+    peak: int = -1
+    descriptors: int = -1
+    threads: int = -1
 
 
 @dataclass(frozen=True)

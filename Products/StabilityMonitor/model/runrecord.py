@@ -7,9 +7,11 @@ from typing import Any
 
 from . import jsonform
 from .eventkinds import EVENT_KINDS
+from .eventkinds import event_kind
 from .finding import Finding
 from .records import Evidence
 from .records import Instance
+from .records import LifePoint
 from .records import LogLine
 from .records import Moment
 from .records import NativeFrame
@@ -44,7 +46,8 @@ class KnownIssue:
 class RunRecord:
     """How one run ended, and everything known about it: the contents of `incident.json`.
 
-    docs/formats.rst describes the keys; keys are only ever added.
+    docs/formats.rst describes the keys; keys are only ever added.  Runs are ordered by `number`; 0:
+    an older release.  `monotonic` is the start by the monotonic clock of the boot `boot_id`.
     """
 
     run: str
@@ -80,6 +83,11 @@ class RunRecord:
     drill: str = ''
     notes: tuple[Note, ...] = ()
     hangs: tuple[Event, ...] = ()
+    last_words: tuple[str, ...] = ()
+    curve: tuple[LifePoint, ...] = ()
+    number: int = 0
+    boot_id: str = ''
+    monotonic: float | None = None
 
     @property
     def is_incident(self) -> bool:
@@ -87,8 +95,11 @@ class RunRecord:
 
     @property
     def hung_at_the_end(self) -> bool:
-        """Whether a hang, deadlock or spinning thread lasted until the run ended."""
-        return any(hang.lasts for hang in self.hangs)
+        """Whether a hang, deadlock or spinning thread lasted until the run ended.
+
+        Neither a slow start or stop counts, nor workers that are busy.
+        """
+        return any(hang.lasts and event_kind(hang.kind).is_trouble for hang in self.hangs)
 
     @property
     def stood_still(self) -> list[Note]:
@@ -121,6 +132,7 @@ _WITHOUT_HEAVY: dict[str, Any] = {
     'threads': (),
     'native': (),
     'samples': (),
+    'curve': (),
     'log': (),
     'recent': (),
     'notes': (),

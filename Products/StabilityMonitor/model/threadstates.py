@@ -62,7 +62,7 @@ class Link:
 
 @dataclass(frozen=True)
 class Event:
-    """A hang, a deadlock or a spinning thread.
+    """A hang, a deadlock, a spinning thread, or a start or stop that takes long.
 
     `ended` is None while it lasts, or if it lasted until the run ended.  `number` is the number of
     the note that began it, 0 if the ring no longer holds that note.  `summary` is for people;
@@ -77,9 +77,11 @@ class Event:
     number: int = 0
     threads: tuple[int, ...] = ()  # idents of its threads that have an ident
     severity: SeverityCode = CRITICAL  # as in a finding
-    place: Frame | None = None  # of a hang or spin: where (most of) its threads are
+    place: Frame | None = None  # but for a deadlock: where (most of) its threads are
     known: bool | None = None  # of a deadlock: whether the locks name their owners
+    possible: bool = False  # of a deadlock: it is not known which locks its threads wait for
     cycle: tuple[Link, ...] = ()  # of a deadlock: its threads; each waits for the next
+    reason: str = ''  # of a hang: a code of `model.eventkinds.REASONS`, '' if it is not known
 
     @property
     def lasts(self) -> bool:
@@ -125,10 +127,30 @@ class SlowRequest:
 
 
 @dataclass(frozen=True)
+class Connection:
+    """A connection that is in use but keeps no thread busy.
+
+    `does` is 'arriving' (its request is not complete) or 'sending' (MainThread sends the rest of an
+    answer).  `bytes` have arrived, or are still to be sent.  `path` is '' while it is not known.
+    """
+
+    does: str
+    seconds: float
+    bytes: int
+    path: str
+
+
+@dataclass(frozen=True)
 class Stacks:
-    """The stacks document: what every thread does, which requests are slow, and what hangs."""
+    """The stacks document: what every thread does, which requests are slow, and what hangs.
+
+    `without_kernel`: the process could not read what the kernel knows of its threads, because no
+    descriptor was left.
+    """
 
     time: Moment = 0.0
     threads: tuple[ThreadState, ...] = ()
     slow: tuple[SlowRequest, ...] = ()
     hangs: tuple[Event, ...] = ()
+    connections: tuple[Connection, ...] = ()
+    without_kernel: bool = False

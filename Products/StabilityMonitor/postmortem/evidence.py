@@ -5,16 +5,21 @@ This is the only module of the room that reads facts of the system.  Tests pass 
 
 from __future__ import annotations
 
+import functools
+import math
 import os
 import re
 import time
 from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from ..model.errors import UnreadableRecord
+from ..model.options import from_record
+from ..model.options import watchdog_times
 from ..model.records import Note
 from ..model.records import Request
 from ..model.records import Sample
@@ -33,8 +38,13 @@ from ..store.rundirectory import SERVING
 from ..store.rundirectory import mark_file
 from ..store.rundirectory import name_facts
 from ..store.rundirectory import read_json
+from ..store.wallclock import WallClock
 from ..system.processidentity import process_is_there
+from . import crashplace
+from . import faultlines
 from . import faultlog
+from . import lastwords
+from . import lockedstorage
 
 #: Bytes read at the end of the file that standard error went to.
 _STDERR_TAIL = 512 << 10
@@ -49,11 +59,31 @@ _COUNTERS = {1: 'memory.oom_control', 2: 'memory.events'}
 _SIGNALS = tuple(name for name in blackbox.MARKS if name.startswith('SIG'))
 _STOP_SIGNALS = ('SIGTERM', 'SIGINT')
 _BOOT_TIME = re.compile(r'^btime (\d{1,12})$', re.MULTILINE)
+#: What the kernel logs when a thread dies of a fault: "python3[4711]: segfault at 0 ip ...",
+#: "traps: waitress-0[4711] general protection fault ip:...", "... trap invalid opcode ip:...".
+#: The number is the kernel's id of the thread.
+_KERNEL_FAULT = re.compile(r'(.{1,40})\[(\d{1,10})\]:? (?:segfault at|general protection|trap )')
+#: A statement that imports: the module, or the package and the first name from it.
+_IMPORT = re.compile(
+    rb'[ \t]*(?:from[ \t]+([\w.]{1,200})[ \t]+)?import[ \t]+\(?[ \t]*([\w.]{0,200})'
+)
+#: At most this many bytes of such a line are read.
+_LONGEST_IMPORT = 500
+#: At most this many bytes of a file of Python code are read to learn what a line of it imports.
+_SOURCE = 1 << 20
+#: At most this many characters of an unknown fault log are quoted.
+_QUOTED = 120
 _OOM_KILLS = re.compile(r'^oom_kill (\d{1,18})$', re.MULTILINE)
 #: Seconds since the epoch (the year 5138); a later time comes from damaged bytes.
 _LATEST = 1e11
 #: Seconds by which the start in the context may differ from the start in the run's name.
 _NEAR = 60
+#: Seconds: the time of a file may be this much older than the write.  It is that of the last tick.
+_TICK = 0.05
+#: Seconds by which two notes of the same moment may differ.
+_SAME = 0.001
+#: Seconds by which the watchdog may be late on a busy machine.
+_LATE = 2.0
 #: Seconds by which the kernel's clock and the process's monotonic clock may differ.
 _CLOCK_SLACK = 5
 
@@ -76,11 +106,14 @@ class World:
 class Mark:
     """What C code wrote into a mark file shortly before the end.
 
-    `time` is when the file changed last, in seconds since the epoch.
+    `time` is when the file changed last, in seconds since the epoch.  `size` is how many bytes
+    were written and not survived, and `beginning` is the start of their first line.
     """
 
     time: float
     dumps: tuple[faultlog.Dump, ...]
+    size: int = 0
+    beginning: str = ''
 
     @property
     def last_threads(self) -> tuple[ThreadState, ...]:
@@ -101,6 +134,12 @@ class Traces:
     of the watchdog.  `cgroup_kills` and `host_kills` count OOM kills since the last sample.
     `kernel_line` is the line of the kernel's log about the kill of this process, or ''.  Times are
     seconds since the epoch.  None means "not known".
+
+    `fault_log` is all that the process did not survive in the fault log, whatever it is, and
+    `outlived` the last fatal dump in it that the process did survive.  `last_words` are the words
+    of C code at the end of standard error.  `kernel_fault` is the line of the kernel's log that
+    names the thread which crashed, if the dump does not name it.  `imported` is the module that
+    the crashed thread was importing.
     """
 
     run: str
@@ -124,20 +163,63 @@ class Traces:
     boot_time: float
     #: What each worker wrote when the watchdog fired, by the ident of the thread.
     stuck: dict[int, Mark] = field(default_factory=dict)
+    #: What MainThread wrote while an exit handler held the GIL.
+    last_place: Mark | None = None
     #: When SIGTERM and SIGINT last arrived, whether the process survived them or not.
     asked: dict[str, float] = field(default_factory=dict)
+    #: The marks of signals that the process survived, by name.
+    survived_marks: dict[str, Mark] = field(default_factory=dict)
     #: Whether the process itself still exists, although the run has ended.
     still_there: bool = False
+    #: The lock file of a database that the run could not lock, and who holds it now.
+    locked_file: lockedstorage.LockedFile | None = None
+    fault_log: Mark | None = None
+    outlived: faultlog.Dump | None = None
+    outlived_time: float = 0.0
+    last_words: tuple[str, ...] = ()
+    kernel_fault: str = ''
+    imported: str = ''
+    #: For how many seconds the process had not run when it wrote its last mark; 0.0: not known.
+    frozen: float = 0.0
 
     @property
     def main_ident(self) -> int | None:
         return _main_ident(self.context)
 
     @property
+    def boot_id(self) -> str:
+        boot_id = _dict(self.context, 'identity').get('boot_id')
+        return boot_id if isinstance(boot_id, str) else ''
+
+    @property
+    def started_monotonic(self) -> float | None:
+        """The start by the monotonic clock, in seconds; None if it is not known."""
+        since = _number(self.context.get('monotonic'))
+        return since if since > 0 else None
+
+    @property
     def role(self) -> str:
         if self.context.get('role') == 'script':
             return 'script'
         return 'server'
+
+    @property
+    def unmarked(self) -> frozenset[str]:
+        """The signals that leave no mark in this run.
+
+        Other code handles them, or the signal marks are off.
+        """
+        if not self.recording:
+            return frozenset()
+        return blackbox.marks_of(self.recording.words['unmarked'])
+
+    @property
+    def handled(self) -> frozenset[str] | None:
+        """The signals with a handler of other code, in Python or in C; None if not known."""
+        known = self.context.get('handled_signals')
+        if not isinstance(known, list):
+            return None
+        return frozenset(map(str, known)) | self.unmarked
 
     def word(self, name: str) -> float:
         """Return the time of an event, in seconds since the epoch; 0.0 if it did not happen.
@@ -150,8 +232,15 @@ class Traces:
         return nanoseconds / 1e9
 
     @property
+    def headless(self) -> faultlog.Dump | None:
+        """The last stacks of a fault log that holds no line "Fatal Python error", or None."""
+        if self.fault or not self.fault_log or not self.fault_log.dumps:
+            return None
+        return self.fault_log.dumps[-1]
+
+    @property
     def dump(self) -> faultlog.Dump | None:
-        return self.fault or self.stderr_fault
+        return self.fault or self.stderr_fault or self.headless
 
     @property
     def in_flight(self) -> tuple[Request, ...]:
@@ -178,36 +267,47 @@ class Traces:
             return ''
         return self.recording.exception
 
-    @property
-    def clock_step(self) -> float:
-        """By how many seconds the wall clock was set forward during the run; negative: back.
-
-        That is what lies between its start and the last sample, beyond the time that passed.
-        Seconds by which a clock is slewed do not count.
-        """
-        sample = self.last_sample
-        since = _number(self.context.get('monotonic'))
-        if sample is None or not 0 < since <= sample.monotonic:
-            return 0.0
-        step = sample.time - self.started - (sample.monotonic - since)
-        return step if abs(step) > _CLOCK_SLACK else 0.0
+    @functools.cached_property
+    def clock(self) -> WallClock:
+        """The wall clock of the run: it may have been set."""
+        moments = []
+        samples = self.recording.samples if self.recording else ()
+        since = self.started_monotonic
+        has_start = since is not None and bool(samples) and since <= samples[0].monotonic
+        if has_start and since is not None:
+            moments.append((self.started, since))
+        moments += [(sample.time, sample.monotonic) for sample in samples]
+        return WallClock(moments, has_start)
 
     @property
     def began(self) -> float:
         """The start by the clock as it was at the end."""
-        return self.started + self.clock_step
+        return self.by_last_clock(self.started)
 
     def by_last_clock(self, moment: float) -> float:
         """Return a moment of the run by the clock as it was at the end.
 
-        A moment before the clock was set is recognised by its value, which the later clock cannot
-        have shown in this run.
+        What was written last, as a mark that the process did not survive, is such a moment already.
         """
-        step = self.clock_step
-        is_before_step = moment < self.began if step > 0 else moment >= self.started
-        if step and is_before_step:
-            return moment + step
-        return moment
+        monotonic = self.word('hung_monotonic')
+        is_begin_of_hang = abs(moment - self.word('hung_since')) < _SAME
+        if monotonic and is_begin_of_hang and self.clock.was_set:
+            return self.clock.at(monotonic)
+        return self.clock.by_last(moment)
+
+    def start_of(self, request: Request) -> float:
+        """Return when a request began, by the clock as it was at the end."""
+        began = self.recording.began.get(request.number) if self.recording else None
+        if began is None or not self.clock.was_set:
+            return self.by_last_clock(request.started)
+        return self.clock.at(began)
+
+    def came(self, name: str, moment: float) -> float:
+        """Return when a signal came, by the clock as it was at the end.
+
+        `moment` is the time of its mark.
+        """
+        return moment if name in self.marks else self.by_last_clock(moment)
 
     @property
     def last_sign(self) -> float:
@@ -215,19 +315,23 @@ class Traces:
 
         If the clock was set, it is a moment of the clock as it was at the end.
         """
-        signs = [self.started, self.fault_time]
-        signs += [mark.time for mark in self.marks.values()]
-        signs += [mark.time for mark in self.stuck.values()]
-        if self.hang:
-            signs.append(self.hang.time)
+        signs = [self.started, self.outlived_time]
+        # These were written last.
+        last_signs = [self.fault_time]
+        last_signs += [mark.time for mark in self.marks.values()]
+        last_signs += [mark.time for mark in self.stuck.values()]
+        for mark in (self.hang, self.fault_log, self.last_place):
+            if mark:
+                last_signs.append(mark.time)
         box = self.recording
         if box:
             signs += [request.ended or 0.0 for request in box.finished[-1:]]
             signs += [request.started for request in box.in_flight]
-            signs += [line.time for line in box.log[-1:]]
+            signs += [line.latest for line in box.log[-1:]]
             signs += [note.time for note in box.notes[-1:]]
             signs += [self.word(name) for name in ('armed', 'serving', 'finished')]
         signs = [self.by_last_clock(sign) for sign in signs if 0 < sign < _LATEST]
+        signs += last_signs
         if self.last_sample:
             signs.append(self.last_sample.time)
         return max((sign for sign in signs if sign < _LATEST), default=0.0)
@@ -258,12 +362,32 @@ def collect(path: Path, world: World) -> Traces:
         fatal = faultlog.first_fatal(fault.dumps)
         if fatal:
             fault_time = fault.time
-    asked = _marks(path, _STOP_SIGNALS, None)
+    marks = _marks(path, _SIGNALS, recording)
+    every_mark = _marks(path, _SIGNALS, None)
+    asked = {name: every_mark[name].time for name in _STOP_SIGNALS if name in every_mark}
+    survived_marks = {name: mark for name, mark in every_mark.items() if name not in marks}
+    outlived, outlived_time = _outlived(path, recording)
+    if recording and fatal and recording.words['finished'] / 1e9 > fault_time + _TICK:
+        # Python began its exit after the dump, so the process did not die of that signal.
+        outlived, outlived_time = fatal, fault_time
+        fault, fatal, fault_time = None, None, 0.0
+
+    hang = _mark(path, 'watchdog', recording)
+    stuck = _stuck(path, recording)
+    frozen = 0.0
+    if os.path.lexists(mark_file(path, 'watchdog')):
+        last_marks = [mark.time for mark in (hang, fault, *marks.values(), *stuck.values()) if mark]
+        frozen = _frozen(context, recording, last_marks)
+    if frozen:
+        hang = None  # the timers expired while no thread ran, so they say nothing about a hang
+        stuck = {}
 
     stderr = _stderr_tail(context, [sample.stderr_size for sample in samples])
     stderr_fault = None
+    last_words: tuple[str, ...] = ()
     if stderr is not None:
         stderr_fault = faultlog.find_py_fatal(stderr, _main_ident(context))
+        last_words = lastwords.find(stderr, pid)
 
     identity = _dict(context, 'identity')
     boot_id = _line(world.proc / 'sys/kernel/random/boot_id')
@@ -280,6 +404,15 @@ def collect(path: Path, world: World) -> Traces:
     kernel_line = ''
     if cgroup_kills or host_kills:
         kernel_line = _kernel_line(world, pid, context)
+    kernel_fault = ''
+    if fatal and same_boot and not fatal.crashed_thread:
+        kernel_fault, ident = _kernel_fault(world, pid, context, recording, fault_time)
+        if kernel_fault:
+            fatal = faultlog.with_crashed(fatal, ident)
+
+    locked_file = None
+    if same_boot and recording and recording.exception:
+        locked_file = lockedstorage.look(recording.exception, path, world.proc)
 
     return Traces(
         run=path.name,
@@ -291,8 +424,8 @@ def collect(path: Path, world: World) -> Traces:
         damage=damage,
         fault=fatal,
         fault_time=fault_time,
-        marks=_marks(path, _SIGNALS, recording),
-        hang=_mark(path, 'watchdog', recording),
+        marks=marks,
+        hang=hang,
         stderr_fault=stderr_fault,
         stderr_readable=stderr is not None,
         cgroup_kills=cgroup_kills,
@@ -301,9 +434,19 @@ def collect(path: Path, world: World) -> Traces:
         same_boot=same_boot,
         same_machine=same_machine,
         boot_time=float(boot_time),
-        stuck=_stuck(path, recording),
-        asked={name: mark.time for name, mark in asked.items()},
+        stuck=stuck,
+        last_place=_mark(path, 'ending', recording),
+        asked=asked,
+        survived_marks=survived_marks,
         still_there=_still_there(identity, pid, world),
+        locked_file=locked_file,
+        fault_log=fault,
+        outlived=outlived,
+        outlived_time=outlived_time,
+        last_words=last_words,
+        kernel_fault=kernel_fault,
+        imported=_imported(fatal or stderr_fault, started),
+        frozen=frozen,
     )
 
 
@@ -344,9 +487,35 @@ def _mark(
     not_read = max(0, status.st_size - _MARK_TAIL)
     survived = max(0, outlived - not_read)
     survived = min(survived, len(data))
-    if not data[survived:].strip(b'\0'):
+    written = data[survived:].strip(b'\0')
+    if not written:
         return None
-    return Mark(status.st_mtime, faultlog.parse(data, survived))
+    first_line = written.lstrip()[:_QUOTED].split(b'\n')[0]
+    return Mark(
+        time=status.st_mtime,
+        dumps=faultlog.parse(data, survived),
+        size=len(written),
+        beginning=faultlines.read_text(first_line.strip()),
+    )
+
+
+def _outlived(path: Path, recording: Recording | None) -> tuple[faultlog.Dump | None, float]:
+    """Return the last fatal dump that the process survived, and its time; 0.0: not known.
+
+    The time is known if nothing was written into the fault log later.
+    """
+    if not recording or not recording.survived['faults']:
+        return None, 0.0
+    survived = recording.survived['faults']
+    whole = _mark(path, 'faults', None)
+    if not whole:
+        return None, 0.0
+    before = [dump for dump in whole.dumps if dump.offset < survived]
+    last = faultlog.first_fatal(reversed(before))
+    if last is None:
+        return None, 0.0
+    is_newest = len(before) == len(whole.dumps)
+    return last, whole.time if is_newest else 0.0
 
 
 def _marks(
@@ -378,6 +547,31 @@ def _stuck(path: Path, recording: Recording | None) -> dict[int, Mark]:
     return found
 
 
+def _frozen(context: Context, recording: Recording | None, marks: list[float]) -> float:
+    """Return for how many seconds the process had not run before the first of these marks, which
+    it did not survive; 0.0 if it ran, or if that is not known.
+
+    A process that runs takes samples.  If C code holds the interpreter lock it takes none, but then
+    the watchdog fires in time, or the workers write their stacks.  After a freeze the heartbeat
+    may have finished the beat that was interrupted: a sample that is about as new as the mark says
+    nothing.
+    """
+    options = from_record(context.get('options'))
+    stall = options.get('stall')
+    interval = options.get('sample-interval')
+    if not marks or not recording or not recording.last_sample or recording.words['finished']:
+        return 0.0
+    if not isinstance(stall, int | float) or not isinstance(interval, int | float):
+        return 0.0  # the run is from an older release
+    if not stall or not interval:
+        return 0.0
+    timeout, _ = watchdog_times(stall, interval)
+    mark = min(marks)
+    before = [sample.time for sample in recording.samples if sample.time < mark - interval - _LATE]
+    silence = mark - max(before, default=mark)
+    return silence if silence > timeout + interval + _LATE else 0.0
+
+
 def _stderr_tail(context: Context, sizes: list[int]) -> bytes | None:
     """Return the end of what this run wrote to standard error; None if it can no longer be read.
 
@@ -404,6 +598,37 @@ def _stderr_tail(context: Context, sizes: list[int]) -> bytes | None:
             return read_tail(file.fileno(), _STDERR_TAIL, start)
     except (OSError, KeyError, TypeError, ValueError):
         return None
+
+
+def _imported(dump: faultlog.Dump | None, started: float) -> str:
+    """Return the module that the crashed thread was importing; '' if that is not known.
+
+    A stack does not name it, but the line that imports it does.  A file that was changed after the
+    start of the run may have another line there.
+    """
+    if not dump or not dump.crashed_thread:
+        return ''
+    frame = crashplace.importing_frame(dump.crashed_thread.frames)
+    if frame is None or not frame.line:
+        return ''
+    try:
+        with open(open_outside(frame.file), 'rb') as file:
+            if os.fstat(file.fileno()).st_mtime >= started:
+                return ''
+            lines = file.read(_SOURCE).split(b'\n', frame.line)
+    except (OSError, ValueError):
+        return ''
+    if len(lines) < frame.line:
+        return ''
+    statement = _IMPORT.match(lines[frame.line - 1][:_LONGEST_IMPORT])
+    if not statement:
+        return ''
+    package, name = statement.groups()
+    if package and package.strip(b'.'):
+        name = package
+    elif package:
+        name = package + name
+    return faultlines.read_text(name)
 
 
 # -- the system ------------------------------------------------------------------------------------
@@ -476,23 +701,58 @@ def _kernel_line(world: World, pid: int, context: Context) -> str:
     """Return the line that the kernel logged about killing this process; '' if there is none.
 
     Only lines since the start of the run count: an earlier process may have had the same pid.
-    Often the log cannot be read without privileges.  A record is
-    `priority,number,microseconds since the boot,flags;message`.
     """
     since = _number(context.get('monotonic'))
     wanted = f'Killed process {pid} '
-    for record in reversed(_kernel_records(world.kernel_log)):
-        head, _, message = record.partition(';')
-        if wanted not in message:
-            continue
-        fields = head.split(',')
-        if len(fields) < 3 or not fields[2].isdigit():
-            continue
-        killed = int(fields[2]) / 1e6
-        if killed >= since - _CLOCK_SLACK:
-            lines = message.strip().splitlines()
-            return lines[0]
+    for message in _kernel_messages(world.kernel_log, since):
+        if wanted in message:
+            return message
     return ''
+
+
+def _kernel_fault(
+    world: World,
+    pid: int,
+    context: Context,
+    recording: Recording | None,
+    fault_time: float,
+) -> tuple[str, int]:
+    """Return the kernel's line about a fault in a thread of this process, and its ident; ('', 0).
+
+    In a container the kernel logs other ids than those that the process knows: then none is found,
+    unless another process has the same id.  So only lines of the moment of the dump count.
+    """
+    main_ident = _main_ident(context)
+    if not recording or not recording.last_sample or not main_ident:
+        return '', 0
+    idents = {thread.native_id: ident for ident, thread in recording.threads.items()}
+    idents[pid] = main_ident
+    sample = recording.last_sample
+    moment = sample.monotonic + fault_time - sample.time
+    for message in _kernel_messages(world.kernel_log, moment, moment):
+        fault = _KERNEL_FAULT.match(message)
+        if fault and int(fault[2]) in idents:
+            return message, idents[int(fault[2])]
+    return '', 0
+
+
+def _kernel_messages(path: Path, since: float, until: float = math.inf) -> Iterator[str]:
+    """Yield the first line of each message that the kernel logged in that time, newest first.
+
+    The times are in seconds of the monotonic clock, give or take _CLOCK_SLACK.  Often the log
+    cannot be read without privileges.
+
+    A record is `priority,number,microseconds since the boot,flags;message`.
+    """
+    for record in reversed(_kernel_records(path)):
+        head, _, message = record.partition(';')
+        fields = head.split(',')
+        if len(fields) < 3 or not fields[2].isdecimal():
+            continue
+        logged = int(fields[2][:18]) / 1e6
+        lines = message.strip().splitlines()
+        if lines and since - _CLOCK_SLACK <= logged <= until + _CLOCK_SLACK:
+            yield lines[0]
 
 
 def _kernel_records(path: Path) -> list[str]:

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from collections.abc import Iterable
 from dataclasses import dataclass
 from dataclasses import field
+from dataclasses import replace
 
 from ..model.records import Frame
 from ..model.records import NativeFrame
@@ -113,6 +114,19 @@ def first_fatal(dumps: Iterable[Dump]) -> Dump | None:
         if dump.kind in _FATAL:
             return dump
     return None
+
+
+def with_crashed(dump: Dump, ident: int) -> Dump:
+    """Return the dump with the thread `ident` as the one that crashed.
+
+    That thread may be missing, because the dump was cut short before it.
+    """
+    threads = []
+    for thread in dump.threads:
+        threads.append(replace(thread, crashed=thread.ident == ident))
+    if not dump.names(ident):
+        threads.append(ThreadState(ident=ident, crashed=True))
+    return replace(dump, threads=tuple(threads))
 
 
 def find_py_fatal(data: bytes, main_ident: int | None) -> Dump | None:

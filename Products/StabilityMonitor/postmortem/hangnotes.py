@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..model.eventkinds import EVENT_KINDS
+from ..model.eventkinds import REASONS
 from ..model.records import Note
 from ..model.threadstates import Event
 
@@ -40,6 +41,7 @@ def hangs(
                 summary=note.title,
                 number=note.number,
                 threads=tuple(filter(None, idents)),
+                reason=note.detail if note.detail in REASONS else '',
             )
             found.append(event)
 

@@ -9,15 +9,22 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 
 from ..model.eventkinds import EVENT_KINDS
+from ..model.eventkinds import REASONS
 from ..model.records import Evidence
 from ..model.records import Frame
 from ..model.records import clocktime
 from ..model.records import duration
+from ..threads.activity import waits_for_work
+from . import crashplace
 from . import hangnotes
 from .evidence import Traces
 
+#: The reasons of hangs that no thread has caused.
+_NO_THREADS = ('connections', 'descriptors')
 #: A stack is evidence if its high-water mark is above this share of its size.
 _DEEP = 0.75
+#: Seconds without a sample after which the heartbeat counts as silent, as `status` counts it.
+_LEAST_SILENCE = 10
 
 
 def lasting_events(t: Traces) -> Iterator[Evidence]:
@@ -32,7 +39,11 @@ def lasting_events(t: Traces) -> Iterator[Evidence]:
 
 
 def slow_requests(t: Traces) -> Iterator[Evidence]:
-    """Yield the requests that were slow at the end, with the last note of each."""
+    """Yield the requests that were slow at the end, with the last note of each.
+
+    Requests for the same page that were in the same place are one piece of evidence.
+    """
+    groups: dict[tuple[str, str, str], list[float]] = {}
     for request in t.in_flight:
         last = None
         for note in t.notes:
@@ -40,13 +51,24 @@ def slow_requests(t: Traces) -> Iterator[Evidence]:
                 last = note
         if last is None:
             continue
-        age = duration(last.seconds)
-        fact = f'{last.title} was slow: when last noted, it had taken {age}'
-        if last.frames:
-            place = _place(last.frames)
-            fact += f' and was in {place}'
-        if last.detail:
-            fact += f'; {last.detail}'
+        place = place_words(last.frames) if last.frames else ''
+        ages = groups.setdefault((last.title, place, last.detail), [])
+        ages.append(last.seconds)
+    for (title, place, detail), ages in groups.items():
+        count = len(ages)
+        oldest = duration(max(ages))
+        if count == 1:
+            fact = f'{title} was slow: when last noted, it had taken {oldest}'
+            was = 'was'
+        else:
+            youngest = duration(min(ages))
+            taken = oldest if youngest == oldest else f'{youngest} to {oldest}'
+            fact = f'{count} requests {title} were slow: when last noted, they had taken {taken}'
+            was = 'were'
+        if place:
+            fact += f' and {was} in {place}'
+        if detail:
+            fact += f'; {detail}'
         yield Evidence('black box', f'{fact}.')
 
 
@@ -79,10 +101,22 @@ def _nearly_full(
     yield Evidence('black box', fact)
 
 
+def held_gil(t: Traces) -> bool:
+    """Whether C code held the GIL at the end, although the heartbeat's own timer had not fired yet.
+
+    That timer fires some seconds after the option "stall".  The workers write their stacks earlier,
+    when the heartbeat has waited for the GIL; it has taken no sample since.
+    """
+    if t.hang or not t.stuck or not t.last_sample:
+        return False
+    written = max(mark.time for mark in t.stuck.values())
+    return written - t.last_sample.time >= _LEAST_SILENCE
+
+
 def how_long(t: Traces) -> str:
     """Return words for how long the site had not been answering when it ended."""
     since = t.word('hung_since')
-    if not since and t.hang and t.last_sample:
+    if not since and (t.hang or held_gil(t)) and t.last_sample:
         since = t.last_sample.time
     lasted = 0.0
     if since:
@@ -100,6 +134,8 @@ def where_it_hung(t: Traces) -> str:
     """
     first_threads = []
     for begun in hangnotes.all_lasting(t.notes):
+        if begun.detail in _NO_THREADS:
+            return f': {REASONS[begun.detail]}'
         of_threads = hangnotes.threads(t.notes, begun)
         first_threads += of_threads[:1]
     hung = []
@@ -144,15 +180,19 @@ def _frames_of_the_hung(t: Traces) -> Iterator[tuple[int, tuple[Frame, ...]]]:
 def _was_in(frames: Sequence[Frame]) -> str:
     if not frames:
         return ''
-    return f' was in {_place(frames)}'
+    return f' was in {place_words(frames)}'
 
 
-def _place(frames: Sequence[Frame]) -> str:
-    innermost = frames[0]
+def place_words(frames: Sequence[Frame]) -> str:
+    """Return the innermost function that is not of the import machinery, and its place:
+    "read (/site/a.py:7)".
+    """
+    telling = crashplace.without_machinery(frames) or frames
+    innermost = telling[0]
     return f'{innermost.function} ({innermost.file}:{innermost.line})'
 
 
-def evidence_of_hang(t: Traces, all_overdue: bool) -> Iterator[Evidence]:
+def evidence_of_hang(t: Traces) -> Iterator[Evidence]:
     """Yield the evidence for the verdict "hung"."""
     if t.hang:
         yield Evidence(
@@ -160,22 +200,30 @@ def evidence_of_hang(t: Traces, all_overdue: bool) -> Iterator[Evidence]:
             f'The heartbeat had stopped when the watchdog fired at {clocktime(t.hang.time)}, '
             'as it does when C code holds the interpreter lock (GIL).',
         )
-    since = t.word('hung_since')
-    if all_overdue:
-        when = ''
-        if since:
-            when = f' since {clocktime(since)}'
+    elif held_gil(t) and t.last_sample:
         yield Evidence(
-            'black box',
-            f'All workers were busy with requests older than the option "stall"{when}.',
+            'watchdog',
+            'The heartbeat waited for the interpreter lock (GIL) when the watchdog fired in the '
+            f'workers; its last sample was at {clocktime(t.last_sample.time)}.',
         )
-    elif since:
+    since = t.word('hung_since')
+    if since:
         when = clocktime(since)
         fact = f'A hang began at {when}; no end of it was recorded.'
         yield Evidence('black box', fact)
+    groups: dict[str, list[str]] = {}
+    serving = {request.ident for request in t.in_flight}
     for ident, mark in t.stuck.items():
+        if serving and ident not in serving:  # it was idle
+            continue
         for thread in mark.last_threads:
-            if thread.frames:
-                place = _place(thread.frames)
-                fact = f'Thread 0x{ident:x} was in {place}.'
-                yield Evidence('watchdog', fact)
+            # A thread without work is in no hang.
+            if thread.frames and not waits_for_work(thread.frames):
+                idents = groups.setdefault(place_words(thread.frames), [])
+                idents.append(f'0x{ident:x}')
+    for place, idents in groups.items():
+        fact = f'Thread {idents[0]} was in {place}.'
+        if len(idents) > 1:
+            listed = ', '.join(idents)
+            fact = f'{len(idents)} threads were in {place}: {listed}.'
+        yield Evidence('watchdog', fact)

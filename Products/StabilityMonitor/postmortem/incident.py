@@ -14,6 +14,7 @@ from typing import Any
 
 from ..model.records import Evidence
 from ..model.records import Frame
+from ..model.records import LifePoint
 from ..model.records import LogLine
 from ..model.records import NativeFrame
 from ..model.records import Request
@@ -21,7 +22,9 @@ from ..model.records import Sample
 from ..model.records import instance_of
 from ..model.runrecord import RunRecord
 from ..model.threadstates import ThreadState
+from ..store import runnumbers
 from ..store.blackbox import DRILLS
+from . import crashplace
 from . import hangnotes
 from .evidence import Traces
 from .stackoverflow import stack_of
@@ -35,6 +38,7 @@ def record(traces: Traces, judgement: Judgement) -> RunRecord:
     """Return the whole record of a dead run."""
     finished: tuple[Request, ...] = ()
     samples: tuple[Sample, ...] = ()
+    curve: tuple[LifePoint, ...] = ()
     log: tuple[LogLine, ...] = ()
     drill = ''
     counters: dict[str, Any] = {}
@@ -42,6 +46,7 @@ def record(traces: Traces, judgement: Judgement) -> RunRecord:
     if box:
         finished = box.finished
         samples = box.samples
+        curve = box.curve
         log = box.log
         number = box.words['drill']  # counted from 1; a later release may have more drills
         if 0 < number <= len(DRILLS):
@@ -60,7 +65,7 @@ def record(traces: Traces, judgement: Judgement) -> RunRecord:
 
     in_flight = []
     for request in traces.in_flight:
-        seconds = max(0.0, ended - traces.by_last_clock(request.started))
+        seconds = max(0.0, ended - traces.start_of(request))
         request = replace(request, seconds=seconds)
         if crashed and crashed.ident:
             request = replace(request, crashed=request.ident == crashed.ident)
@@ -94,13 +99,18 @@ def record(traces: Traces, judgement: Judgement) -> RunRecord:
         threads=threads,
         native=native,
         samples=samples,
+        curve=curve,
         log=log,
         notes=traces.notes,
+        last_words=traces.last_words,
         hangs=hangnotes.hangs(traces.notes, ended, traces.by_last_clock),
         compiled_modules=_modules(traces),
         context=traces.context | _installed(traces),
         counters=counters,
         signature=signature(judgement, threads, traces.exception),
+        number=runnumbers.valid(traces.context.get('number')),
+        boot_id=traces.boot_id,
+        monotonic=traces.started_monotonic,
     )
 
 
@@ -109,11 +119,18 @@ def signature(
     threads: Iterable[ThreadState],
     exception: str = '',
 ) -> str:
-    """Return a short name that is the same for the same crash: what, where, and 8 hex digits."""
+    """Return a short name that is the same for the same crash: what, where, and 8 hex digits.
+
+    While a module was imported, the line that imports it is the first place: the frames of the
+    import machinery are the same for each module, and a file may import several.
+    """
     places: list[str] = []
     crashed = _crashed(threads)
     if crashed:
-        places = _distinct_places(crashed.frames)
+        importing = crashplace.importing_frame(crashed.frames)
+        if importing:
+            places.append(f'{crashplace.short_file(importing)}:{importing.line}')
+        places += _distinct_places(crashplace.without_machinery(crashed.frames))
     places = places[:_FRAMES_IN_SIGNATURE]
     kind = ''
     if judgement.verdict in ('unhandled-exception', 'startup-failed'):

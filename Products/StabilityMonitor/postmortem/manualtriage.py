@@ -14,6 +14,7 @@ from ..store.archive import Archive
 from ..store.rundirectory import CONTEXT
 from ..store.rundirectory import Base
 from ..store.rundirectory import may_live
+from ..store.rundirectory import number_of
 from ..store.rundirectory import read_json
 from .triage import triage
 
@@ -56,18 +57,18 @@ def recorded_options(base: Base) -> dict[str, str | int | float]:
 
     A living server is preferred, then another server, then a script; among equals, the newest run.
     """
-    found = []  # (is a server, may live, name, path)
+    found = []  # (is a server, may live, number, name, path)
     for name in base.waiting():
         path = base.runs / name
         context = read_json(path / CONTEXT)
         is_server = context.get('role') != 'script'
-        found.append((is_server, may_live(path), name, path))
+        found.append((is_server, may_live(path), number_of(path), name, path))
     for record in Archive(base).summaries():
         path = base.archive / record.run
         is_server = record.role == 'server'
-        found.append((is_server, False, record.run, path))
+        found.append((is_server, False, record.number, record.run, path))
     found.sort(reverse=True)
-    for _, _, _, path in found:
+    for *_, path in found:
         context = read_json(path / CONTEXT)
         options = from_record(context.get('options'))
         if options:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from ..model.records import Instance
@@ -40,20 +41,48 @@ def crash_loop(summaries: Iterable[RunRecord]) -> tuple[RunRecord, ...]:
             break
         incidents.append(record)
 
-    starts = []
-    for record in incidents[:LOOP_INCIDENTS]:
-        if record.started is not None:
-            starts.append(record.started)
-    if len(starts) < LOOP_INCIDENTS:
+    if len(incidents) < LOOP_INCIDENTS:
         return ()
-    newest = starts[0]
-    oldest = starts[-1]
-    if newest - oldest > LOOP_SECONDS:
-        return ()
+    newest = incidents[0]
+    loop = [record for record in incidents if seconds_between(record, newest) <= LOOP_SECONDS]
+    return tuple(loop) if len(loop) >= LOOP_INCIDENTS else ()
 
-    loop = []
-    for record in incidents:
-        age = newest - (record.started or 0)
-        if age <= LOOP_SECONDS:
-            loop.append(record)
-    return tuple(loop)
+
+def seconds_since_end(
+    record: RunRecord,
+    boot_id: str,
+    monotonic: float,
+    now: float,
+) -> float | None:
+    """Return how many seconds ago a run ended; None if its end is not known.
+
+    `boot_id` is that of this boot, `monotonic` and `now` are this moment by both clocks.  For a run
+    of the same boot the monotonic clock tells, which cannot be set.
+    """
+    if record.ended is None:
+        return None
+    is_same_boot = bool(boot_id) and record.boot_id == boot_id
+    if is_same_boot and record.monotonic is not None and record.uptime_seconds is not None:
+        passed = monotonic - record.monotonic - record.uptime_seconds
+        if passed >= 0:  # in another time namespace it may be behind
+            return passed
+    return max(0.0, now - record.ended)
+
+
+def seconds_between(older: RunRecord, newer: RunRecord) -> float:
+    """Return how many seconds lie between the starts of two runs.
+
+    In one boot the monotonic clock tells, which cannot be set.  Otherwise the other clock does, but
+    the newer run did not start before the older one had ended.  If a start is not known, the result
+    is infinite.
+    """
+    is_same_boot = bool(older.boot_id) and older.boot_id == newer.boot_id
+    if is_same_boot and older.monotonic is not None and newer.monotonic is not None:
+        passed = newer.monotonic - older.monotonic
+        if passed >= 0:  # in another time namespace it may be behind
+            return passed
+    if newer.started is None or older.started is None:
+        return math.inf
+    passed = newer.started - older.started
+    least = 0.0 if older is newer else older.uptime_seconds or 0.0
+    return max(passed, least)

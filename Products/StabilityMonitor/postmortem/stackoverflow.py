@@ -56,14 +56,18 @@ def confidence(t: Traces, crashed: ThreadState) -> str | None:
     return row[_column(t, crashed)]
 
 
-def evidence(t: Traces, crashed: ThreadState) -> Iterator[Evidence]:
-    """Yield what is known about the stack of the crashed thread."""
+def evidence(
+    t: Traces,
+    crashed: ThreadState,
+    source: str = 'fault log',
+) -> Iterator[Evidence]:
+    """Yield what is known about the stack of the crashed thread.  `source` is where it was read."""
     stack = stack_of(t, crashed.ident)
     repeats = _cycle(crashed)
     if repeats:
         shown = len(crashed.frames)
         yield Evidence(
-            'fault log',
+            source,
             f'{repeats} of the {shown} frames shown for the crashed thread '
             'repeat the same few functions.',
         )

@@ -29,6 +29,7 @@ from ..store.rundirectory import is_alive
 from ..store.rundirectory import is_possible
 from ..store.rundirectory import may_live
 from ..store.rundirectory import name_facts
+from ..store.rundirectory import number_of
 from ..store.rundirectory import read_json
 from ..system.eventlog import LOGGER
 
@@ -113,6 +114,7 @@ def examine(path: Path, world: World | None = None) -> RunRecord:
             started=started,
             ended=started,
             instance=instance_of(read_json(path / CONTEXT)),
+            number=number_of(path),
             summary=f'This run could not be judged: {type(error).__name__}: {error}.',
         )
 
@@ -157,15 +159,18 @@ def at_start(life: ILivingRun) -> None:
         'Dead runs could not be judged.',
         Action('Run "stabilitymonitor triage" by hand to see the error.'),
     ):
-        triage(life.base, life.name, on_error=add_finding)
+        done = triage(life.base, life.name, on_error=add_finding)
         archive = Archive(life.base)
         if life.role == 'server':
             of_this_instance = [
                 record
-                for record in left
+                for record in (*left, *done)
                 if record.role == 'server' and record.instance == life.instance
             ]
-            archived = archive.last_server_run(life.instance)
+            # Usually the last run has just been archived.  To read all summaries takes longer.
+            archived = None
+            if not any(record.number for record in of_this_instance):
+                archived = archive.last_server_run(life.instance)
             if archived:
                 of_this_instance.append(archived)
             for record in newest_first(of_this_instance)[:1]:

@@ -105,6 +105,7 @@ def _hook() -> None:
 
 
 def _at_exit() -> None:
+    _quietly(LivingRun.watch_end)
     _quietly(LivingRun.finish)
 
 

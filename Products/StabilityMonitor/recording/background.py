@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import queue
 import threading
-import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -85,13 +84,15 @@ def aside(function: Callable[[], _Result], patience: float = PATIENCE) -> _Resul
             ended.put(None)
 
     helper.jobs.put(job)
-    until = time.monotonic() + patience
+    # Not by a clock: it goes on while the process is frozen, and then this would give up.
+    wakes = max(1, round(patience / _WAKES))
     while True:
         try:
-            error = ended.get(timeout=_WAKES)
+            error = ended.get(timeout=min(_WAKES, patience))
             break
         except queue.Empty:
-            if time.monotonic() >= until:
+            wakes -= 1
+            if wakes <= 0:
                 raise TimeoutError(f'There was no result within {patience:g} s') from None
     if error is not None:
         raise error

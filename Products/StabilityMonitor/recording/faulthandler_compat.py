@@ -16,11 +16,14 @@ It rests on these measured facts (docs/facts.rst):
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import faulthandler
+import functools
 import os
 import signal
 import sys
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,7 @@ from ..store.regularfiles import open_regular
 from ..store.regularfiles import read_tail
 from ..store.rundirectory import mark_name
 from ..store.rundirectory import preallocate
+from ..system.signalmask import has_python_handler
 from ..system.signalmask import signal_set
 
 if sys.platform != 'win32':
@@ -39,6 +43,8 @@ MARK_SIZE = 16 << 10
 #: Descriptors are moved to this number or higher.  Some code closes "all" descriptors, but often
 #: only the low numbers.
 _HIGH = 200
+#: Bytes; more than a `struct sigaction` has on any system (152 on Linux).
+_ACTION_SIZE = 256
 #: Options of `faulthandler.enable`.  Before Python 3.14.1 it is not safe to dump the C stack in a
 #: signal handler (gh-137185).
 _C_STACK: dict[str, Any] = {}
@@ -123,6 +129,7 @@ class FaultLog:
 
     def __init__(self, directory: Path, mode: int = 0o600) -> None:
         self.was_enabled = faulthandler.is_enabled()
+        self.abort_may_be_outlived = has_python_handler('SIGABRT')
         self.file = MarkFile(directory / mark_name('faults'), FAULT_LOG_SIZE, mode)
         self._enable()
 
@@ -195,6 +202,7 @@ class SignalMarks:
         self.files: dict[str, MarkFile] = {}
         self._doors: dict[str, weakref.ref[_Door]] = {}
         self._found: dict[str, object] = {}  # the handlers that were there before
+        self._actions: dict[str, bytes] = {}  # what the C library knows of our handlers
         foreign = foreign_handlers()
         try:
             for name in self.SIGNALS:
@@ -215,6 +223,7 @@ class SignalMarks:
         number = getattr(signal, name)
         faulthandler.register(number, file=door, all_threads=False, chain=True)
         self._doors[name] = weakref.ref(door)
+        self._actions[name] = _action(number)
 
     def _is_ours(self, name: str) -> bool:
         """Return whether our registration is still in force: no other code has set a handler or
@@ -225,6 +234,22 @@ class SignalMarks:
             return False
         handler = signal.getsignal(getattr(signal, name))
         return handler is self._found[name]
+
+    def unmarked(self) -> list[str]:
+        """Return the signals that would leave no mark now, because other code handles them.
+
+        A signal that is ignored is not among them: it cannot end the process.  Python does not know
+        the handlers of C code, so the C library is asked, too.
+        """
+        names = []
+        for name in self.SIGNALS:
+            number = getattr(signal, name)
+            if signal.getsignal(number) is signal.SIG_IGN:
+                continue
+            is_marked = name in self.files and self._is_ours(name)
+            if not is_marked or _action(number) != self._actions[name]:
+                names.append(name)
+        return names
 
     def check(self) -> str:
         """Like `FaultLog.check`, but only for descriptors that other code has closed."""
@@ -250,6 +275,29 @@ class SignalMarks:
                 faulthandler.unregister(getattr(signal, name))
             file.close()
         self.files = {}
+
+
+@functools.cache
+def _sigaction() -> Callable[..., int] | None:
+    """Return the function of the C library, or None.  While it runs, it keeps the GIL."""
+    try:
+        function: Callable[..., int] = ctypes.PyDLL(None).sigaction
+    except (AttributeError, OSError, TypeError):
+        return None
+    return function
+
+
+def _action(number: int) -> bytes:
+    """Return the handler of a signal as the C library knows it; b'' where it cannot be asked.
+
+    A `struct sigaction` begins with the address of the handler on Linux, macOS and FreeBSD.  What
+    follows differs from call to call: glibc copies more bytes of the mask than the kernel has set.
+    """
+    sigaction = _sigaction()
+    action = ctypes.create_string_buffer(_ACTION_SIZE)
+    if sigaction is None or sigaction(number, None, action) != 0:
+        return b''
+    return action.raw[: ctypes.sizeof(ctypes.c_void_p)]
 
 
 def foreign_handlers(status: Path = Path('/proc/self/status')) -> frozenset[int]:

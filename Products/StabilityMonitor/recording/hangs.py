@@ -1,10 +1,13 @@
 """Hangs, deadlocks and spinning threads: which threads are the cause, and where in the code they
 are.
 
-A hang begins when every worker (a thread that serves requests) is busy with a request older than
-the option "stall", or when the server's loop has been blocked for that long.  It is written into
-the black box at once, with the stack of each worker, because the process may be killed next.  A
-hang that ends is an event of the run.
+A hang begins when a visitor has waited for longer than the option "stall", or when for that long
+all workers (threads that serve requests) are busy and none progresses, or the server's loop is
+blocked.  It is written into the black box at once, with the stack of each worker, because the
+process may be killed next.  A hang that ends is an event of the run.
+
+If all workers are busy for that long, progress, and no visitor has to wait long, the server is
+saturated.  That is an event, too, but no trouble.
 
 A deadlock, and a thread that serves no request but keeps a CPU busy, are noted the same way.  Other
 threads may still serve requests meanwhile.
@@ -13,6 +16,7 @@ threads may still serve requests meanwhile.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from collections.abc import Collection
@@ -20,15 +24,24 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..model.action import Action
+from ..model.counts import counted
+from ..model.eventkinds import FROZEN
+from ..model.eventkinds import SUSPENDED
+from ..model.eventkinds import event_kind
+from ..model.eventkinds import freeze_words
 from ..model.records import Frame
 from ..model.records import Note
 from ..model.severities import CRITICAL
+from ..model.severities import INFO
 from ..model.severities import WARNING
+from ..model.severities import Severity
 from ..model.threadstates import Event
 from ..model.threadstates import ThreadState
 from ..system import loglater
+from ..system.tasks import native_id_of
 from ..threads.activity import own_frame
 from ..threads.activity import words
+from ..threads.awaited import awaited
 from ..threads.codeplaces import CodePlace
 from ..threads.cycles import cycle_words
 from ..threads.cycles import link_of
@@ -37,6 +50,7 @@ from ..threads.cycles import source_words
 from ..threads.snapshot import Observation
 from .partguard import Findings
 from .recorder import Recorder
+from .visitors import Answering
 
 if TYPE_CHECKING:  # arming does not wait for it, see threads.snapshot
     from ..threads.locks import Deadlock
@@ -49,11 +63,14 @@ _Key = str | tuple[str, str | int | tuple[int, ...]]
 #: hold both, and some other events.
 _MOST_THREADS = 24
 _MOST_IN_CYCLE = 6
+#: At most this many requests are named in the summary of a stop that takes long.
+_MOST_NAMED = 2
 #: At most this many events that have ended are kept.
 _KEPT = 50
-#: The keys of the two kinds of hangs: all workers are busy, or the server's loop is blocked.
+#: The keys of the two kinds of hangs: visitors wait, or the server's loop is blocked.
 _WORKERS: _Key = 'hang'
 _LOOP: _Key = ('hang', 'loop')
+_SATURATED: _Key = 'saturated'
 #: A thread spins if it demands at least this share of one CPU at _LOOKS looks in a row.
 SPINNING = 0.8
 _LOOKS = 2
@@ -74,7 +91,7 @@ class Hangs:
 
     `observe` looks at all threads; it is called only when something seems wrong.  `is_over` returns
     whether the server shuts down.  A server that shuts down waits for its last workers, which is
-    not a hang.
+    not a hang.  `clock` is the clock by which durations are measured, in seconds, see RunClock.
     """
 
     def __init__(
@@ -84,63 +101,110 @@ class Hangs:
         findings: Findings,
         stall: float,
         is_over: Callable[[], bool] = lambda: False,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.recorder = recorder
         self.observe = observe
         self.findings = findings
         self.stall = stall
         self.is_over = is_over
-        self.suspected: set[_Key] = set()  # the deadlocks that the last look has shown
+        self.clock = clock
+        # When each deadlock of the last look was first seen, by `clock`.
+        self.suspected: dict[_Key, float] = {}
         self.lasting: dict[_Key, Event] = {}
-        self._since: dict[_Key, float] = {}  # when each of them began, on the monotonic clock
+        self._since: dict[_Key, float] = {}  # when each of them began, by `clock`
         self._past: list[Event] = []
         self._busy: dict[int, int] = {}  # {native id: at how many looks in a row it was busy}
         self._stuck_at: tuple[CodePlace, ...] = ()  # the stack in which the server's loop is stuck
 
-    # -- all workers are busy ----------------------------------------------------------------------
+    # -- visitors wait -----------------------------------------------------------------------------
 
-    def look(self, busy: list[float], serving: int, now: float) -> None:
-        """Begin or end the hang "all workers are busy".
+    def look(self, now: Answering) -> None:
+        """Begin or end a hang in which visitors wait, and the event "saturated".
 
-        Called at each beat while a request is old or an event lasts.  `busy` holds the time at
-        which each request in flight began, `serving` is the number of workers.  Times are seconds
-        of the monotonic clock.
+        Called at each beat while all workers are busy, a visitor waits, or an event lasts.
         """
-        all_are_busy = bool(busy) and len(busy) >= serving
-        hangs = all_are_busy and now - max(busy) > self.stall
-        lasts = _WORKERS in self.lasting
-        if lasts and not hangs:
+        reason = self._reason(now)
+        if not reason and _WORKERS in self.lasting:
             self._end_of_hang(_WORKERS, 'The site answers again.')
-        elif hangs and not lasts and not self.is_over():
-            self._begin_hang(len(busy), now - max(busy))
+        elif reason and _WORKERS not in self.lasting and not self.is_over():
+            if _SATURATED in self.lasting:
+                self._end(_SATURATED, 'Now the site hangs.')
+            self._begin_hang(reason, now)
+        is_saturated = now.all_busy > self.stall and not reason
+        if not is_saturated and _SATURATED in self.lasting:
+            self._end(_SATURATED, 'A worker is free again.')
+        elif is_saturated and _SATURATED not in self.lasting:
+            # Without progress for half of the time it is more likely that a hang begins soon.
+            if now.stood < self.stall / 2 and not self.is_over():
+                self._begin_saturated(now)
 
-    def _begin_hang(self, count: int, since: float) -> None:
-        started = time.time() - since
+    def _reason(self, now: Answering) -> str:
+        """Return why visitors are not answered: a code of REASONS, or ''."""
+        if now.stood > self.stall:
+            return 'workers'
+        if now.waited > self.stall:
+            return 'queue'
+        if now.refused > self.stall:
+            return now.reason
+        return ''
+
+    def _begin_hang(self, reason: str, now: Answering) -> None:
         seen = self.observe()
         serving = _serving(seen)
-        if count == 1:
-            busy = 'The only worker has been busy with a request'
-        else:
-            busy = f'All {count} workers have been busy with requests'
-        summary = f'{busy} for longer than {self.stall:g} s: {_summary_of(serving)}.'
+        since, summary = self._words_of(reason, now)
+        if reason in ('workers', 'queue'):
+            summary += f': {_summary_of(serving)}'
         hang = Event(
             'hang',
-            started,
-            summary=summary,
+            time.time() - since,
+            summary=f'{summary}.',
             threads=_idents(serving),
             place=_place(_largest_group(serving)),
+            reason=reason,
         )
         noted = serving[:_MOST_THREADS] + _main(seen)
-        self._note_hang(_WORKERS, hang, noted, seen)
+        self._note_hang(_WORKERS, hang, since, noted, seen)
+
+    def _words_of(self, reason: str, now: Answering) -> tuple[float, str]:
+        """Return for how many seconds the hang has lasted, and the beginning of its summary."""
+        longer = f'for longer than {self.stall:g} s'
+        if reason == 'workers':
+            if now.serving == 1:
+                return now.stood, f'The only worker has been busy with a request {longer}'
+            return now.stood, f'All {now.serving} workers have been busy with requests {longer}'
+        if reason == 'queue':
+            waiting = counted(now.queue, 'request waits', 'requests wait')
+            return now.waited, f'{waiting} for a worker, the oldest {longer}'
+        if reason == 'connections':
+            full = f'{now.connections} of {now.limit} connections are in use'
+        else:
+            full = 'the process has used up its file descriptors'
+        waiting = counted(now.accept_queue, 'visitor waits', 'visitors wait')
+        return now.refused, f'No visitor could connect {longer}: {full}, and {waiting}'
+
+    def _begin_saturated(self, now: Answering) -> None:
+        if now.serving == 1:
+            busy = 'The only worker has been busy'
+        else:
+            busy = f'All {now.serving} workers have been busy'
+        event = Event(
+            'saturated',
+            time.time() - now.all_busy,
+            summary=f'{busy} for longer than {self.stall:g} s, but progress is made.',
+            severity=INFO,
+        )
+        self._begin(_SATURATED, event, now.all_busy, action=None)
 
     def _note_hang(
         self,
         key: _Key,
         hang: Event,
+        age: float,
         states: list[ThreadState],
         seen: Observation,
     ) -> None:
-        self._begin(key, hang)
+        self._begin(key, hang, age)
         self._stamp()
         for state in states:
             self.recorder.note(_note('hang', state))
@@ -151,11 +215,15 @@ class Hangs:
         self._stamp()
 
     def _stamp(self) -> None:
-        """Write into the black box since when the site hangs; 0 when it does not."""
+        """Write into the black box since when the site hangs, by both clocks; 0: it does not."""
         began = []
+        ages = []
         for key in (_WORKERS, _LOOP):
             if key in self.lasting:
                 began.append(self.lasting[key].started)
+                ages.append(self.clock() - self._since[key])
+        monotonic = time.monotonic() - max(ages) if ages else 0.0
+        self.recorder.stamp('hung_monotonic', monotonic)
         self.recorder.stamp('hung_since', min(began, default=0))
 
     # -- the server's loop is blocked --------------------------------------------------------------
@@ -192,9 +260,75 @@ class Hangs:
             summary=f"The server's loop (MainThread) is stuck: {doing}.",
             threads=_idents(main),
             place=_place(main),
+            reason='loop',
         )
         noted = main + _serving(seen)[:_MOST_THREADS]
-        self._note_hang(_LOOP, hang, noted, seen)
+        self._note_hang(_LOOP, hang, stood, noted, seen)
+
+    # -- the start and the end of a life -----------------------------------------------------------
+
+    def look_at_delay(self, kind: str, stood: float, is_critical: bool) -> None:
+        """Begin the event that a start or stop takes long, or make it critical.
+
+        `kind` is "slow-start" or "slow-stop", `stood` the number of seconds that MainThread has
+        been at its place.
+        """
+        key = (kind, 'main')
+        severity = CRITICAL if is_critical else INFO
+        event = self.lasting.get(key)
+        if event is None:
+            self._begin_delay(key, kind, stood, severity)
+        elif event.severity != severity:
+            self.lasting[key] = replace(event, severity=severity)
+            self.findings.drop(_finding_id(key))
+            self.findings.add(
+                _finding_id(key),
+                title=event.summary,
+                action=_LOOK,
+                severity=severity,
+            )
+
+    def _begin_delay(self, key: _Key, kind: str, stood: float, severity: Severity) -> None:
+        started = time.time() - stood
+        seen = self.observe()
+        main = [state for state in seen.states if state.kind == 'main']
+        main = main or _main_without_python(seen)
+        known = awaited(threading.main_thread().ident or 0)
+        place = _place(main)
+        server = ''
+        doing = 'is in an unknown state'
+        if known:
+            place = known.frame
+            server = known.server
+            doing = f'is in {known.frame.function} and waits for {server}'
+        elif main and not main[0].frames:
+            doing = f'runs no Python code: it {words(main[0])}'
+        elif main and _joins_all(main[0]):
+            doing = f'waits for other threads to end: {_names_of_others()}'
+        elif main:
+            doing = words(main[0])
+        serving = [state for state in _serving(seen) if state.kind != 'main']
+        for state in serving[:_MOST_NAMED]:
+            doing += f'; {_request_words(state)} {words(state)}'
+        event = Event(
+            kind,
+            started,
+            summary=f'{event_kind(kind).delay}: MainThread {doing}.',
+            threads=_idents(main),
+            severity=severity,
+            place=place,
+        )
+        self._begin(key, event, stood, detail=server)
+        noted = main + serving[:_MOST_THREADS]
+        for state in noted:
+            self.recorder.note(_note(kind, state))
+        self.look_for_deadlock(seen)
+
+    def end_of_delay(self, kind: str, how: str) -> None:
+        """End the event that a start or stop takes long, if it lasts."""
+        key = (kind, 'main')
+        if key in self.lasting:
+            self._end(key, how)
 
     # -- locks -------------------------------------------------------------------------------------
 
@@ -217,7 +351,8 @@ class Hangs:
             is_sure = deadlock.known or key in self.suspected
             if is_sure and key not in self.lasting:
                 self._begin_deadlock(key, deadlock, seen)
-        self.suspected = set(found)
+        now = self.clock()
+        self.suspected = {key: self.suspected.get(key, now) for key in found}
 
     def _begin_deadlock(self, key: _Key, deadlock: Deadlock, seen: Observation) -> None:
         if deadlock.known:
@@ -228,9 +363,16 @@ class Hangs:
             f'{first}; then change the code: take the locks in the same order everywhere, or take '
             'fewer locks.'
         )
-        self._begin(key, _deadlock_event(deadlock, seen), action)
+        age = self._suspected_for(self.suspected, key)
+        event = _deadlock_event(deadlock, seen, time.time() - age)
+        self._begin(key, event, age, action)
         for state in _threads_in(deadlock, seen)[:_MOST_IN_CYCLE]:
             self.recorder.note(_note('deadlock', state))
+
+    def _suspected_for(self, suspected: dict[_Key, float], key: _Key) -> float:
+        """Return for how many seconds this deadlock has been suspected."""
+        now = self.clock()
+        return now - suspected.get(key, now)
 
     # -- CPUs --------------------------------------------------------------------------------------
 
@@ -293,6 +435,7 @@ class Hangs:
         self._begin(
             ('spinning', state.native_id),
             event,
+            0.0,
             Action(
                 'Look at its stack on the page "Threads", and at the known issues of the server.'
             ),
@@ -305,8 +448,11 @@ class Hangs:
         self,
         key: _Key,
         event: Event,
-        action: Action = _LOOK,
+        age: float,
+        action: Action | None = _LOOK,
+        detail: str = '',
     ) -> None:
+        """Note that an event began `age` seconds ago; without an action it is no finding."""
         number = self.recorder.note(
             Note(
                 number=0,  # the recorder gives it
@@ -314,24 +460,24 @@ class Hangs:
                 kind=event.kind,
                 ident=0,
                 title=event.summary,
+                detail=detail or event.reason,
             )
         )
-        age = max(0.0, time.time() - event.started)  # it may have begun before this look
-        self._since[key] = time.monotonic() - age
+        self._since[key] = self.clock() - age
         self.lasting[key] = replace(event, number=number)
-        self.findings.add(
-            _finding_id(key),
-            title=event.summary,
-            action=action,
-            severity=event.severity,
-        )
+        if action:
+            self.findings.add(
+                _finding_id(key),
+                title=event.summary,
+                action=action,
+                severity=event.severity,
+            )
 
     def _end(self, key: _Key, how: str) -> None:
         event = self.lasting.pop(key)
         now = time.time()
-        seconds = time.monotonic() - self._since.pop(key)
-        past = [*self._past, replace(event, ended=now, seconds=seconds)]
-        self._past = past[-_KEPT:]  # a new list, because another thread may be reading the old one
+        seconds = self.clock() - self._since.pop(key)
+        self._keep(replace(event, ended=now, seconds=seconds))
         self.findings.drop(_finding_id(key))
         self.recorder.note(
             Note(
@@ -344,7 +490,41 @@ class Hangs:
                 title=event.summary,
             )
         )
-        loglater.log(logging.WARNING, '%s %s It lasted %.1f s.', event.summary, how, seconds)
+        level = logging.INFO if event.severity == INFO else logging.WARNING
+        loglater.log(level, '%s %s It lasted %.1f s.', event.summary, how, seconds)
+
+    def _keep(self, event: Event) -> None:
+        past = [*self._past, event]
+        self._past = past[-_KEPT:]  # a new list, because another thread may be reading the old one
+
+    def note_freeze(self, seconds: float, of_machine: bool) -> None:
+        """Note that the process, or the whole machine, was frozen until now.
+
+        It is known only afterwards, so the event has no note of its beginning.
+        """
+        now = time.time()
+        summary = freeze_words(seconds, of_machine)
+        event = Event(
+            FROZEN,
+            now - seconds,
+            summary=summary,
+            severity=INFO,
+            ended=now,
+            seconds=seconds,
+        )
+        self._keep(event)
+        self.recorder.note(
+            Note(
+                number=0,  # the recorder gives it
+                time=now,
+                kind=f'{FROZEN}-ended',
+                ident=0,
+                seconds=seconds,
+                title=summary,
+                detail=SUSPENDED if of_machine else '',
+            )
+        )
+        loglater.log(logging.INFO, '%s', summary)
 
     def lasts(self, *kinds: str) -> bool:
         """Return whether an event of one of these kinds lasts."""
@@ -357,12 +537,15 @@ class Hangs:
         Any thread may call this: it begins and ends no event.
         """
         lasting = dict(self.lasting)
-        now = time.monotonic()
+        suspected = dict(self.suspected)
+        now = self.clock()
         events = []
         if seen is not None:
             for deadlock in seen.deadlocks:
-                if _key(deadlock) not in lasting:
-                    events.append(_deadlock_event(deadlock, seen))
+                cycle = _key(deadlock)
+                if cycle not in lasting:
+                    age = self._suspected_for(suspected, cycle)
+                    events.append(_deadlock_event(deadlock, seen, time.time() - age))
         for key, event in lasting.items():
             since = self._since.get(key, now)  # it may end at this moment
             events.append(replace(event, seconds=now - since))
@@ -387,28 +570,69 @@ def _threads_in(deadlock: Deadlock, seen: Observation) -> list[ThreadState]:
     return [states[ident] for ident in deadlock.idents if ident in states]
 
 
-def _deadlock_event(deadlock: Deadlock, seen: Observation) -> Event:
+def _deadlock_event(deadlock: Deadlock, seen: Observation, started: float) -> Event:
     cycle = tuple(link_of(state) for state in _threads_in(deadlock, seen))
-    source = source_words(deadlock.known)
+    kind = f'Deadlock ({source_words(deadlock.known)})'
+    if deadlock.possible:
+        kind = 'Possible deadlock (inferred)'
     _, idents = _key(deadlock)
     return Event(
         'deadlock',
-        time.time(),
-        summary=f'Deadlock ({source}): {cycle_words(cycle)}.',
+        started,
+        summary=f'{kind}: {cycle_words(cycle)}.',
         threads=idents,
         severity=CRITICAL if deadlock.known else WARNING,
         known=deadlock.known,
+        possible=deadlock.possible,
         cycle=cycle,
     )
 
 
 def _serving(seen: Observation) -> list[ThreadState]:
-    return [state for state in seen.states if state.request]
+    """Return the busy workers.  Without a request of Zope, one is in WSGI middleware, or waits for
+    a client.
+    """
+    found = []
+    for state in seen.states:
+        is_busy_worker = state.kind == 'worker' and state.activity != 'idle'
+        if state.request or is_busy_worker:
+            found.append(state)
+    return found
 
 
 def _main(seen: Observation) -> list[ThreadState]:
     """Return [MainThread], or [] if it serves a request or was not seen."""
     return [state for state in seen.states if state.kind == 'main' and not state.request]
+
+
+def _joins_all(main: ThreadState) -> bool:
+    """Whether MainThread waits at the end for all threads that are no daemons."""
+    innermost = main.frames[0]
+    return innermost.function == '_shutdown' and innermost.file.endswith('threading.py')
+
+
+def _names_of_others() -> str:
+    """Return the names of threads that keep the interpreter from ending: those that are no daemons.
+
+    `threading.enumerate` is not called, because a stuck thread may hold its lock.
+    """
+    threads = dict(threading._active)  # type: ignore[attr-defined]  # private to threading
+    names = []
+    for thread in threads.values():
+        if thread is not threading.main_thread() and not thread.daemon:
+            names.append(str(thread.name))
+    more = len(names) - _MOST_NAMED
+    rest = f' and {counted(more, "more thread")}' if more > 0 else ''
+    return f'{", ".join(names[:_MOST_NAMED]) or "not known"}{rest}'
+
+
+def _main_without_python(seen: Observation) -> list[ThreadState]:
+    """Return [MainThread] as the kernel sees it, when it runs no Python code; [] if not seen."""
+    main = threading.main_thread()
+    for state in seen.states:
+        if state.native_id == native_id_of(main) and not state.frames:
+            return [replace(state, ident=main.ident or 0, name='MainThread', kind='main')]
+    return []
 
 
 def _idents(states: list[ThreadState]) -> tuple[int, ...]:
@@ -424,7 +648,7 @@ def _note(kind: str, state: ThreadState) -> Note:
     if request:
         number = request.number
         seconds = request.seconds or 0.0
-        title = f'{request.method} {request.path}'
+        title = _request_words(state)
     return Note(
         number=0,  # the recorder gives it
         time=time.time(),
@@ -437,6 +661,12 @@ def _note(kind: str, state: ThreadState) -> Note:
         detail=words(state),
         frames=state.frames,
     )
+
+
+def _request_words(state: ThreadState) -> str:
+    """Return for example "GET /front-page"; the name of a thread that serves nothing."""
+    request = state.request
+    return f'{request.method} {request.path}' if request else state.name
 
 
 def _summary_of(states: list[ThreadState]) -> str:

@@ -27,6 +27,10 @@ ROUND = 20
 #: A mark counts as survived this many beats after the heartbeat first saw it: the process has not
 #: died of that signal.
 SURVIVED_AFTER = 2
+#: Least pause (seconds) between the last duties of a process that ends.
+_LAST_PAUSE = 1.0
+#: How the names of threads begin which a server starts before it needs them: waitress, cheroot.
+_SERVERS = ('waitress-', 'CP Server ')
 
 
 def _nothing() -> None:
@@ -40,7 +44,10 @@ class Heartbeat(threading.Thread):
     * `rounds` are called at each twentieth beat, and after them one of the `inspections`, in turn.
     * `duties` are called at each beat, and after them the `alarms` if a duty has set `alarmed`.
     * `before_each` is called before each of these functions; it must be very cheap.
+    * `before_beat` is called after each pause, before anything else.
     * A function appended to `errands` is called once, in the thread "errands" (see `background`).
+    * `last_duties` are called instead of all these after `stop`, if there are any: at most once a
+      second, so that a process that ends within a second runs none of them.
     """
 
     def __init__(
@@ -65,7 +72,9 @@ class Heartbeat(threading.Thread):
         self.findings = findings
         self.in_thread = in_thread
         self.before_each: Duty = _nothing
+        self.before_beat: Duty = _nothing
         self.errands: list[Duty] = []
+        self.last_duties: list[Duty] = []
         self.last = 0.0
         self._beating = threading.Lock()
         self._has_ended = False
@@ -75,10 +84,18 @@ class Heartbeat(threading.Thread):
 
         Between beats this thread sleeps.  Waiting for a lock would take a third more CPU time than
         a sleep; waiting for an Event would take even more.
+
+        Python ends this thread, which is a daemon, where it next needs the GIL after the end of the
+        interpreter has begun.
         """
         if self._lives_after(self.in_thread):
             while self._lives_after(self.beat):
                 time.sleep(min(self.interval, threading.TIMEOUT_MAX))
+        pause = max(self.interval, _LAST_PAUSE)
+        while self.last_duties:
+            time.sleep(min(pause, threading.TIMEOUT_MAX))
+            self._call_before_beat()
+            self._call_each(self.last_duties, self.last_duties)
 
     def _lives_after(self, work: Duty) -> bool:
         with self._beating:
@@ -87,6 +104,7 @@ class Heartbeat(threading.Thread):
             return not self._has_ended
 
     def beat(self) -> None:
+        self._call_before_beat()
         while self.errands:
             errand = self.errands.pop(0)
             in_background(functools.partial(self._run_guarded, errand))
@@ -101,6 +119,13 @@ class Heartbeat(threading.Thread):
             self._call_each(self.alarms, self.alarms)
         self.beats += 1
         self.last = time.monotonic()
+
+    def _call_before_beat(self) -> None:
+        try:
+            self.before_beat()
+        except Exception as error:
+            self._give_up(self.before_beat, error)
+            self.before_beat = _nothing
 
     def _call_each(self, duties: list[Duty], due: Iterable[Duty]) -> None:
         """Call the functions in `due`.  One that fails is removed from `duties`."""
@@ -167,8 +192,11 @@ class SurvivedMarks:
         self._seen = {name: [0] * (SURVIVED_AFTER + 1) for name in files}
         #: Whether other code has closed or taken a descriptor of the signal files.
         self.is_lost = False
+        #: Whether a signal has come since about the last beat.
+        self.has_news = False
         # The times of the signal files at the last check; None: check all files.
         self._settled: list[int] | None = None
+        self._written: list[int] | None = None  # the times at the last check
 
     def watch(self, name: str, file: MarkFile) -> None:
         self._seen[name] = [0] * (SURVIVED_AFTER + 1)
@@ -180,6 +208,8 @@ class SurvivedMarks:
         self._last = self._clock()
         written = [file.written for file in self._signals]
         self.is_lost = -1 in written
+        self.has_news = self._written is not None and written != self._written
+        self._written = written
         if written == self._settled and self._last - before <= self._late:
             return
         has_news = False
@@ -187,6 +217,11 @@ class SurvivedMarks:
             if self._is_new(name, file):
                 has_news = True
         self._settled = None if has_news else written
+
+    def outlive(self, name: str) -> None:
+        """Record at once that the process has survived all that this file holds."""
+        if name in self.files:
+            self.recorder.survived(name, self.files[name].length)
 
     def look_at_all(self) -> None:
         """Make the next beat check all files.  Called in each round."""
@@ -216,16 +251,24 @@ class Workers:
         self.counted = 0
 
     def look(self) -> None:
-        """Find the threads of waitress, which are workers even before their first request.
+        """Find the threads of waitress and cheroot: workers even before their first request.
 
         `threading.enumerate` is not called, because a stuck thread may hold its lock.
         """
         known = dict(threading._active)  # type: ignore[attr-defined]  # private to threading
         self._idle = set()
         for thread in known.values():
-            if thread.name.startswith('waitress-'):
+            if thread.name.startswith(_SERVERS):
                 self._idle.add(thread)
+        self.recorder.reserve(self._idle)
         self.count()
+
+    def threads(self) -> dict[int, int]:
+        """Return the workers: {ident: native id}."""
+        found = {slot.ident: slot.native_id for slot in list(self.recorder.slots.values())}
+        for thread in self._idle:
+            found[thread.ident or 0] = thread.native_id or 0
+        return found
 
     def count(self) -> int:
         """Count the workers, and return their number."""

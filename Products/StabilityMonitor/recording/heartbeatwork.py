@@ -14,6 +14,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,9 @@ from typing import Protocol
 
 from ..model.action import Action
 from ..model.jsonform import to_json
+from ..model.options import watchdog_times
+from ..model.records import Frame
+from ..model.records import Sample
 from ..model.records import isotime
 from ..model.severities import INFO
 from ..model.threadstates import Stacks
@@ -33,7 +37,9 @@ from ..store.rundirectory import RunDirectory
 from ..store.runmailbox import Inbox
 from ..system import loglater
 from ..system import signalmask
+from ..system.tasks import native_id_of
 from ..system.vitalsigns import Vitals
+from ..threads.frames import stacks
 from ..threads.snapshot import Observation
 from ..threads.snapshot import ThreadWatch
 from .background import aside
@@ -46,11 +52,19 @@ from .heartbeat import Duty
 from .heartbeat import Heartbeat
 from .heartbeat import SurvivedMarks
 from .heartbeat import Workers
+from .lifecurve import LifeCurve
+from .lifeends import START
+from .lifeends import STOP
+from .lifeends import LifeEnds
+from .loghandler import BreadcrumbHandler
 from .partguard import Findings
 from .recorder import Recorder
+from .runclock import RunClock
 from .serverloop import ServerLoop
 from .slowrequests import SlowRequests
 from .stackwatch import StackWatch
+from .visitors import Answering
+from .visitors import Visitors
 from .watchdog import Watchdog
 from .watchdog import awaited_signals
 
@@ -62,8 +76,8 @@ _WAITING = 0.001
 #: Bounds (seconds) of the heartbeat's CPU time after which the workers write their stacks.
 _LEAST_CPU = 0.005
 _MOST_CPU = 0.1
-#: The heartbeat restarts its timer about this many times within the timer's timeout.
-_REARMED = 6
+#: A freeze of fewer seconds is not told: a busy machine may be the cause.
+_TOLD = 5.0
 
 
 class Watched(Protocol):
@@ -73,11 +87,13 @@ class Watched(Protocol):
     findings: Findings
     base: Base
     context: dict[str, Any]
+    role: str
     directory: RunDirectory | None
     recorder: Recorder | None
     is_short_of_descriptors: bool
     gauge: StackWatch | None
     trace_log: TraceLog | None
+    handler: BreadcrumbHandler | None
 
     def mark_files(self) -> dict[str, MarkFile]: ...
 
@@ -101,6 +117,7 @@ class Rounds:
             life.context.get('cgroup', {}),
             holds_files=not life.is_short_of_descriptors,
         )
+        self.clock = RunClock()
         self.workers = Workers(self.recorder)
         self.threads = ThreadWatch(self.recorder)
         self.loads = self.threads.loads
@@ -109,14 +126,26 @@ class Rounds:
             self.options.slow_request,
             self.options.sample_interval,
             self.snapshot,
+            self.clock,
+            self.clock.at,
         )
-        self.loop = ServerLoop(self.recorder, ROUND * self.options.sample_interval)
+        self.loop = ServerLoop(self.recorder, ROUND * self.options.sample_interval, self.clock)
         self.hangs = Hangs(
             self.recorder,
             self.observe,
             life.findings,
             self.options.stall,
             self.loop.is_left,
+            self.clock,
+        )
+        self.ends = LifeEnds(
+            self.hangs,
+            self.options.slow_request,
+            self.options.stall,
+            self.options.sample_interval,
+            self.loop.is_left,
+            is_server=life.role == 'server',
+            clock=self.clock,
         )
         self.watchdog: Watchdog | None = None
         self.inbox: Inbox | None = None
@@ -129,8 +158,15 @@ class Rounds:
             'checks': self.tell_no_checks,
         }
         self._begun = (time.monotonic(), 0)
-        # The arguments for Hangs.look, as of the last sample.
-        self._in_flight: tuple[list[float], int, float] = ([], 0, 0.0)
+        self.visitors = Visitors(
+            lambda: self.vitals.descriptors, self._stacks_of, self.clock, log=life.handler
+        )
+        self._tries = 0
+        self.curve = LifeCurve(self.recorder.buffer)
+        # As of the last sample.
+        self._sample: Sample | None = None
+        self._oldest = 0.0  # the age of the oldest request in flight, in seconds
+        self._answering = Answering()
         self.is_started = False
         self._slots = 0  # how many slots were taken at the last sample
         self._known: tuple[int, ...] = ()  # the number and ids of the threads of the last round
@@ -142,8 +178,10 @@ class Rounds:
         self._patience = min(self.slow.watched_from, self.options.stall)
         duties: list[Duty] = [self.take_sample, self._look_at_marks]
         alarms: list[Duty] = [
+            self._look_at_workers,
             self._look_for_hang,
             self._look_for_slow,
+            self._look_at_ends,
             self.recorder.release_dead_slots,
             self._repair_marks,
         ]
@@ -151,12 +189,14 @@ class Rounds:
         self._checks = checks
         rounds: list[Duty] = [
             self.loads.look,
-            self._look_at_vitals,
+            self.vitals.look,
             self._look_at_workers,
+            self.visitors.find,
             self._look_for_deadlock,
             self._look_for_spinning,
             self._look_at_loop,
             self._marks.look_at_all,
+            self._look_at_life,
             self.recorder.release_dead_slots,
             *checks,
         ]
@@ -173,6 +213,7 @@ class Rounds:
             inspections=[self.vitals.look_at_host, *inspections],
             alarms=alarms,
         )
+        self.heartbeat.before_beat = self._look_for_freeze
 
     def look_once(self) -> None:
         """Take the only sample of a script: what has changed at its end is compared with it."""
@@ -187,6 +228,8 @@ class Rounds:
         # Before the first thread starts: while MainThread starts a thread, it blocks every signal.
         self._awaited = awaited_signals()
         begin_aside()
+        if not self.life.is_short_of_descriptors:
+            self.visitors.open()
         signalmask.start(self.heartbeat)
 
     def _in_thread(self) -> None:
@@ -204,29 +247,27 @@ class Rounds:
             'The watchdog is off: hangs in which C code holds the GIL are not recorded.',
             Action('Nothing can be done on this system.  All other hangs are recorded.'),
         ):
-            if threading.get_native_id() == threading.main_thread().native_id:
+            if threading.get_native_id() == native_id_of(threading.main_thread()):
                 # The clock of the heartbeat would run while the site works, and the timers of the
                 # workers would expire in a healthy server.
                 raise RuntimeError('the heartbeat has no thread of its own, as under gevent')
             interval = self.options.sample_interval
-            timeout = max(self.options.stall, 3 * interval)
-            cpu = timeout * _WAITING
+            timeout, self._rearmed_each = watchdog_times(self.options.stall, interval)
+            cpu = max(self.options.stall, 3 * interval) * _WAITING
             cpu = max(cpu, _LEAST_CPU)
             cpu = min(cpu, _MOST_CPU)
-            beats = int(timeout / _REARMED / interval)
-            self._rearmed_each = max(1, beats)
-            not_rearmed = (self._rearmed_each - 1) * interval
             watchdog = Watchdog(
                 directory,
-                timeout + not_rearmed,
+                timeout,
                 cpu,
                 self.life.base.file_mode,
                 avoided=self._awaited,
             )
             self.watchdog = watchdog
             self._marks.watch('watchdog', watchdog.file)
+            self._marks.watch('ending', watchdog.ending_file)
             self.heartbeat.rounds.insert(0, self._guard_threads)
-            self.heartbeat.alarms.insert(0, self._guard_threads)
+            self.heartbeat.alarms.insert(1, self._guard_threads)  # those that were just found
             self.heartbeat.rounds.append(watchdog.give_way)
             self.heartbeat.inspections.append(watchdog.check)
             self.heartbeat.duties.insert(0, self._rearm)
@@ -265,8 +306,8 @@ class Rounds:
                 'If C code held the GIL, some workers would not write their stacks.',
                 trouble,
                 Action(
-                    'Raise the limit of pending signals ("ulimit -i" or `LimitSIGPENDING`), and '
-                    'restart Zope.'
+                    'Raise the limit of pending signals ("ulimit -i" or `LimitSIGPENDING`) or of '
+                    'open files ("ulimit -n" or `LimitNOFILE`), and restart Zope.'
                 ),
                 INFO,
             )
@@ -283,10 +324,23 @@ class Rounds:
 
     # -- at each beat ------------------------------------------------------------------------------
 
+    def _look_for_freeze(self) -> None:
+        """Recognise that the process did not run for a while: then nothing hangs because of it.
+
+        The timer of the heartbeat expired meanwhile, and its stack was written when the process
+        went on.
+        """
+        freeze = self.clock.look(self.options.sample_interval)
+        if freeze is None:
+            return
+        self._marks.outlive('watchdog')
+        if freeze.seconds >= _TOLD:
+            self.hangs.note_freeze(freeze.seconds, freeze.of_machine)
+
     def take_sample(self) -> None:
         """Take a sample, and set `alarmed` if something needs a closer look."""
-        busy = [began for _, began in self.recorder.in_flight()]
-        now = time.monotonic()
+        busy = [self.clock.at(began) for _, began in self.recorder.in_flight()]
+        now = self.clock()
         stall = self.options.stall
         oldest = now - min(busy, default=now)
         is_late = oldest > stall
@@ -299,20 +353,42 @@ class Rounds:
         serving = self.workers.counted
         if is_late or is_changed:
             serving = self.workers.count()
-        self.recorder.sample(self.vitals.sample(len(busy), overdue, serving))
-        self._in_flight = busy, serving, now
+        if self._tries and not self.visitors.server.is_found:
+            self._tries -= 1
+            self.visitors.find()
+        answering = self.visitors.look(
+            len(busy), serving, now - max(busy, default=now), self.workers.threads
+        )
+        sample = self._sample = self.vitals.sample(
+            len(busy),
+            overdue,
+            answering.serving,
+            answering.queue,
+            answering.waited,
+            answering.connections,
+            answering.accept_queue,
+            answering.accept_errors,
+            answering.limit,
+        )
+        self.recorder.sample(sample)
+        self._oldest = oldest
+        self._answering = answering
         self.heartbeat.alarmed = (
             oldest >= self._patience
+            or answering.needs_a_look
             or self.hangs.lasting
             or self.slow.watched
             or is_changed
             or self.recorder.is_crowded
+            or self.ends.is_on
         )
 
     def _look_at_marks(self) -> None:
         self._marks.check()
         if self._marks.is_lost:
             self.heartbeat.alarmed = True
+        if self._marks.has_news:
+            self.ends.expect_stop()
 
     def _repair_marks(self) -> None:
         """Repair at once: C code would write a stack into a file that has got our descriptor."""
@@ -321,12 +397,14 @@ class Rounds:
                 check()
 
     def _look_for_hang(self) -> None:
-        self.hangs.look(*self._in_flight)
+        self.hangs.look(self._answering)
         if self.hangs.loop_is_stuck:
             self._look_at_loop()  # so that the end of the hang is seen at once
 
-    def _look_at_vitals(self) -> None:
-        self.vitals.look(len(self.loads.fresh))
+    def _look_at_life(self) -> None:
+        """Add the last sample to the curve over the whole life."""
+        if self._sample:
+            self.curve.add(self._sample)
 
     def _look_at_workers(self) -> None:
         """Find the workers, but only when threads have begun or ended: it takes as long as all
@@ -342,14 +420,17 @@ class Rounds:
         """Look for slow requests.  This runs in the thread "aside", because looking at many deep
         stacks takes CPU time, see `background`.
         """
-        busy, _, now = self._in_flight
-        oldest = now - min(busy, default=now)
-        if self.slow.watched or oldest >= self.slow.watched_from:
+        if self.slow.watched or self._oldest >= self.slow.watched_from:
             aside(self.slow.look)
 
     def _write_trace_log(self) -> None:
         if self.life.trace_log:
             aside(self.life.trace_log.write)
+
+    @staticmethod
+    def _stacks_of(idents: Iterable[int]) -> dict[int, tuple[Frame, ...]]:
+        """Return the stacks of these threads.  "Aside" reads them, as in `_look_for_slow`."""
+        return aside(lambda: stacks(idents))
 
     # -- when something seems wrong ----------------------------------------------------------------
 
@@ -372,7 +453,7 @@ class Rounds:
         return self.observe().states
 
     def _look_for_deadlock(self) -> None:
-        if self.slow.are_in_flight() or self.hangs.lasts('deadlock', 'hang'):
+        if self.slow.are_in_flight() or self.hangs.lasts('deadlock', 'hang', START, STOP):
             self.hangs.look_for_deadlock()
         else:
             # Two looks with a pause between them do not count as two looks in a row.
@@ -402,9 +483,14 @@ class Rounds:
 
     def _look_at_loop(self) -> None:
         main = threading.main_thread()
-        used = self.loads.fresh.get(main.native_id or 0)
+        used = self.loads.fresh.get(native_id_of(main))
         self.loop.look(used)
         self.hangs.look_at_loop(self.loop.place, self.loop.stood)
+        self.ends.look_for_stop()
+
+    def _look_at_ends(self) -> None:
+        if self.ends.is_on:
+            self.ends.look()
 
     # -- answers -----------------------------------------------------------------------------------
 
@@ -416,6 +502,8 @@ class Rounds:
             threads=seen.states,
             slow=tuple(profile.as_slow_request() for profile in self.slow.known()),
             hangs=tuple(self.hangs.known(seen)),
+            connections=self.visitors.server.connections(),
+            without_kernel=seen.without_kernel,
         )
 
     def tell_stacks(self) -> dict[str, Any]:
@@ -423,10 +511,43 @@ class Rounds:
         return to_json(self.stacks(), plain=True)
 
     def tell_no_checks(self) -> dict[str, Any]:
-        """Return the answer to the mailbox request "checks" while the process is starting."""
-        return {'time': isotime(time.time()), 'starting': True, 'checks': []}
+        """Return the answer to the mailbox request "checks" while the process is starting.
+
+        The checks have not run yet, but what the recording itself has found is known.
+        """
+        return {
+            'time': isotime(time.time()),
+            'starting': True,
+            'checks': [finding.to_json() for finding in self.life.findings],
+        }
 
     # -- the end -----------------------------------------------------------------------------------
+
+    def serving(self) -> None:
+        """Zope begins to serve: look for the loop of its server at the next beats, not only in each
+        round.
+        """
+        self._tries = ROUND
+
+    def watch_end(self) -> None:
+        """Watch the end of the interpreter, which has begun: `stop` comes next.
+
+        The heartbeat goes on with a few duties, until Python ends its thread.
+        """
+        if not self.is_started:
+            return
+        self.ends.finish()
+        self.heartbeat.before_each = self._rearm_end
+        self.heartbeat.last_duties = [
+            self.take_sample,
+            self._look_at_marks,
+            self.ends.look,
+            self._rearm_end,
+        ]
+
+    def _rearm_end(self) -> None:
+        if self.watchdog:
+            self.watchdog.rearm_end()
 
     def stop(self) -> None:
         self.heartbeat.stop()
@@ -434,11 +555,15 @@ class Rounds:
             loglater.HURRIED.discard(self.heartbeat.ident)
         if self.watchdog:
             self.watchdog.disarm()
+            if self.heartbeat.last_duties:
+                # It fails when the heartbeat has ended, or has no more signals or timers.
+                with contextlib.suppress(OSError):
+                    self.watchdog.guard_end(threading.get_native_id())
 
     def detach(self) -> None:
         """In a forked child: release what belongs to the parent."""
         loglater.start_anew()
-        for part in (self.vitals, self.inbox, self.watchdog):
+        for part in (self.vitals, self.visitors, self.inbox, self.watchdog):
             if part:
                 part.detach()
 

@@ -35,6 +35,7 @@ from ..model.severities import OK
 from ..model.threadstates import Stacks
 from ..store import blackbox
 from ..store import distributionsets
+from ..store.regularfiles import NO_DESCRIPTOR
 from ..store.regularfiles import opened
 from ..store.regularfiles import own_user
 from ..store.rundirectory import BLACKBOX
@@ -72,7 +73,7 @@ _DIRECTORY_ACTION = Action(
 )
 
 #: Below this limit of open files, parts that hold many descriptors are off: Zope alone needs about
-#: 13 and one for each connection, and this product up to 33.
+#: 13 and one for each connection, and this product up to 37.
 _FEW_DESCRIPTORS = 64
 
 
@@ -282,6 +283,7 @@ class LivingRun:
         self.recorder = kind(self._buffer(), self._new_thread)
         blackbox.lay_out(self.recorder.buffer)
         blackbox.seal(self.recorder.buffer)
+        self._note_unmarked()  # there are no signal marks yet, and perhaps there never will be
 
     def _buffer(self) -> mmap.mmap:
         """Return the mapped file of the black box; only memory if the file cannot be made."""
@@ -332,6 +334,13 @@ class LivingRun:
     def _signal_marks(self) -> None:
         if self.directory:
             self.marks = SignalMarks(self.directory.path, self.base.file_mode)
+            self._note_unmarked()
+
+    def _note_unmarked(self) -> None:
+        """Record which signals leave no mark: a missing mark of these rules nothing out."""
+        if self.recorder:
+            unmarked = self.marks.unmarked() if self.marks else SignalMarks.SIGNALS
+            self.recorder.set_word('unmarked', blackbox.bits_of(unmarked))
 
     def _alternate_stacks(self) -> None:
         self.signal_stacks = AlternateStacks()
@@ -438,6 +447,7 @@ class LivingRun:
     def _check_marks(self) -> None:
         if self.marks is None:
             return
+        self._note_unmarked()
         trouble = self.marks.check()
         if trouble:
             self.findings.add(
@@ -452,8 +462,12 @@ class LivingRun:
             return
         path = self.directory.path
         is_whole = False
-        with contextlib.suppress(OSError), opened(path) as folder:
-            is_whole = all(folder.has(name) for name in self._on_disk)
+        try:
+            with opened(path) as folder:
+                is_whole = all(folder.has(name) for name in self._on_disk)
+        except OSError as error:
+            if error.errno in NO_DESCRIPTOR:  # then nothing is known
+                return
         if not is_whole:
             self.findings.add(
                 'breadcrumbs-gone',
@@ -518,6 +532,8 @@ class LivingRun:
         if self.rounds:
             # Code of the site may have interfered with the recording since arming: check it now.
             self.rounds.heartbeat.is_round_due = True
+            self.rounds.serving()
+            self.rounds.ends.serve()
         if self.directory:
             with self.findings.guarded(
                 'serving-context', 'The compiled modules and products of this run are not recorded.'
@@ -550,9 +566,20 @@ class LivingRun:
             message = lines[-1][:500]
             self.recorder.exception(frames + message)
 
+    def watch_end(self) -> None:
+        """Watch from now on how long the interpreter takes to end.  `finish` comes next."""
+        if self.rounds:
+            self.rounds.watch_end()
+
     def finish(self) -> None:
-        """Note that the interpreter ends normally, and stop the heartbeat."""
+        """Note that the interpreter ends normally, and stop the heartbeat.
+
+        If other code handles SIGABRT, a dump of it may be what this exit comes from: gunicorn sends
+        it to a worker that is too slow, and the handler exits.  So such a dump is survived.
+        """
         if self.recorder:
+            if self.fault_log and self.fault_log.abort_may_be_outlived:
+                self.recorder.survived('faults', self.fault_log.file.length)
             self.recorder.stamp('finished', time.time())
         if self.rounds:
             self.rounds.stop()

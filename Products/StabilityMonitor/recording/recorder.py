@@ -12,6 +12,7 @@ import mmap
 import threading
 import time
 from collections.abc import Callable
+from collections.abc import Iterable
 
 from zope.interface import implementer
 
@@ -38,6 +39,10 @@ _STATUS = box.STATUS_IN_REQUEST
 _BEGAN = box.BEGAN_IN_REQUEST // 8
 _LAST_END = box.LAST_END_IN_REQUEST // 8
 _TALLY = box.TALLY_IN_REQUEST // 8
+#: Offsets within the entry of a log line, in words.
+_COUNT_IN_LOG = box.COUNT_IN_LOG // 8
+_LAST_IN_LOG = box.LAST_IN_LOG // 8
+_ORDER_IN_LOG = box.ORDER_IN_LOG // 8
 #: The usual methods as bytes, so that `begin` need not encode them.
 _USUAL = {
     'GET': b'GET',
@@ -49,6 +54,10 @@ _USUAL = {
     'PROPFIND': b'PROPFIND',
     'PATCH': b'PATCH',
 }
+
+
+#: A line of the log: thread, level, logger, and as much of the text as is kept.
+_Line = tuple[int, int, str, str]
 
 
 @implementer(IRecorder)
@@ -71,9 +80,14 @@ class Recorder:
         self.slots: dict[int, Slot] = {}
         self._free = list(range(box.SLOT_COUNT - 1, -1, -1))
         self._local = threading.local()
+        self._reserved: dict[int, Slot] = {}  # by ident; see `reserve`
         self._numbers = itertools.count(1)
         self._ring = collections.deque(box.REQUESTS.places)
         self._log_numbers = itertools.count(1)
+        self._log_order = itertools.count(1)
+        # The lines in the ring, with their numbers; and the line at each place of the ring.
+        self._log_lines: dict[_Line, int] = {}
+        self._log_places: list[_Line | None] = [None] * box.LOG.count
         self._sample_numbers = itertools.count(1)
         self._note_numbers = itertools.count(1)
         self._samples = itertools.cycle(box.SAMPLES.places)
@@ -215,17 +229,54 @@ class Recorder:
 
     def _adopt(self) -> Slot | None:
         """Give this thread a slot, the first time that it serves.  None while all are taken."""
-        try:
-            index = self._free.pop()
-        except IndexError:
-            return None
         life = Life()
-        slot = Slot(index, life)
+        slot = self._reserved.pop(threading.get_ident(), None)
+        if slot is not None and slot.native_id == threading.get_native_id():
+            slot.adopt(life)
+        else:
+            try:
+                index = self._free.pop()
+            except IndexError:
+                return None
+            slot = Slot(index, life)
+            self._take(slot)
         self._local.life = life
         self._local.slot = slot
+        if self.on_new_thread is not None:
+            self.on_new_thread(slot.index)
+        return slot
+
+    def reserve(self, threads: Iterable[threading.Thread]) -> None:
+        """Give slots to threads that have not served yet, so that the watchdog guards them in their
+        first request.  The heartbeat calls this.
+
+        Only slots with a mark of the watchdog are given.  A thread may take a slot itself at the
+        same moment; then the reserved one is released at the next call.
+        """
+        taken = {slot.ident for slot in list(self.slots.values()) if not self._is_reserved(slot)}
+        for ident, slot in list(self._reserved.items()):
+            if ident in taken and self._reserved.pop(ident, None) is not None:
+                self._release(slot)
+        known = {slot.ident for slot in list(self.slots.values())}
+        for thread in threads:
+            native_id = thread.native_id
+            if not thread.ident or not native_id or thread.ident in known:
+                continue
+            if not thread.is_alive():
+                continue
+            if not self._free or f'watchdog-{self._free[-1]}' not in box.MARKS:
+                return
+            slot = Slot.reserved(self._free.pop(), thread, native_id)
+            self._take(slot)
+            self._reserved[thread.ident] = slot
+
+    def _is_reserved(self, slot: Slot) -> bool:
+        return self._reserved.get(slot.ident) is slot
+
+    def _take(self, slot: Slot) -> None:
         box.slot_head.pack_into(
             self.buffer,
-            box.SLOTS.at(index),
+            box.SLOTS.at(slot.index),
             slot.ident,
             slot.native_id,
             next(self._generations),
@@ -234,10 +285,7 @@ class Recorder:
             0,
             0,
         )
-        self.slots[index] = slot
-        if self.on_new_thread is not None:
-            self.on_new_thread(index)
-        return slot
+        self.slots[slot.index] = slot
 
     def stack(self, index: int, size: int, guard: int) -> None:
         """Record the sizes in bytes of a thread's stack and guard; the thread owns slot `index`."""
@@ -261,16 +309,21 @@ class Recorder:
 
     def release_dead_slots(self) -> None:
         """Release the slots of threads that have ended.  The heartbeat calls this."""
-        for index, slot in list(self.slots.items()):
+        for slot in list(self.slots.values()):
             if slot.life() is not None:
                 continue
             if slot.on:
                 slot.token = CLOSED  # another thread may be reading the slot
                 self._drop(slot.at)
-            del self.slots[index]
-            at = box.SLOTS.at(index) // 8
-            self.words[at + 2] = 0  # generation 0: the slot is free
-            self._free.append(index)
+            if self._is_reserved(slot):
+                del self._reserved[slot.ident]
+            self._release(slot)
+
+    def _release(self, slot: Slot) -> None:
+        del self.slots[slot.index]
+        at = box.SLOTS.at(slot.index) // 8
+        self.words[at + 2] = 0  # generation 0: the slot is free
+        self._free.append(slot.index)
 
     def _drop(self, at: int) -> None:
         """Make the entry at this offset free for the next request."""
@@ -300,7 +353,30 @@ class Recorder:
         box.write_text(self.buffer, text)
 
     def log(self, level: int, logger: str, message: str, now: float) -> None:
+        """Keep a line of the log.  A line that is in the ring already is only counted: a line that
+        comes a thousand times in a second must not drive out all others.
+
+        Between the comparison with the ring and the count nothing may be called, see `end`: another
+        thread could give the entry to another line.
+        """
+        order = next(self._log_order)
+        ident = threading.get_ident()
+        line = (ident, level, logger, message[: box.MESSAGE_MAX])
+        number = self._log_lines.get(line, 0)
+        word = box.LOG.at(number) // 8
+        words = self.words
+        doubles = self.doubles
+        if number and words[word] == number:
+            doubles[word + _LAST_IN_LOG] = now
+            words[word + _ORDER_IN_LOG] = order
+            words[word + _COUNT_IN_LOG] += 1
+            return
         number = next(self._log_numbers)
+        place = number % box.LOG.count
+        gone = self._log_places[place]
+        if gone is not None and self._log_lines.get(gone) == number - box.LOG.count:
+            self._log_lines.pop(gone, None)
+        self._log_places[place] = line
         name, _ = box.cut(logger, box.LOGGER_MAX)
         text, was_cut = box.cut(message, box.MESSAGE_MAX)
         box.log_entry.pack_into(
@@ -308,7 +384,7 @@ class Recorder:
             box.LOG.at(number),
             number,
             now,
-            threading.get_ident(),
+            ident,
             level & 0xFFFF,
             was_cut,
             len(name),
@@ -316,7 +392,11 @@ class Recorder:
             name,
             text,
             number,
+            1,
+            now,
+            order,
         )
+        self._log_lines[line] = number
 
     def sample(
         self,
@@ -326,7 +406,9 @@ class Recorder:
         """Keep a records.Sample."""
         number = next(self._sample_numbers)
         at = next(self._samples)
-        _pack(self.buffer, at, number, *vars(sample).values(), number)
+        values = list(vars(sample).values())
+        values.insert(box.SEALED_IN_SAMPLE, number)
+        _pack(self.buffer, at, number, *values)
 
     def note(self, note: Note) -> int:
         """Keep a records.Note.  Return the number that it gets here."""

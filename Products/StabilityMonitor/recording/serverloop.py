@@ -13,9 +13,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from collections.abc import Sequence
 from types import CodeType
 
+from ..model.records import Frame
 from ..system.tasks import clock as clock_of
+from ..system.tasks import native_id_of
 from ..threads.activity import listens
 from ..threads.activity import loop_in
 from ..threads.codeplaces import CodePlace
@@ -64,7 +67,7 @@ class ServerLoop:
         main = threading.main_thread()
         now = self.clock()
         if used is None:
-            used = self.clock_of(main.native_id or 0)
+            used = self.clock_of(native_id_of(main))
         was_suspended = now - self._looked > _SUSPENDED * self.pause
         has_run = was_suspended or used != self._used
         before = self.place
@@ -89,21 +92,30 @@ class ServerLoop:
             self.stood = now - self._since
 
     def is_left(self) -> bool:
-        """Return whether MainThread has left the loop, so that the server shuts down."""
+        """Return whether MainThread has left the loop, so that the server shuts down.
+
+        This is asked at each beat just after a start, and `look` comes only in each round.  So the
+        loop is learned here, too: a server may be stopped soon.
+        """
         main = threading.main_thread()
         stack = self.stack(main.ident or 0)
+        self._learn(stack, frames_of(stack))
         codes = [place.code for place in stack]
         return self._caller is not None and self._caller not in codes
+
+    def _learn(self, stack: tuple[CodePlace, ...], frames: Sequence[Frame]) -> None:
+        """Remember the function that called the loop, if MainThread is in a loop."""
+        loop = loop_in(frames)
+        if loop is not None:
+            outer = stack[loop + 1 :]
+            self._caller = outer[0].code if outer else None
 
     def _stack_outside_loop(self, main: threading.Thread) -> tuple[CodePlace, ...]:
         """Return the stack of MainThread if it is outside the loop, else (); see `place`."""
         stack = self.stack(main.ident or 0)
         frames = frames_of(stack)
         codes = [place.code for place in stack]
-        loop = loop_in(frames)
-        if loop is not None:
-            outer = codes[loop + 1 :]
-            self._caller = outer[0] if outer else None
+        self._learn(stack, frames)
         if self._caller not in codes or listens(frames):
             return ()
         # If MainThread serves a request itself, a slow request does not mean a blocked loop.

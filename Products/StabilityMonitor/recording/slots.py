@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections.abc import Callable
 
 from ..store import blackbox as box
 
@@ -45,18 +46,40 @@ class Slot:
         'life',
     )
 
+    life: Callable[[], object]
+
     def __init__(self, index: int, life: Life) -> None:
+        self._begin(index, threading.current_thread(), threading.get_native_id())
+        self.ident = threading.get_ident()
+        self.adopt(life)
+
+    @classmethod
+    def reserved(cls, index: int, thread: threading.Thread, native_id: int) -> Slot:
+        """Return the slot of a thread that has not served yet, made in another thread.
+
+        The thread must be one that `threading` has started, see Life.
+        """
+        slot = cls.__new__(cls)
+        slot._begin(index, thread, native_id)
+        slot.ident = thread.ident or 0
+        slot.words_of_thread = box.thread_words.pack(slot.ident, slot.native_id)
+        slot.life = lambda: thread if thread.is_alive() else None
+        return slot
+
+    def adopt(self, life: Life) -> None:
+        """Let the slot live as long as `life`.  Called in its thread."""
+        self.life = weakref.ref(life)
+        self.words_of_thread = box.thread_words.pack(self.ident, self.native_id)
+
+    def _begin(self, index: int, thread: threading.Thread, native_id: int) -> None:
         self.index = index
         self.at = 0
         self.number = 0
         self.method = ''
         self.path = ''
         self.token: object = CLOSED
-        self.thread = threading.current_thread()
-        self.life = weakref.ref(life)
-        self.ident = threading.get_ident()
-        self.native_id = threading.get_native_id()
-        self.words_of_thread = box.thread_words.pack(self.ident, self.native_id)
+        self.thread = thread
+        self.native_id = native_id
 
     @property
     def on(self) -> bool:

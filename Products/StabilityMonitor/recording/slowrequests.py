@@ -46,6 +46,7 @@ class Profile:
         key: tuple[str, str],
         began: float,
         due: float,
+        started: float = 0.0,
     ) -> None:
         method, path = key
         self.number = number
@@ -53,9 +54,9 @@ class Profile:
         self.native_id = slot.native_id
         self.method = method[:METHOD_MAX]
         self.path = path[:PATH_MAX]
-        self.began = began  # seconds of the monotonic clock
+        self.began = began  # seconds of the clock of SlowRequests
         self.due = due  # the age in seconds at which its stack is kept next
-        self.started = time.time() - (time.monotonic() - began)
+        self.started = started  # seconds since the epoch
         self.samples = 0
         self.stacks: StackCounts | PackedStacks = StackCounts()
         self.last: tuple[Frame, ...] = ()  # the stack at the last look
@@ -130,7 +131,7 @@ class SlowRequests:
 
     `look` is called at each beat while a request is at least `watched_from` seconds old, or is in
     `watched`.  `states` returns the ThreadStates of all threads; it is called when a stack is due
-    to be kept.
+    to be kept.  `at` returns what `clock` showed at a moment of the monotonic clock, see RunClock.
     """
 
     def __init__(
@@ -140,11 +141,13 @@ class SlowRequests:
         interval: float,
         states: Callable[[], Iterable[ThreadState]],
         clock: Callable[[], float] = time.monotonic,
+        at: Callable[[float], float] = float,
     ) -> None:
         self.recorder = recorder
         self.slow = slow
         self.states = states
         self.clock = clock
+        self.at = at
         self.watched_from = min(slow, 2 * interval)
         self.watched: dict[int, Profile] = {}  # by number of the request
         self._kept: list[Profile] = []
@@ -153,7 +156,7 @@ class SlowRequests:
         now = self.clock()
         old = []
         for slot, began in self.recorder.in_flight():
-            if now - began >= self.watched_from:
+            if now - self.at(began) >= self.watched_from:
                 old.append((slot, began, slot.number, slot.key))
         if not old and not self.watched:
             return
@@ -169,8 +172,11 @@ class SlowRequests:
             if slot.ident not in taken:
                 continue  # the thread has ended without ending the request
             if number not in self.watched:
-                self.watched[number] = Profile(number, slot, key, began, self.slow)
-            self.watched[number].add(taken[slot.ident], now - began)
+                started = time.time() - (time.monotonic() - began)
+                self.watched[number] = Profile(
+                    number, slot, key, self.at(began), self.slow, started
+                )
+            self.watched[number].add(taken[slot.ident], now - self.at(began))
         for number in list(self.watched):
             if number not in in_flight:
                 self._end(self.watched.pop(number), now)

@@ -3,7 +3,8 @@ holds the GIL.
 
 A POSIX timer sends a real-time signal to one thread.  The handler of that signal (C code,
 registered with faulthandler) writes the stack of this thread into a file: `watchdog.mark` for the
-heartbeat, `watchdog-<slot>.mark` for a worker.  A thread never reads the frames of another thread:
+heartbeat, `watchdog-<slot>.mark` for a worker, `ending.mark` for MainThread while the interpreter
+ends.  A thread never reads the frames of another thread:
 that has killed healthy servers (docs/facts.rst, "faulthandler").
 
 * The signal must not reach a thread that is running Python code.  In a test, four busy threads
@@ -16,6 +17,10 @@ that has killed healthy servers (docs/facts.rst, "faulthandler").
   CPU, so two timers may expire at the same tick.  When two threads write at the same time,
   faulthandler lets only the first one write.  So the workers take turns, several ticks apart, and
   each has five turns.
+* While the interpreter ends, the heartbeat goes on, and MainThread writes its stack when an exit
+  handler holds the GIL.  Once Python ends its daemon threads, no timer expires: their clock is the
+  CPU time of one of them.  A wall clock would also fire while MainThread runs Python code, for
+  example `__del__`, and then one stack in some hundreds kills the process (docs/facts.rst).
 * A handler is not removed while its signal can still arrive: the default action would end the
   process.
 """
@@ -48,6 +53,9 @@ _SIG_DFL = ctypes.c_void_p(0)
 _SIG_IGN = ctypes.c_void_p(1)
 #: Each worker has this many turns to write.  One turn in ten is lost; more where ticks are rare.
 TURNS = 5
+#: CPU time (seconds) of the heartbeat after which MainThread writes its stack while the interpreter
+#: ends.  It uses 1 to 4 ms in each second in which it waits for the GIL.
+_AT_END = (0.01, 0.03, 0.09)
 #: The real-time signals that the watchdog may use; none on a system without them.
 _CANDIDATES = range(0)
 if hasattr(signal, 'SIGRTMIN'):
@@ -89,8 +97,7 @@ class _Post:
 
     def __init__(
         self,
-        path: Path,
-        mode: int,
+        file: MarkFile,
         turns: int = 1,
         clock: int = _CLOCK_MONOTONIC,
         avoided: frozenset[int] = frozenset(),
@@ -98,7 +105,7 @@ class _Post:
     ) -> None:
         self.signal = _free_signal(avoided)
         self._keeps_errno = keeps_errno
-        self.file = MarkFile(path, MARK_SIZE, mode)
+        self.file = file
         self.thread = 0
         self._timers: list[ctypes.c_void_p] = []
         self._turns = turns
@@ -209,8 +216,7 @@ class Watchdog:
             raise OSError('there are no clocks of threads')
         self._clock = clock
         self._own = _Post(
-            directory / mark_name('watchdog'),
-            mode,
+            self._file('watchdog'),
             avoided=avoided,
             keeps_errno=True,
         )
@@ -220,10 +226,16 @@ class Watchdog:
         self._unguarded: dict[int, tuple[int, str]] = {}  # {slot: (native id, reason)}
         self._armed_at = 0.0
         self._ended = False
+        # Opened now: when the interpreter ends, all descriptors may be in use.
+        self.ending_file = self._file('ending')
+        self._ending: _Post | None = None
 
     @property
     def file(self) -> MarkFile:
         return self._own.file
+
+    def _file(self, mark: str) -> MarkFile:
+        return MarkFile(self.directory / mark_name(mark), MARK_SIZE, self.mode)
 
     def _guard_heartbeat(self) -> None:
         """Unblock the signal in the heartbeat, now that it has a handler, and make the timer.
@@ -314,11 +326,27 @@ class Watchdog:
         if slot in self._posts:
             return self._posts[slot]
         name = f'watchdog-{slot}'
-        path = self.directory / mark_name(name)
-        post = _Post(path, self.mode, TURNS, self._clock)
+        post = _Post(self._file(name), TURNS, self._clock)
         self._posts[slot] = post
         watch(name, post.file)
         return post
+
+    def guard_end(self, native_id: int) -> None:
+        """Make the timers of MainThread for the end of the interpreter.  Call it after `disarm`.
+
+        The signal stays ignored when faulthandler is shut down, so it never ends the process.
+        Calls of C code that the first signal interrupts go on.
+        """
+        self._ending = _Post(self.ending_file, len(_AT_END), self._clock, keeps_errno=True)
+        self._ending.check()
+        signal.siginterrupt(self._ending.signal, False)
+        self._ending.guard(native_id)
+        self.rearm_end()
+
+    def rearm_end(self) -> None:
+        """Restart the timers of MainThread, because the heartbeat is not stuck."""
+        if self._ending:
+            self._ending.rearm(*_AT_END)
 
     def disarm(self) -> None:
         self._ended = True
@@ -328,6 +356,10 @@ class Watchdog:
     def detach(self) -> None:
         for post in (self._own, *self._posts.values()):
             post.detach()
+        if self._ending:
+            self._ending.detach()
+        else:
+            self.ending_file.close()
 
 
 @functools.cache

@@ -106,6 +106,26 @@ def size_ticks(top: float) -> list[tuple[float, str]]:
     return [(value, size(value)) for value in _levels(top, unit)]
 
 
+def count(number: float) -> str:
+    """Return a number of things as `1,024`."""
+    return f'{number:,.0f}'
+
+
+def count_ticks(top: float) -> list[tuple[float, str]]:
+    top = max(top, 4)
+    return [(value, count(value)) for value in _levels(top, 1) if value == int(value)]
+
+
+def seconds(number: float) -> str:
+    """Return seconds as `2.5 s`."""
+    return f'{number:.1f} s' if number < 10 else f'{number:,.0f} s'
+
+
+def second_ticks(top: float) -> list[tuple[float, str]]:
+    top = max(top, 4)
+    return [(value, f'{value:,g} s') for value in _levels(top, 1)]
+
+
 def percent_ticks(top: float) -> list[tuple[float, str]]:
     top = max(top, 10)
     return [(value, f'{value:g} %') for value in _levels(top, 1)]

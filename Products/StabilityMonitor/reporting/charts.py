@@ -16,6 +16,7 @@ from datetime import datetime
 
 from ..model import verdicts
 from ..model.counts import counted
+from ..model.records import LifePoint
 from ..model.records import Sample
 from ..model.records import duration
 from ..model.runrecord import RunRecord
@@ -269,8 +270,14 @@ _RIGHT = 12
 _CURVE_TOP = 26
 _CURVE_BOTTOM = 30
 
+#: A limit is drawn if the highest value is above this share of it: else the curve would be flat.
+_DRAWN_LIMIT = 0.05
+
 _MEMORY = '#0072b2'
 _GROUP = '#aa4499'
+_PEAK = '#56b4e9'
+_WAITING = '#b8860b'
+_IN_KERNEL = '#aa4499'
 _LIMIT = '#d55e00'
 _CPU = '#009e73'
 
@@ -285,26 +292,109 @@ class _Line:
     label: str
 
 
-def memory_curve(samples: Sequence[Sample]) -> str:
-    """Return a chart of resident memory before the end, with the cgroup and its limit.
+#: When the samples of a dead run were taken, and those of the living process.
+BEFORE_THE_END = 'before the end'
+UNTIL_NOW = 'until now'
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart with its caption.  `picture` is '' if too little is known; `missing` says why."""
+
+    caption: str
+    picture: str
+    missing: str = ''
+
+
+def vital_signs(
+    samples: Sequence[Sample],
+    curve: Sequence[LifePoint],
+    stall: float = -1.0,
+    when: str = BEFORE_THE_END,
+) -> list[Chart]:
+    """Return the charts of the last samples, and of the memory over the whole life.
+
+    `stall` is the option, in seconds.  [] if there are too few samples for any chart.
+    """
+    charts = [
+        Chart('Memory', memory_curve(samples, when), _NOT_TOLD),
+        Chart('Memory over the whole life', life_curve(curve, samples, when), _NO_CURVE),
+        Chart('CPU (percent of one CPU)', cpu_curve(samples, when), _NOT_TOLD),
+        Chart('Visitors who wait', queue_curve(samples, when), _NO_SERVER),
+        Chart('Age of the oldest in the queue', age_curve(samples, stall, when), _NO_SERVER),
+        Chart('Connections', connections_curve(samples, when), _NO_SERVER),
+        Chart('Open descriptors', descriptors_curve(samples, when), _NOT_TOLD),
+        Chart('Failed accept()', errors_curve(samples, when), _NO_ERRORS),
+        Chart(
+            'Descriptors and threads over the whole life',
+            counts_curve(curve, samples, when),
+            _NO_CURVE,
+        ),
+    ]
+    return charts if any(chart.picture for chart in charts) else []
+
+
+_NOT_TOLD = 'Not known: this system does not tell it, or the run was too short.'
+_NO_CURVE = 'Not known: an older release recorded this run, or it was too short.'
+_NO_SERVER = (
+    'Not known: the server was not waitress, an older release recorded this run, or it was too '
+    'short.'
+)
+_NO_ERRORS = f'{_NO_SERVER[:-1]}; or the server did not log such errors.'
+
+
+def memory_curve(samples: Sequence[Sample], when: str = BEFORE_THE_END) -> str:
+    """Return a chart of resident memory, with the cgroup and its limit.
 
     The cgroup is omitted if its limit is not known, or so large that the curves would be flat.
     """
     memory = _points(samples, 'rss')
     group = _points(samples, 'cgroup_current')
-    limits = _points(samples, 'cgroup_limit')
     lines = [_Line(memory, _MEMORY, 'this process')]
     bound = None
-    if group and limits:
-        highest = max(value for _, value in group)
-        limit = max(value for _, value in limits)
-        if highest > limit / 20:
-            lines.append(_Line(group, _GROUP, 'its memory cgroup'))
-            bound = (limit, 'limit of the cgroup')
-    return _curve('Memory', lines, axes.size_ticks, bound)
+    limit = _limit(samples, 'cgroup_limit')
+    if group and limit and max(value for _, value in group) > limit * _DRAWN_LIMIT:
+        lines.append(_Line(group, _GROUP, 'its memory cgroup'))
+        bound = (limit, 'limit of the cgroup')
+    return _curve('Memory', lines, axes.size_ticks, axes.size, bound, when)
 
 
-def cpu_curve(samples: Sequence[Sample]) -> str:
+def life_curve(
+    curve: Sequence[LifePoint],
+    samples: Sequence[Sample] = (),
+    when: str = BEFORE_THE_END,
+) -> str:
+    """Return a chart of resident memory over the whole life.
+
+    Each point has the least memory of its time, and the most; the last sample is the end.
+    """
+    last = _points(samples[-1:], 'rss') if curve else []
+    lines = [
+        _Line(_points(curve, 'peak') + last, _PEAK, 'the most'),
+        _Line(_points(curve, 'rss') + last, _MEMORY, 'the least'),
+    ]
+    limit = _limit(samples, 'cgroup_limit')
+    bound = (limit, 'limit of the cgroup') if limit else None
+    return _curve('Memory over the whole life', lines, axes.size_ticks, axes.size, bound, when)
+
+
+def counts_curve(
+    curve: Sequence[LifePoint],
+    samples: Sequence[Sample] = (),
+    when: str = BEFORE_THE_END,
+) -> str:
+    """Return a chart of the most descriptors and threads over the whole life, with their limit."""
+    title = 'Descriptors and threads over the whole life'
+    lines = [
+        _Line(_points(curve, 'descriptors'), _CPU, 'descriptors'),
+        _Line(_points(curve, 'threads'), _PEAK, 'threads'),
+    ]
+    limit = _limit(samples, 'descriptor_limit')
+    bound = (limit, 'limit of descriptors') if limit else None
+    return _curve(title, lines, axes.count_ticks, axes.count, bound, when)
+
+
+def cpu_curve(samples: Sequence[Sample], when: str = BEFORE_THE_END) -> str:
     """Return a chart of the CPU time between samples, in percent of one CPU."""
     points = _points(samples, 'cpu')
     shares = []
@@ -315,11 +405,70 @@ def cpu_curve(samples: Sequence[Sample]) -> str:
         'CPU, percent of one CPU',
         [_Line(shares, _CPU, 'this process')],
         axes.percent_ticks,
+        lambda value: f'{value:.0f} %',
+        when=when,
     )
 
 
-def _points(samples: Iterable[Sample], name: str) -> list[tuple[float, float]]:
-    """(time, value) of the samples that have this value."""
+def queue_curve(samples: Sequence[Sample], when: str = BEFORE_THE_END) -> str:
+    """Return a chart of the requests that wait for a worker, and the connections in the kernel."""
+    lines = [
+        _Line(_points(samples, 'queue'), _WAITING, 'for a worker'),
+        _Line(_points(samples, 'accept_queue'), _IN_KERNEL, 'in the kernel'),
+    ]
+    return _curve('Visitors who wait', lines, axes.count_ticks, axes.count, when=when)
+
+
+def age_curve(samples: Sequence[Sample], stall: float, when: str = BEFORE_THE_END) -> str:
+    """Return a chart of how long the oldest request in the queue has waited, with `stall`."""
+    lines = [_Line(_points(samples, 'waited'), _WAITING, 'the oldest')]
+    bound = (stall, 'option stall') if stall > 0 else None
+    return _curve(
+        'Age of the oldest request in the queue',
+        lines,
+        axes.second_ticks,
+        axes.seconds,
+        bound,
+        when,
+    )
+
+
+def connections_curve(samples: Sequence[Sample], when: str = BEFORE_THE_END) -> str:
+    """Return a chart of the connections as the server counts them, with its limit."""
+    lines = [_Line(_points(samples, 'connections'), _MEMORY, 'connections')]
+    limit = _limit(samples, 'connection_limit')
+    bound = (limit, 'connection_limit') if limit else None
+    return _curve('Connections', lines, axes.count_ticks, axes.count, bound, when)
+
+
+def descriptors_curve(samples: Sequence[Sample], when: str = BEFORE_THE_END) -> str:
+    """Return a chart of the open descriptors, with their limit."""
+    lines = [_Line(_points(samples, 'descriptors'), _CPU, 'descriptors')]
+    limit = _limit(samples, 'descriptor_limit')
+    bound = (limit, 'limit of descriptors') if limit else None
+    return _curve('Open descriptors', lines, axes.count_ticks, axes.count, bound, when)
+
+
+def errors_curve(samples: Sequence[Sample], when: str = BEFORE_THE_END) -> str:
+    """Return a chart of the errors of accept() between samples."""
+    errors = []
+    for (_, was), (at, now) in itertools.pairwise(_points(samples, 'accept_errors')):
+        errors.append((at, max(0.0, now - was)))
+    lines = [_Line(errors, _LIMIT, 'in each sample')]
+    return _curve('Failed accept()', lines, axes.count_ticks, axes.count, when=when)
+
+
+def _limit(samples: Iterable[Sample], name: str) -> float:
+    """Return the limit at the end; 0.0 if it is not known."""
+    limits = [value for _, value in _points(samples, name) if value > 0]
+    return limits[-1] if limits else 0.0
+
+
+def _points(
+    samples: Iterable[Sample] | Iterable[LifePoint],
+    name: str,
+) -> list[tuple[float, float]]:
+    """(time, value) of the samples or points that have this value."""
     found = []
     for sample in samples:
         value = getattr(sample, name)
@@ -332,15 +481,25 @@ def _curve(
     title: str,
     lines: Iterable[_Line],
     ticks: Callable[[float], list[_Tick]],
+    words: Callable[[float], str],
     bound: _Tick | None = None,
+    when: str = BEFORE_THE_END,
 ) -> str:
-    """Return a chart; `bound` is a limit that is also drawn, with its label.
+    """Return a chart; `bound` is a limit with its label.
 
-    Returns '' if no line has two points.
+    `words` are those for a value.  The limit is named beside the other lines if it is so far above
+    them that they would be flat if it were drawn.  Returns '' if no line has two points.
     """
     lines = [line for line in lines if len(line.points) > 1]
     if not lines:
         return ''
+    label = f'{title} {when}: {_told(lines, bound, words)}'
+    far = ''
+    if bound and max(value for line in lines for _, value in line.points) < (
+        bound[0] * _DRAWN_LIMIT
+    ):
+        far = f'({bound[1]}: {words(bound[0])})'
+        bound = None
     times = []
     values = []
     for line in lines:
@@ -378,15 +537,29 @@ def _curve(
             ),
             svg.text(line.label, x=x + 14, y=12, fill=_INK),
         ]
+    if far:
+        parts.append(svg.text(far, x=_LEFT + 130 * len(lines), y=12, fill=_INK))
     if bound:
         parts += _bound(bound, across, up)
     return _picture(
         'curve',
         _CURVE_WIDTH,
         _CURVE_HEIGHT,
-        f'{title} before the end',
+        label,
         parts,
     )
+
+
+def _told(lines: Iterable[_Line], bound: _Tick | None, words: Callable[[float], str]) -> str:
+    """Return the chart in words, for those who do not see it."""
+    told = []
+    for line in lines:
+        _, last = line.points[-1]
+        most = max(value for _, value in line.points)
+        told.append(f'{line.label} {words(last)} at last, {words(most)} at most')
+    if bound:
+        told.append(f'{bound[1]} {words(bound[0])}')
+    return '; '.join(told)
 
 
 def _level_lines(marks: Iterable[_Tick], across: Scale, up: Scale) -> list[str]:
@@ -455,7 +628,7 @@ def _bound(bound: _Tick, across: Scale, up: Scale) -> list[str]:
     y = up(value)
     return [
         _level(across, y, stroke=_LIMIT, stroke_width='1.5', stroke_dasharray='6 4'),
-        svg.text(label, x=across.start + 6, y=y + 14, fill=_LIMIT),
+        svg.text(label, x=across.stop, y=y - 6, text_anchor='end', fill=_LIMIT),
     ]
 
 

@@ -38,6 +38,7 @@ from ..store.rundirectory import SERVING
 from ..store.rundirectory import is_possible
 from ..store.rundirectory import may_live
 from ..store.rundirectory import name_facts
+from ..store.rundirectory import number_of
 from ..store.rundirectory import read_json
 from ..system import processidentity
 from ..system.distributions import normalized
@@ -132,9 +133,15 @@ def newest(archive: Archive, ours: Sequence[RunRecord], instance: Instance) -> R
     last = last_server_run(ours)
     if last is None:
         return dead
-    if dead and dead.run >= last.run:
+    if dead and _order(dead.path) >= _order(archive.path / last.run, last):
         return dead
     return of_record(archive, archive.record(last.run))
+
+
+def _order(path: Path, record: RunRecord | None = None) -> tuple[int, str]:
+    """Return the sort key of a run: its number, then its name."""
+    number = record.number if record else number_of(path)
+    return number, path.name
 
 
 def of_record(archive: Archive, record: RunRecord) -> RecordedRun:
@@ -168,7 +175,7 @@ def process(last: RecordedRun, archive: Archive, clock: Clock = time.time) -> Do
     system_family, _, _ = system.partition('-')
     uptime = last.record.uptime_seconds if last.record else None
     if last.alive:
-        uptime = round(_seconds_up(last, clock), 3)
+        uptime = round(seconds_up(last, clock), 3)
     black_boxes = (last.path / BLACKBOX, last.path / f'{BLACKBOX}.gz')
     return {
         'zope': software.get('zope', ''),
@@ -196,7 +203,7 @@ def process(last: RecordedRun, archive: Archive, clock: Clock = time.time) -> Do
     }
 
 
-def _seconds_up(last: RecordedRun, clock: Clock) -> float:
+def seconds_up(last: RecordedRun, clock: Clock = time.time) -> float:
     """Return for how many seconds a living run is up.
 
     In its boot, all processes share one monotonic clock, which cannot be set.  In another time

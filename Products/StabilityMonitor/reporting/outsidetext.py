@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from collections.abc import Iterator
 
 from ..inspection.outside import Seen
@@ -14,6 +13,7 @@ from ..model.records import clocktime
 from ..model.records import duration
 from ..postmortem import hangnotes
 from ..postmortem.evidence import Mark
+from ..threads.activity import waits_for_work
 from .stacksdocument import age
 from .threadtext import frame_lines
 
@@ -33,14 +33,8 @@ def lines(
     view: View,
     subject: str,
     reason: str,
-    commands: Collection[tuple[str, str]] = (),
-    needed: str = '',
 ) -> Iterator[str]:
-    """Yield the lines.
-
-    `reason` is a sentence that says why there is no answer.  `commands` are (title, shell line) of
-    tools that show native stacks; `needed` is a sentence about who may run these tools.
-    """
+    """Yield the lines.  `reason` is a sentence that says why there is no answer."""
     yield f'No answer from {subject}: {reason[:1].lower()}{reason[1:]}'
     yield f'This can be seen from outside at {clocktime(view.time)}:'
     yield ''
@@ -52,13 +46,6 @@ def lines(
     yield from _requests(view)
     yield from _marks(view)
     yield from _hangs(view)
-    if commands and view.there:
-        yield ''
-        yield 'These commands show the C and Python frames of all threads:'
-        for title, command in commands:
-            yield f'  {title}'
-            yield f'    {command}'
-        yield f'  {needed}'
 
 
 # -- the judgement ---------------------------------------------------------------------------------
@@ -82,7 +69,7 @@ def _judgement(view: View) -> Iterator[str]:
     recording = view.traces.recording
     sample = recording.last_sample if recording else None
     if sample and view.there is not False:
-        ago = duration(max(0.0, view.time - sample.time))
+        ago = duration(view.seconds_since(sample.time, sample.monotonic))
         yield f'The last beat of its heartbeat was {ago} ago, at {clocktime(sample.time)}.'
     if view.traces.damage:
         yield f'Its black box: {view.traces.damage}'
@@ -96,7 +83,7 @@ def _holder(view: View) -> Iterator[str]:
     if not waiting:
         yield (
             'No thread waits for the interpreter lock (GIL): perhaps only the heartbeat is stuck, '
-            'or the machine is slow.'
+            'the process is frozen (as by "docker pause"), or the machine is slow.'
         )
     elif len(found) == 1:
         holder = found[0]
@@ -150,8 +137,10 @@ def _requests(view: View) -> Iterator[str]:
     if requests:
         yield ''
         yield 'Requests in progress, from its black box:'
+    recording = view.traces.recording
     for request in requests:
-        so_far = age(max(0.0, view.time - request.started))
+        began = recording.began.get(request.number) if recording else None
+        so_far = age(view.seconds_since(request.started, began))
         yield (
             f'  {request.method} {request.path} for {so_far} ({request.phase}) '
             f'in thread {request.native_id} (0x{request.ident:x})'
@@ -161,7 +150,10 @@ def _requests(view: View) -> Iterator[str]:
 def _marks(view: View) -> Iterator[str]:
     """The stacks that the watchdog wrote when the heartbeat was stuck."""
     requests = {request.ident: request for request in _in_flight(view)}
-    for ident, mark in view.traces.stuck.items():
+    stuck = sorted(view.traces.stuck.items(), key=lambda pair: pair[0] not in requests)
+    for ident, mark in stuck:
+        if ident not in requests and _is_idle(mark):
+            continue
         subject = f'thread 0x{ident:x}'
         request = requests.get(ident)
         if request:
@@ -169,6 +161,11 @@ def _marks(view: View) -> Iterator[str]:
         yield from _mark(subject, mark)
     if view.traces.hang:
         yield from _mark('the heartbeat', view.traces.hang)
+
+
+def _is_idle(mark: Mark) -> bool:
+    """Return whether the last dump is of a thread that waits for a request."""
+    return any(waits_for_work(thread.frames) for dump in mark.dumps[-1:] for thread in dump.threads)
 
 
 def _mark(subject: str, mark: Mark) -> Iterator[str]:

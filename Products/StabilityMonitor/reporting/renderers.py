@@ -15,6 +15,7 @@ from ..model.interfaces import IRenderer
 from ..model.jsonform import from_json
 from ..model.plaintext import clean
 from ..model.plaintext import json_text
+from ..model.records import LogLine
 from ..model.records import Note
 from ..model.records import Request
 from ..model.records import Sample
@@ -38,6 +39,8 @@ from .fromdisk import Document
 from .stacksdocument import room_words
 from .threadtext import frame_line
 from .threadtext import frame_lines
+from .threadtext import without_repetition
+from .vitalwords import of_the_end
 
 _RULE = '=' * 78
 
@@ -323,18 +326,24 @@ def _lines_of_run(record: RunRecord) -> Iterator[str]:
         yield from _block(_thread(thread), frame_lines(thread.frames))
     for note in record.notes:
         if note.kind in ('slow', 'slow-ended'):
-            stack = map(frame_line, note.frames)
+            stack = without_repetition(list(map(frame_line, note.frames)))
             yield from _block(_slow(note), [note.detail, *stack])
     native = [f'{frame.binary} {frame.symbol}' for frame in record.native]
     yield from _block('C stack of the crashed thread', native)
     log = []
     for line in record.log[-20:]:
-        when = _time(line.time)
-        log.append(f'{when} {line.level} {line.logger} {line.message}')
+        log.append(f'{_time(line.time)} {line.level} {line.logger} {line.message}{_again(line)}')
     yield from _block('Last log records', log)
     yield from _block('Memory and CPU before the end', map(_sample, record.samples[-5:]))
     if modules:
         yield from _block('Compiled modules', [modules])
+
+
+def _again(line: LogLine) -> str:
+    """Return how often a log line came, if it came more than once."""
+    if line.count < 2:
+        return ''
+    return f' [{line.count} times, last {_time(line.latest)}]'
 
 
 def history_lines(history: Iterable[Document]) -> Iterator[str]:
@@ -457,8 +466,8 @@ def _known_issues(issues: Iterable[KnownIssue]) -> Iterator[str]:
 
 def _request(request: Request) -> str:
     answered = f'{request.method} {request.path}'
-    if request.status:
-        answered += f' -> {request.status}'
+    if request.answer:
+        answered += f' -> {request.answer}'
     if request.count > 1:
         answered += f' x{request.count}'
     seconds = request.seconds or 0.0
@@ -513,9 +522,11 @@ def _thread(thread: ThreadState) -> str:
 def _sample(sample: Sample) -> str:
     megabytes = max(sample.rss, 0) >> 20
     when = _time(sample.time)
-    return (
+    limit = f' of {sample.descriptor_limit:,}' if sample.descriptor_limit > 0 else ''
+    words = (
         f'{when} memory {megabytes} MiB, '
         f'CPU {sample.cpu:.1f} s, threads {sample.threads}, '
-        f'descriptors {sample.descriptors}, '
+        f'descriptors {sample.descriptors}{limit}, '
         f'requests in progress {sample.in_flight}'
     )
+    return ', '.join([words, *of_the_end(sample)])

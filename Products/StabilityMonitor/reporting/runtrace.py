@@ -19,6 +19,7 @@ from ..model.records import isotime
 from ..model.runrecord import RunRecord
 from ..postmortem.triage import examine
 from ..recording.tracelog import said_line
+from ..store import runnumbers
 from ..store.archive import Archive
 from ..store.blackboxreader import Recording
 from ..store.blackboxreader import load
@@ -30,6 +31,7 @@ from ..store.rundirectory import RUN_NAME
 from ..store.rundirectory import Base
 from ..store.rundirectory import may_live
 from ..store.rundirectory import name_facts
+from ..store.rundirectory import number_of
 from ..store.rundirectory import read_json
 from .tracetext import trace_lines
 
@@ -62,16 +64,16 @@ def newest(base: Base) -> str:
 
     Raises NoSuchRun if there is no run.
     """
-    found = []  # (is a server, may live, start in whole seconds, name)
+    found = []  # (is a server, may live, number, start in whole seconds, name)
     for name in base.waiting():
         path = base.runs / name
         is_script = read_json(path / CONTEXT).get('role') == 'script'
         started, _ = name_facts(name)
-        found.append((not is_script, may_live(path), started, name))
+        found.append((not is_script, may_live(path), number_of(path), started, name))
     for record in Archive(base).summaries():
         is_server = record.role == 'server'
         started, _ = name_facts(record.run)
-        found.append((is_server, False, started, record.run))
+        found.append((is_server, False, runnumbers.valid(record.number), started, record.run))
     if not found:
         raise NoSuchRun('No run has been recorded here yet.')
     *_, run = max(found)

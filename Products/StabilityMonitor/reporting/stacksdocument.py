@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from ..model.eventkinds import event_kind
 from ..model.jsonform import from_json
 from ..model.records import duration
 from ..model.severities import CRITICAL
@@ -25,9 +26,10 @@ def tidy(document: dict[str, Any]) -> Stacks:
 
 
 def is_well(stacks: Stacks) -> bool:
-    """Whether no hang, deadlock, critical spin or slow request lasts."""
+    """Whether no hang, deadlock, slow request, or critical spin, slow start or slow stop lasts."""
     for hang in stacks.hangs:
-        is_harmless = hang.kind == 'spinning' and hang.severity != CRITICAL
+        may_be_harmless = hang.kind == 'spinning' or not event_kind(hang.kind).is_trouble
+        is_harmless = may_be_harmless and hang.severity != CRITICAL
         if hang.lasts and not is_harmless:
             return False
     return not any(request.lasts for request in stacks.slow)

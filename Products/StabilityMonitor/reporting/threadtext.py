@@ -4,23 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from collections.abc import Iterator
+from collections.abc import Sequence
 
 from ..model.counts import counted
 from ..model.eventkinds import event_kind
 from ..model.plaintext import clean
 from ..model.records import Frame
 from ..model.records import clocktime
+from ..model.threadstates import Connection
 from ..model.threadstates import Event
 from ..model.threadstates import SlowRequest
 from ..model.threadstates import Stacks
 from ..model.threadstates import ThreadState
 from ..threads.activity import activity_words
+from . import axes
 from .stacksdocument import age
 from .stacksdocument import ordered
 from .stacksdocument import stack_words
 
 _SHARES = 6
 _LEAST_SHARE = 0.01
+#: Length of the longest cycle of frames that is searched for, as in `postmortem.repetition`.
+_LONGEST_CYCLE = 8
+#: A cycle is shown once if that saves at least this many lines.
+_LEAST_SAVED = 3
 
 
 def text(stacks: Stacks, subject: str = 'this process', own: int = 0) -> str:
@@ -34,6 +41,11 @@ def text(stacks: Stacks, subject: str = 'this process', own: int = 0) -> str:
 
 def lines(stacks: Stacks, subject: str, own: int = 0) -> Iterator[str]:
     yield f'Threads of {subject} at {clocktime(stacks.time)}'
+    if stacks.without_kernel:
+        yield (
+            'The process could not read what the kernel knows of its threads, as when no '
+            'descriptor is left: what most of them wait for is not known.'
+        )
     for hang in stacks.hangs:
         yield from ('', hang_line(hang))
     active, idle = ordered(stacks.threads, own)
@@ -55,6 +67,20 @@ def lines(stacks: Stacks, subject: str, own: int = 0) -> Iterator[str]:
             ended.append(profile)
     yield from _profiles('Slow requests', lasting)
     yield from _profiles('Finished slow requests', ended)
+    if stacks.connections:
+        yield from ('', 'Connections in use that keep no worker busy:')
+    for connection in stacks.connections:
+        yield f'  {connection_words(connection)}'
+
+
+def connection_words(connection: Connection) -> str:
+    """For example "a request /a has been arriving for 3.0 s, 512 B so far"."""
+    so_far = age(connection.seconds)
+    much = axes.size(connection.bytes)
+    if connection.does == 'sending':
+        return f'an answer is being sent for {so_far}, {much} are left'
+    path = connection.path or 'whose path is not known yet'
+    return f'a request {path} has been arriving for {so_far}, {much} so far'
 
 
 def hang_line(hang: Event) -> str:
@@ -92,11 +118,37 @@ def frame_line(frame: Frame) -> str:
 
 
 def frame_lines(frames: Collection[Frame], indent: str = '') -> Iterator[str]:
-    """Yield a stack, one line for each frame."""
-    for frame in frames:
-        yield f'{indent}{frame_line(frame)}'
+    """Yield a stack, one line for each frame; frames that repeat are shown once, with a count."""
+    for line in without_repetition(list(map(frame_line, frames))):
+        yield f'{indent}{line}'
     if not frames:
         yield f'{indent}no Python frames'
+
+
+def without_repetition(lines: Sequence[str]) -> Iterator[str]:
+    """Yield the lines of a stack.  A cycle of up to 8 lines that repeats is shown once, and then
+    how often it comes again, as in a traceback of Python.
+    """
+    begin = 0
+    while begin < len(lines):
+        size, again = _cycle_at(lines, begin)
+        yield from lines[begin : begin + size]
+        if again:
+            what = 'The line above comes' if size == 1 else f'The {size} lines above come'
+            yield f'[{what} {counted(again, "more time")}]'
+        begin += size * (1 + again)
+
+
+def _cycle_at(lines: Sequence[str], begin: int) -> tuple[int, int]:
+    """Return (lines of the cycle that begins here, how often it comes again); (1, 0) if none."""
+    for size in range(1, _LONGEST_CYCLE + 1):
+        end = begin + size
+        while end < len(lines) and lines[end] == lines[end - size]:
+            end += 1
+        again = (end - begin) // size - 1
+        if again * size >= _LEAST_SAVED:
+            return size, again
+    return 1, 0
 
 
 def _name(thread: ThreadState) -> str:

@@ -10,10 +10,12 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import math
 import os
 import stat
 import time
 from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from ..model.records import instance_of
 from ..model.runrecord import RunRecord
 from . import damagedrecords
 from . import distributionsets
+from . import runnumbers
 from .blackboxreader import LARGEST
 from .regularfiles import Folder
 from .regularfiles import NotARegularFile
@@ -53,7 +56,6 @@ from .runmailbox import FOLDER as MAILBOX
 
 _CLEAN_SCRIPTS = 'clean-scripts'
 _MARK_TAIL = 1 << 20  # bytes; no mark file is preallocated larger than this
-_TIMESTAMP = 16  # characters of the time in a run's name
 _DAY = 86400  # seconds
 _INCIDENTS_KEPT = 10  # this many of the newest incidents are never too old
 _BLOCK = 512  # bytes in a block, as counted by stat
@@ -106,19 +108,13 @@ class Archive:
     def last_server_run(self, instance: Instance) -> RunRecord | None:
         """Return the newest run of a server of that instance, or None.
 
-        It reads as few records as possible.
+        The names do not tell which one it is: the clock may have been wrong.  So all summaries are
+        read.
         """
-        best = None
-        for name in sorted(self._names(), reverse=True):
-            # Names hold only whole seconds, so all runs of the same second are read.
-            if best and name[:_TIMESTAMP] < best.run[:_TIMESTAMP]:
-                break
-            found = self._summary(name)
-            if found.role != 'server' or found.instance != instance:
-                continue
-            if best is None or _order(found) > _order(best):
-                best = found
-        return best
+        for record in self.summaries():
+            if record.role == 'server' and record.instance == instance:
+                return record
+        return None
 
     def record(self, run: str) -> RunRecord:
         """Return everything that is known about one archived run.  Raises NoSuchRun."""
@@ -219,15 +215,15 @@ class Archive:
         records = sorted(self.summaries(), key=_end, reverse=True)
         oldest = now - keep_days * _DAY
         if records:
-            last_end, _ = _end(records[0])
-            oldest = min(now, last_end) - keep_days * _DAY
+            oldest = min(now, _ended(records[0])) - keep_days * _DAY
+        ends = _ends(records, now)
         kept: list[RunRecord] = []
         to_remove: list[RunRecord] = []
         incidents = 0
         for record in records:
             incidents += record.is_incident
             is_spared = record.is_incident and incidents <= _INCIDENTS_KEPT
-            if _end(record)[0] < oldest and not is_spared:
+            if ends[record.run] < oldest and not is_spared:
                 to_remove.append(record)
             else:
                 kept.append(record)
@@ -263,7 +259,11 @@ def _usable(record: RunRecord) -> RunRecord:
     """Return the record if it can be sorted, judged and written; raises if it cannot."""
     _order(record)
     _end(record)
-    hash((record.is_incident, record.instance, record.role))
+    times = (record.started, record.ended, record.uptime_seconds, record.monotonic)
+    for number in (*times, record.number):
+        if not math.isfinite(number or 0):
+            raise ValueError('a time that is no number')
+    hash((record.is_incident, record.instance, record.role, record.boot_id))
     json.dumps(record.summary_json(), allow_nan=False)
     return record
 
@@ -278,6 +278,7 @@ def _damaged(path: Path) -> RunRecord:
         damagedrecords.damaged(path.name),
         instance=instance_of(context),
         role='script' if context.get('role') == 'script' else 'server',
+        number=runnumbers.valid(context.get('number')),
     )
 
 
@@ -293,19 +294,42 @@ def newest_first(records: Iterable[RunRecord]) -> tuple[RunRecord, ...]:
     return damagedrecords.together(records, by_start)
 
 
-def _order(record: RunRecord) -> tuple[float, str]:
-    """Return the sort key: the start.
+def _order(record: RunRecord) -> tuple[int, float, str]:
+    """Return the sort key: the number of the run, and for runs of older releases the start.
 
     Names hold only whole seconds, and a server may die and start again within one second.
     """
     started = float(record.started or _named_start(record.run))
-    return started, record.run
+    return runnumbers.valid(record.number), started, record.run
 
 
-def _end(record: RunRecord) -> tuple[float, str]:
-    """Return the sort key for pruning: the end.  A run may begin before the clock is set."""
-    ended = record.ended or _named_start(record.run)
-    return ended, record.run
+def _end(record: RunRecord) -> tuple[int, float, str]:
+    """Return the sort key for pruning: the number, and for runs of older releases the end.
+
+    Such a run may begin before the clock is set.
+    """
+    return runnumbers.valid(record.number), _ended(record), record.run
+
+
+def _ended(record: RunRecord) -> float:
+    return float(record.ended or _named_start(record.run))
+
+
+def _ends(records: Sequence[RunRecord], now: float) -> dict[str, float]:
+    """Return {run: when it ended, at the earliest}.  The records are sorted, newest first.
+
+    The clock may have been wrong at the end of a run.  A run did not end long before one that had
+    begun earlier: then the end of that one counts.
+    """
+    ends: dict[str, float] = {}
+    latest = 0.0
+    for record in reversed(records):
+        ended = _ended(record)
+        if runnumbers.valid(record.number):
+            ended = max(ended, latest)
+            latest = min(ended, now)
+        ends[record.run] = ended
+    return ends
 
 
 def _named_start(name: str) -> float:

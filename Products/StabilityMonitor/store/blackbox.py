@@ -13,6 +13,8 @@ any buffer.
   written, or is no longer in use.
 * A request keeps its entry after its end.  It is in flight until the time of its end is there,
   which is the last word that is written.
+* The life curve is no ring: when it is full, two neighbouring points become one each, so that it
+  always reaches from the start of the run to its end.
 * Rings have spare entries, so that entries that are being written do not reduce the number of
   entries that can be read.
 * Single words are aligned and 8 bytes wide, so that the CPU stores each of them at once.
@@ -32,7 +34,8 @@ MAGIC = b'\x89STABMON'
 VERSION = 2
 ORDER = 0x0102
 
-#: Names of the single words of the header, in their order.  New names are only appended.
+#: Names of the single words of the header, in their order.  New names are only appended.  In the
+#: word "unmarked" each bit stands for one of the MARKS, see `bits_of`.
 WORDS = (
     'armed',
     'serving',
@@ -44,6 +47,8 @@ WORDS = (
     'drill',
     'main_stack',
     'main_stack_used',
+    'unmarked',
+    'hung_monotonic',
 )
 #: Mark files, in the order of their words in the header.  New names are only appended.  The
 #: heartbeat writes into such a word how many bytes of the file the process has survived.
@@ -59,6 +64,7 @@ MARKS = (
     'SIGXCPU',
     'watchdog',
     *(f'watchdog-{slot}' for slot in range(16)),
+    'ending',
 )
 #: Ids of the drills.  The word "drill" holds a position in this list, counted from 1.  New ids are
 #: only appended.
@@ -83,6 +89,14 @@ NOTES = (
     'deadlock-ended',
     'spinning',
     'spinning-ended',
+    'saturated',
+    'saturated-ended',
+    'slow-start',
+    'slow-start-ended',
+    'slow-stop',
+    'slow-stop-ended',
+    'frozen',
+    'frozen-ended',
 )
 PHASES = ('traversing', 'publishing', 'committing', 'finishing', 'aborting', 'failed', 'streaming')
 
@@ -94,11 +108,18 @@ MARKS_AT = 512
 TEXT_AT = 1024
 TEXT_SIZE = 4096
 
-SIZES_FORMAT = '10I'
+#: Count and size of the entries of each part.  The sixth part was appended later: in older files,
+#: its count is 0.
+SIZES_FORMAT = '12I'
 SLOT_FORMAT = 'QQQQQQQ'
 REQUEST_FORMAT = 'QddQQII16s320sBB6x64sdQqdQ'
-LOG_FORMAT = 'QdQHBxHH64s800sQ'
-SAMPLE_FORMAT = 'Qddqdiiiii4xqqqqqQ'
+#: The last three fields were appended later, so they come after the seal.
+LOG_FORMAT = 'QdQHBxHH64s800sQQdQ'
+#: Four fields were appended later, so they come after the seal.
+FIRST_SAMPLE_FORMAT = 'Qddqdiiiii4xqqqqqQifii'
+#: More fields, by which the entry of a sample grew.
+SAMPLE_FORMAT = f'{FIRST_SAMPLE_FORMAT}iii4x'
+POINT_FORMAT = 'QddqqiiQ'
 NOTE_TEXT_MAX = 4030
 NOTE_FORMAT = f'QdQQQdHBxHHH{NOTE_TEXT_MAX}sQ'
 
@@ -108,6 +129,7 @@ FINISHED_COUNT = 256
 LOG_COUNT = 64
 SAMPLE_COUNT = 900
 NOTE_COUNT = 66
+POINT_COUNT = 256
 #: This many of the notes are reserved for slow requests, so that these never overwrite a hang.
 SLOW_NOTES = 24
 #: At most this many bytes of a text are kept.
@@ -119,6 +141,7 @@ MESSAGE_MAX = 800
 TITLE_MAX = 640
 DETAIL_MAX = 640
 COUNT_SHIFT = 40
+SEALED_IN_SAMPLE = 14  # this many values come before the seal
 LAST_NUMBER = (1 << COUNT_SHIFT) - 1
 
 
@@ -159,12 +182,16 @@ LAYOUT = (
     LOG_COUNT + 8,
     1024,
     SAMPLE_COUNT + 4,
-    128,
+    144,
     NOTE_COUNT,
     4096,
+    POINT_COUNT,
+    64,
 )
-SLOTS, REQUESTS, LOG, SAMPLES, NOTE_RING = parts_of(LAYOUT)
-SIZE = NOTE_RING.end
+#: The sizes of the entries of each part in the first release: no file has smaller ones.
+FIRST_SIZES = (64, 512, 1024, 128, 4096, 64)
+SLOTS, REQUESTS, LOG, SAMPLES, NOTE_RING, LIFE_CURVE = parts_of(LAYOUT)
+SIZE = LIFE_CURVE.end
 BEGAN_IN_REQUEST = struct.calcsize('=Qd')
 PHASE_IN_REQUEST = struct.calcsize('=QddQQII16s320s')
 USER_LENGTH_IN_REQUEST = PHASE_IN_REQUEST + 1
@@ -172,6 +199,9 @@ USER_IN_REQUEST = PHASE_IN_REQUEST + 8
 LAST_END_IN_REQUEST = USER_IN_REQUEST + USER_MAX
 TALLY_IN_REQUEST = LAST_END_IN_REQUEST + 8
 STATUS_IN_REQUEST = LAST_END_IN_REQUEST + 16
+COUNT_IN_LOG = struct.calcsize('=QdQHBxHH64s800sQ')
+LAST_IN_LOG = COUNT_IN_LOG + 8
+ORDER_IN_LOG = LAST_IN_LOG + 8
 
 slot_head = struct.Struct('=' + SLOT_FORMAT)
 # With "@" each word is stored at once.  There is no padding, because all fields are aligned.
@@ -184,6 +214,7 @@ thread_words = struct.Struct('=QQ')
 log_entry = struct.Struct('@' + LOG_FORMAT)
 sample_entry = struct.Struct('@' + SAMPLE_FORMAT)
 note_entry = struct.Struct('@' + NOTE_FORMAT)
+point_entry = struct.Struct('@' + POINT_FORMAT)
 FRAMES_MAX = NOTE_TEXT_MAX - TITLE_MAX - DETAIL_MAX
 
 
@@ -195,6 +226,19 @@ def word_at(name: str) -> int:
 def mark_at(name: str) -> int:
     """Return the index of the word that says how many bytes of a mark file were survived."""
     return (MARKS_AT // 8) + MARKS.index(name)
+
+
+def bits_of(marks: Iterable[str]) -> int:
+    """Return the value of the word "unmarked" for these names of marks."""
+    bits = 0
+    for mark in marks:
+        bits |= 1 << MARKS.index(mark)
+    return bits
+
+
+def marks_of(bits: int) -> frozenset[str]:
+    """The reverse of `bits_of`.  A later release may have more marks: their bits are ignored."""
+    return frozenset(mark for position, mark in enumerate(MARKS) if bits >> position & 1)
 
 
 def lay_out(buffer: bytearray | mmap) -> None:

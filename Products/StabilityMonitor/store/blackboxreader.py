@@ -11,12 +11,14 @@ import logging
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import field
 from dataclasses import replace
 from mmap import mmap
 from pathlib import Path
 
 from ..model.errors import UnreadableRecord
 from ..model.records import Frame
+from ..model.records import LifePoint
 from ..model.records import LogLine
 from ..model.records import Note
 from ..model.records import Request
@@ -24,6 +26,7 @@ from ..model.records import Sample
 from ..model.records import ThreadSlot
 from . import blackbox as box
 from .regularfiles import open_regular
+from .wallclock import WallClock
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,8 @@ class Recording:
     """The values in a black box.
 
     `words` and `survived` hold the words of the header by their names in `blackbox.WORDS` and
-    `blackbox.MARKS`.  `threads` is {ident: slot}.
+    `blackbox.MARKS`.  `threads` is {ident: slot}.  `began` is {number of a request: when it began},
+    by the monotonic clock.  `curve` is empty in files of older releases.
     """
 
     words: dict[str, int]
@@ -43,6 +47,8 @@ class Recording:
     samples: tuple[Sample, ...]
     threads: dict[int, ThreadSlot]
     notes: tuple[Note, ...] = ()
+    began: dict[int, float] = field(default_factory=dict)
+    curve: tuple[LifePoint, ...] = ()
 
     @property
     def last_sample(self) -> Sample | None:
@@ -78,18 +84,21 @@ def load(path: Path) -> Recording:
 def read(data: Readable) -> Recording:
     """Return all valid values of a black box.  Raises only UnreadableRecord, if it is not one."""
     order = _order(data)
-    slots, requests, log, samples, notes = _checked_parts(data, order)
-    in_flight, finished = _requests(data, order, requests)
+    slots, requests, log, samples, notes, *curves = _checked_parts(data, order)
+    in_flight, finished, began = _requests(data, order, requests)
+    known_samples = _samples(data, order, samples)
     return Recording(
         words=_words(data, order, box.WORDS_AT, box.WORDS),
         survived=_words(data, order, box.MARKS_AT, box.MARKS),
         exception=_text(data, order),
         in_flight=in_flight,
-        finished=finished,
+        finished=_with_measured(finished, began, known_samples),
         log=_log(data, order, log),
-        samples=_samples(data, order, samples),
+        samples=known_samples,
         threads=_threads(data, order, slots),
         notes=_notes(data, order, notes),
+        began=began,
+        curve=_points(data, order, curves),
     )
 
 
@@ -99,8 +108,14 @@ def read_samples(data: Readable) -> tuple[Sample, ...]:
     Only the pages with the samples are read: unread pages of a mapped file cost nothing.
     """
     order = _order(data)
-    _, _, _, samples, _ = _checked_parts(data, order)
+    samples = _checked_parts(data, order)[3]
     return _samples(data, order, samples)
+
+
+def read_curve(data: Readable) -> tuple[LifePoint, ...]:
+    """Return the curve over the whole life, oldest point first; () in files of older releases."""
+    order = _order(data)
+    return _points(data, order, _checked_parts(data, order)[5:])
 
 
 def _order(data: Readable) -> str:
@@ -129,10 +144,12 @@ def _checked_parts(data: Readable, order: str) -> list[box.Part]:
 def _parts(data: Readable, order: str) -> list[box.Part]:
     """Return the parts as the header describes them."""
     sizes = struct.unpack_from(order + box.SIZES_FORMAT, data, box.SIZES_AT)
+    if sizes[-2:] == (0, 0):  # an older release had no curve
+        sizes = sizes[:-2]
     counts = sizes[::2]
     entry_sizes = sizes[1::2]
-    least_sizes = box.LAYOUT[1::2]  # a later release may append to an entry
-    for count, size, least in zip(counts, entry_sizes, least_sizes, strict=True):
+    # A later release may append to an entry, and has more parts than an older one.
+    for count, size, least in zip(counts, entry_sizes, box.FIRST_SIZES, strict=False):
         is_possible = 0 < count <= _MOST and least <= size <= _MOST
         if not is_possible:
             raise UnreadableRecord('The black box has impossible sizes.')
@@ -192,17 +209,21 @@ def _requests(
     data: Readable,
     order: str,
     part: box.Part,
-) -> tuple[tuple[Request, ...], tuple[Request, ...]]:
-    """Return the requests as (in flight, finished).
+) -> tuple[tuple[Request, ...], tuple[Request, ...], dict[int, float]]:
+    """Return the requests as (in flight, finished, when each began by the monotonic clock).
 
     Only the last request that a thread began can be in flight.  An earlier one without an end is
     over: the last one began inside it, or an exception from outside interrupted it.
     """
     requests = []
+    began = {}
     for offset in part.places:
         request = read_request(data, offset, order)
         if request is not None:
             requests.append(request)
+            (monotonic,) = struct.unpack_from(order + 'd', data, offset + box.BEGAN_IN_REQUEST)
+            if monotonic and _plausible(monotonic):
+                began[request.number] = monotonic
     requests.sort(key=lambda request: request.number)
 
     finished = [request for request in requests if request.ended is not None]
@@ -215,7 +236,27 @@ def _requests(
         if request.ended is None and request.number not in counted:
             in_flight.append(request)
     newest = finished[-box.FINISHED_COUNT :]
-    return tuple(in_flight), tuple(newest)
+    return tuple(in_flight), tuple(newest), began
+
+
+def _with_measured(
+    finished: tuple[Request, ...],
+    began: dict[int, float],
+    samples: Sequence[Sample],
+) -> tuple[Request, ...]:
+    """Return the requests with their durations by the monotonic clock, if the clock was set."""
+    clock = WallClock([(sample.time, sample.monotonic) for sample in samples], has_start=False)
+    if not clock.was_set:
+        return finished
+    found = []
+    for request in finished:
+        since = began.get(request.number)
+        until = request.ended
+        if since is not None and until is not None and request.count == 1:
+            seconds = clock.monotonic(until) - since
+            request = replace(request, seconds=max(0.0, seconds))
+        found.append(request)
+    return tuple(found)
 
 
 def read_request(
@@ -293,11 +334,16 @@ def _log(
             logger,
             message,
             seal,
+            count,
+            last,
+            place,
         ) = struct.unpack_from(order + box.LOG_FORMAT, data, offset)
         if not number or seal != number:
             continue
         if not _plausible(time):
             continue
+        # An older release did not count, and left zeros.
+        is_repeated = count > 1 and _plausible(last)
         line = LogLine(
             time=time,
             level=logging.getLevelName(level),
@@ -305,8 +351,10 @@ def _log(
             logger=_string(logger, logger_length),
             message=_string(message, message_length),
             cut=bool(was_cut),
+            count=count if is_repeated else 1,
+            last=last if is_repeated else None,
         )
-        found.append((number, line))
+        found.append((place or number, line))
     found.sort(key=_first)
     newest = found[-box.LOG_COUNT :]
     return tuple(line for _, line in newest)
@@ -318,18 +366,50 @@ def _samples(
     part: box.Part,
 ) -> tuple[Sample, ...]:
     found = []
+    entry = struct.Struct(order + box.SAMPLE_FORMAT)
+    if part.size < entry.size:  # of an older release
+        entry = struct.Struct(order + box.FIRST_SAMPLE_FORMAT)
     for offset in part.places:
-        number, *values, seal = struct.unpack_from(order + box.SAMPLE_FORMAT, data, offset)
+        number, *values = entry.unpack_from(data, offset)
+        seal = values.pop(box.SEALED_IN_SAMPLE)
         if not number or seal != number:
             continue
         sample = Sample(*values)
-        if not _plausible(sample.time) or not _plausible(sample.monotonic):
+        if (
+            not sample.connection_limit
+        ):  # the last field is not there yet; -1 stands for "not known"
+            sample = replace(sample, accept_errors=-1, descriptor_limit=-1, connection_limit=-1)
+        # A release that knew nothing of the server left zeros; a server has a connection: its own.
+        if not sample.connections:
+            sample = replace(sample, queue=-1, waited=-1.0, connections=-1, accept_queue=-1)
+        elif _plausible(sample.waited):
+            sample = replace(sample, waited=round(sample.waited, 3))  # it has 24 binary digits
+        moments = (sample.time, sample.monotonic, sample.waited + 1)
+        if not all(map(_plausible, moments)):
             continue
         if abs(sample.cpu) < _MOST_CPU:
             found.append((number, sample))
     found.sort(key=_first)
     newest = found[-box.SAMPLE_COUNT :]
     return tuple(sample for _, sample in newest)
+
+
+def _points(
+    data: Readable,
+    order: str,
+    parts: Sequence[box.Part],
+) -> tuple[LifePoint, ...]:
+    found = []
+    for part in parts:
+        for offset in part.places:
+            number, *values, seal = struct.unpack_from(order + box.POINT_FORMAT, data, offset)
+            if not number or seal != number:
+                continue
+            point = LifePoint(*values)
+            if _plausible(point.time) and _plausible(point.monotonic):
+                found.append(point)
+    found.sort(key=lambda point: point.monotonic)
+    return tuple(found)
 
 
 def _notes(

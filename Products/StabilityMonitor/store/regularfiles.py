@@ -45,6 +45,9 @@ _LINKS_TO_LINKS = os.link in os.supports_follow_symlinks
 #: What the system returns for a link (ELOOP), a directory (EISDIR), and for a socket or a FIFO
 #: without a reader (ENXIO).
 _NOT_REGULAR = (errno.ELOOP, errno.EISDIR, errno.ENXIO)
+#: What the system returns when this process, or the machine, has no descriptor left.  Then nothing
+#: is known about a file.
+NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
 #: `Folder.remove` goes at most this deep; this product makes two levels.
 _DEEPEST = 32
 #: The data directories that this process uses: {path: whether it must be ours, see `guard`}.

@@ -31,6 +31,7 @@ from ..model import foreignjson
 from ..system.processidentity import PID_LIMIT
 from ..system.processidentity import process_is_there
 from . import regularfiles
+from . import runnumbers
 from .regularfiles import NotARegularFile
 from .regularfiles import OfAnotherUser
 from .regularfiles import names_in
@@ -134,6 +135,13 @@ def is_possible(name: str) -> bool:
     """
     start, pid = name_facts(name)
     return start > 0 and 0 < pid < PID_LIMIT
+
+
+def number_of(path: Path) -> int:
+    """Return the number of the run in that directory; 0 if it has none, see `runnumbers`."""
+    if not RUN_NAME.fullmatch(path.name) or not is_possible(path.name):
+        return 0
+    return runnumbers.valid(read_json(path / CONTEXT).get('number'))
 
 
 # -- files -----------------------------------------------------------------------------------------
@@ -358,7 +366,17 @@ class Base:
             for name, status in runs.statuses():
                 if RUN_NAME.fullmatch(name) and stat.S_ISDIR(status.st_mode):
                     names.append(name)
-        return sorted(names)
+        return sorted(names, key=self._order)
+
+    def _order(self, name: str) -> tuple[int, str]:
+        return number_of(self.runs / name), name
+
+    def _archived_numbers(self) -> list[int]:
+        numbers = []
+        for name in filter(RUN_NAME.fullmatch, names_in(self.archive)):
+            summary = read_json(self.archive / name / SUMMARY, SUMMARY_MOST)
+            numbers.append(runnumbers.valid(summary.get('number')))
+        return numbers
 
     def create(self, name: str, context: dict[str, Any]) -> RunDirectory:
         """Make and lock a run's directory, then rename it to its name.
@@ -374,7 +392,13 @@ class Base:
                 descriptor = folder.create(LOCK, self.file_mode)
             run = RunDirectory(new, descriptor)
             run.locked = _flock(descriptor)
-            text = json.dumps(context | {'locked': run.locked})
+            number = runnumbers.take(
+                self.path,
+                self.file_mode,
+                lambda: [number_of(self.runs / name) for name in names_in(self.runs)],
+                self._archived_numbers,
+            )
+            text = json.dumps(context | {'locked': run.locked, 'number': number})
             write_whole(new / CONTEXT, text, self.file_mode)
             rename(new, self.runs / name)
             run.path = self.runs / name

@@ -1,14 +1,17 @@
 """The mailbox of a living run, through which other processes ask it for its state.
 
-Requests are files in the run's directory.  The heartbeat answers them, even while no worker is
-free.
+The heartbeat answers, even while no worker is free.  The mailbox is the file `bell` in the run's
+directory: the run has it mapped since its start, and neither a question nor an answer opens or
+makes a file in the run, see `answerboard`.  Only root and the owner of the run can write there.
+
+Older releases ask with files, and are asked with files:
 
     <run>/questions/<16 hex>-<subject>.ask       empty, because Zope could not read a file of root
     <run>/questions/<16 hex>-<subject>.answer    JSON; the asker reads and removes it
-    <run>/bell                                   changed by the asker; the run has it mapped
+    <run>/bell                                   its first 8 bytes are changed by the asker
 
-Only root and the owner of the run can write there.  Files that are not fetched are removed after a
-minute.
+Files that are not fetched are removed after a minute.  So a run whose file system cannot be mapped
+is asked, too.
 """
 
 from __future__ import annotations
@@ -23,8 +26,15 @@ from collections.abc import Callable
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from typing import Protocol
+from typing import TypeVar
 
 from ..model.errors import NoAnswer
+from . import answerboard
+from .answerboard import ANSWER_MOST
+from .answerboard import BELL_SIZE
+from .answerboard import Board
+from .regularfiles import NO_DESCRIPTOR
 from .regularfiles import Folder
 from .regularfiles import NotARegularFile
 from .regularfiles import OfAnotherUser
@@ -36,9 +46,6 @@ from .rundirectory import read_json
 #: The folder of the mailbox.  The name stays, because processes of older releases use it.
 FOLDER = 'questions'
 BELL = 'bell'
-_BELL_SIZE = 8  # bytes
-#: At most this many bytes of an answer are read.
-ANSWER_MOST = 4 << 20
 _REQUEST = re.compile(r'([0-9a-f]{16}-([a-z]{1,20}))\.ask')
 #: At most this many requests are answered in a beat.
 _MOST_AT_ONCE = 20
@@ -46,6 +53,7 @@ _MOST_AT_ONCE = 20
 _SAME_TIME = 2_000_000_000
 #: Files older than this many seconds are removed.
 _STALE = 60.0
+_Result = TypeVar('_Result')
 
 
 def ask(
@@ -59,6 +67,22 @@ def ask(
     Looks for the answer every `pause` seconds.  Raises NoAnswer after `patience` seconds, and
     OSError if this process may not write there.
     """
+    try:
+        descriptor = open_regular(run / BELL, os.O_RDWR)
+    except (FileNotFoundError, NotADirectoryError, NotARegularFile):
+        descriptor = -1
+    if descriptor >= 0:
+        try:
+            answer = answerboard.ask(descriptor, subject, patience, pause)
+        finally:
+            os.close(descriptor)
+        if answer is not None:
+            return answer
+    return _ask_with_files(run, subject, patience, pause)
+
+
+def _ask_with_files(run: Path, subject: str, patience: float, pause: float) -> dict[str, Any]:
+    """Ask a run of an older release, or one that could not map its mailbox."""
     number = os.urandom(8).hex()
     name = f'{number}-{subject}'
     request, answer = f'{name}.ask', f'{name}.answer'
@@ -88,7 +112,13 @@ def _ring(bell: Path) -> None:
     except (FileNotFoundError, NotARegularFile):
         return
     with open(descriptor, 'r+b') as file:
-        file.write(os.urandom(_BELL_SIZE))
+        file.write(os.urandom(BELL_SIZE))
+
+
+class Worker(Protocol):
+    """Calls a function, and returns its result.  Raises TimeoutError."""
+
+    def __call__(self, work: Callable[[], _Result], /) -> _Result: ...
 
 
 class Inbox:
@@ -102,7 +132,7 @@ class Inbox:
         self,
         run: Path,
         answers: dict[str, Callable[[], Any]],
-        worker: Callable[[Callable[[], str]], str] = lambda work: work(),
+        worker: Worker = lambda work: work(),
     ) -> None:
         self.folder = run / FOLDER
         self.answers = answers
@@ -110,29 +140,59 @@ class Inbox:
         with opened(run) as folder:
             folder.make(FOLDER)
         self._seen = 0
-        self._rung = b''
-        self._bell = _mapped(run / BELL)
+        self._is_rung = True  # a process may have asked before there was a bell
+        self._board = _board(run / BELL)
 
     def listen(self) -> None:
         """Answer new requests.  This is called at each beat.
 
-        It costs no system call while the bell is unchanged.  If files cannot be mapped, there is no
-        bell, and it looks into the folder each time.
+        It costs no system call while nobody asks.  If files cannot be mapped, there is no board,
+        and it looks into the folder each time.
         """
-        rung = self._bell[:]
-        if rung != self._rung or not rung:
-            self._rung = rung
+        board = self._board
+        if board is None:
             self.look()
+            return
+        asked = board.news()
+        if asked is None and not self._is_rung:
+            return
+        for subject in asked or ():
+            if subject == answerboard.RUNG:
+                self._is_rung = True
+            else:
+                self._answer_on(board, subject)
+        if self._is_rung:
+            self._is_rung = not self.look()
 
-    def look(self) -> None:
-        """Answer new requests without the bell.  It costs one system call if there are none."""
+    def _answer_on(self, board: Board, subject: str) -> None:
+        board.begin(subject)
+        with contextlib.suppress(TimeoutError):  # the worker is busy; the asker gives up
+            board.write(subject, self._worker(lambda: self._packed(subject)))
+
+    def _packed(self, subject: str) -> bytes:
+        text = self._text(subject)
+        found = answerboard.packed(text)
+        if found is None:
+            found = answerboard.packed(_refusal(subject, f'it has {len(text)} characters'))
+        return found or b''
+
+    def look(self) -> bool:
+        """Answer new requests that are files.  It costs one system call if there are none.
+
+        Returns False if it could not look because no descriptor is left; then it must look again.
+        """
         # This call may follow a link above the folder, but it only compares two numbers.
         changed = os.stat(self.folder, follow_symlinks=False).st_mtime_ns
         if changed == self._seen:
-            return
-        with opened(self.folder) as folder:
-            found = sorted(folder.names())
-            self._answer_all(folder, found)
+            return True
+        try:
+            with opened(self.folder) as folder:
+                found = sorted(folder.names())
+                self._answer_all(folder, found)
+        except OSError as error:
+            if error.errno in NO_DESCRIPTOR:
+                return False
+            raise
         # The folder is not listed while its mtime is the remembered one.  But a second change
         # within the same clock tick does not alter the mtime, and files in the folder become
         # stale.  So the mtime is remembered only if the folder is empty and has not changed for a
@@ -140,6 +200,7 @@ class Inbox:
         unchanged_for = time.time_ns() - changed
         if not found and unchanged_for > _SAME_TIME:
             self._seen = changed
+        return True
 
     def _answer_all(self, folder: Folder, found: Sequence[str]) -> None:
         requests: list[tuple[str, str]] = []
@@ -184,23 +245,27 @@ class Inbox:
                 Exception
             ) as error:  # it may depend on the site's state; the next request may work
                 reason = f'{type(error).__name__}: {error}'
-        return json.dumps({'error': f'There is no answer to {subject!r}: {reason}.'})
+        return _refusal(subject, reason)
 
     def detach(self) -> None:
-        """Close the parent's bell in a forked child."""
-        bell = self._bell
-        self._bell = b''
-        if not isinstance(bell, bytes):
-            bell.close()
+        """Close the parent's mailbox in a forked child, which then answers nothing."""
+        board = self._board
+        self._board = None
+        if board:
+            board.close()
 
 
-def _mapped(bell: Path) -> mmap.mmap | bytes:
-    """Make the bell, and map it into memory; b'' where files cannot be mapped."""
+def _refusal(subject: str, reason: str) -> str:
+    return json.dumps({'error': f'There is no answer to {subject!r}: {reason}.'})
+
+
+def _board(bell: Path) -> Board | None:
+    """Make the board, and map it into memory; None where files cannot be mapped."""
     try:
-        descriptor = preallocate(bell, _BELL_SIZE, 0o600)
+        descriptor = preallocate(bell, answerboard.SIZE, 0o600)
         try:
-            return mmap.mmap(descriptor, _BELL_SIZE)
+            return Board(mmap.mmap(descriptor, answerboard.SIZE))
         finally:
             os.close(descriptor)
     except OSError:
-        return b''
+        return None

@@ -78,6 +78,7 @@ class BackgroundJob(Generic[_Result, _Progress]):
         self.result: _Result | None = None
         self.error = ''
         self.ended = 0.0
+        self._ended_at: float | None = None  # by the monotonic clock
         self._name = name
         self._work = work
         self._first = first
@@ -86,6 +87,12 @@ class BackgroundJob(Generic[_Result, _Progress]):
         self._refused = refused
         self._turns: Turns = {} if turns is None else turns
         self._is_logged = is_logged
+
+    @property
+    def seconds_ago(self) -> float:
+        """For how many seconds the last run has been over; 0.0 before its end."""
+        ended = self._ended_at
+        return time.monotonic() - ended if ended is not None else 0.0
 
     @property
     def running(self) -> bool:
@@ -120,6 +127,7 @@ class BackgroundJob(Generic[_Result, _Progress]):
         self.result = None
         self.error = ''
         self.ended = 0.0
+        self._ended_at = None
         thread = threading.Thread(
             target=self._run,
             args=(run, then),
@@ -181,5 +189,6 @@ class BackgroundJob(Generic[_Result, _Progress]):
     def _end(self, run: _Run, error: str) -> None:
         self.error = error
         self.ended = time.time()
+        self._ended_at = time.monotonic()
         self._turns.pop(os.getpid(), None)
         run.over.set()

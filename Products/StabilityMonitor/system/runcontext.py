@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import signal
 import socket
 import stat
 import sys
@@ -23,6 +24,8 @@ from ..model.records import Instance
 from . import cgroups
 from . import stacksizes
 from .processidentity import identity
+from .signalmask import has_python_handler
+from .signalmask import signal_set
 from .vitalsigns import counter
 
 resource: ModuleType | None
@@ -101,11 +104,13 @@ def collect(
         'recursion_limit': sys.getrecursionlimit(),
         'thread_stack': stacksizes.default_stack(),
         'cgroup': cgroups.find(proc),
+        'handled_signals': handled_signals(proc / 'self/status'),
         'host_kills': counter(_bytes(proc / 'vmstat'), b'oom_kill'),
         'limits': _resource_limits(),
         'core_pattern': _line(proc / 'sys/kernel/core_pattern'),
         'supervisor': supervisor(proc, environ),
         'outputs': {str(fd): output(fd, proc) for fd in (1, 2)},
+        'abort_handler': has_python_handler('SIGABRT'),
         'hostname': socket.gethostname(),
         'parent': os.getppid(),
     }
@@ -174,6 +179,20 @@ def output(descriptor: int, proc: Path = Path('/proc')) -> dict[str, Any]:
         'device': status.st_dev,
         'inode': status.st_ino,
     }
+
+
+def handled_signals(status: Path = Path('/proc/self/status')) -> list[str]:
+    """Return the sorted names of the signals that have a handler, in Python or in C code.
+
+    A system that does not list the caught signals (without /proc) tells only those of Python.
+    """
+    handled = signal_set('SigCgt', status)
+    names = []
+    for number in signal.Signals:
+        default = (signal.SIG_DFL, signal.SIG_IGN, None)
+        if number in handled or signal.getsignal(number) not in default:
+            names.append(number.name)
+    return sorted(names)
 
 
 def compiled_modules() -> list[str]:

@@ -93,6 +93,15 @@ def blocked_in_main_thread(status: Path = Path('/proc/self/status')) -> frozense
     return signal_set('SigBlk', status)  # /proc/self/status is always that of MainThread
 
 
+def has_python_handler(name: str) -> bool:
+    """Whether code in Python handles or ignores the signal of that name.
+
+    After a dump faulthandler passes a signal on to that handler, and then the process may live on.
+    None is a handler in C code, as that of an earlier faulthandler.
+    """
+    return signal.getsignal(getattr(signal, name)) not in (signal.SIG_DFL, None)
+
+
 def signal_set(field: str, status: Path) -> frozenset[int]:
     """Return the signal numbers in a line of /proc/PID/status, such as SigBlk; empty if unknown."""
     try:

@@ -12,6 +12,7 @@ import socket
 import stat
 import struct
 import sys
+import threading
 import time
 from collections.abc import Callable
 from collections.abc import Iterable
@@ -165,7 +166,7 @@ class KernelThreads:
             count = -1
         if len(clocks) == len(self._known) == count:
             return clocks
-        self._known = self.ids()
+        self._known = self.ids() or self._known  # without a descriptor they cannot be listed
         return self.clocks_of(self._known)
 
     def clocks_of(self, tids: Iterable[int]) -> dict[int, float]:
@@ -341,6 +342,20 @@ class KernelThreads:
                     found[nearest] = task.tid
                     break
         return found
+
+
+def native_id_of(thread: threading.Thread) -> int:
+    """Return the kernel's number of a thread; 0 if it is not known.
+
+    In a forked process Python keeps the number that the main thread had in the parent (measured
+    with 3.11, 3.12 and 3.13).  The kernel gives the main thread of a process the number of the
+    process.
+    """
+    known: int = getattr(thread, '_native_id', None) or 0
+    if thread is not threading.main_thread() or known == os.getpid() or not _IS_LINUX:
+        return known
+    # A program in C may have started Python in another thread.
+    return known if os.path.exists(f'/proc/self/task/{known}') else os.getpid()
 
 
 def clock(tid: int) -> float | None:

@@ -8,6 +8,7 @@ threads and descriptors come from psutil, if it is installed.  -1 means "not kno
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
@@ -25,6 +26,10 @@ try:
 except ImportError:  # Windows has no such limits
     resource = None
 
+#: Most descriptors are in use above this share of the limit.
+_MANY = 0.8
+#: With more descriptors than this, they are not listed for each sample: it takes 1 us for each.
+_MOST_LISTED = 256
 _PAGE = os.sysconf('SC_PAGESIZE') if hasattr(os, 'sysconf') else 4096
 
 
@@ -41,7 +46,10 @@ class Vitals:
         holds_files: bool = True,
     ) -> None:
         self._descriptors = f'{proc}/self/fd'
+        self._tasks = f'{proc}/self/task'
+        self._links_count = False
         self.limit = cgroup.get('limit', -1)
+        self._most_descriptors = descriptor_limit()
         self._files: dict[str, int] = {}
         self._paths: dict[str, Path | str] = {}  # of files that are not held open
         self._slow = _Slow()
@@ -65,6 +73,10 @@ class Vitals:
                 self._files[name] = os.open(path, flags)
             except (OSError, TypeError):
                 pass
+        try:
+            self._links_count = os.stat(self._tasks).st_nlink - 2 == self._read_thread_count()
+        except OSError:
+            pass
 
     def detach(self) -> None:
         for descriptor in self._files.values():
@@ -76,16 +88,24 @@ class Vitals:
         self._paths = {}
         self._process = None
 
-    def look(self, threads: int = 0) -> None:
-        """Read the values that change slowly or are expensive to read.
-
-        `threads` is the number of threads if the caller has counted them, else 0.
-        """
+    def look(self) -> None:
+        """Read the values that change slowly or are expensive to read."""
         slow = self._slow
-        slow.threads = threads or self._thread_count()
         slow.descriptors = self._descriptor_count()
         slow.stderr_size, self._watches_stderr = _stderr()
+        self._most_descriptors = descriptor_limit()
         self._look_at_group()
+
+    @property
+    def descriptors(self) -> int:
+        """How many descriptors were open at the last `look`.
+
+        They are counted again while most of those that the limit allows are in use.
+        """
+        found = self._slow.descriptors
+        if 0 < self._most_descriptors * _MANY < found:
+            found = self._slow.descriptors = self._descriptor_count()
+        return found
 
     def look_at_host(self) -> None:
         """Read the OOM kills of the whole host.  Separate: /proc/vmstat has all kernel counters."""
@@ -96,23 +116,33 @@ class Vitals:
         in_flight: int,
         overdue: int,
         workers: int,
+        queue: int = -1,
+        waited: float = -1.0,
+        connections: int = -1,
+        accept_queue: int = -1,
+        accept_errors: int = -1,
+        connection_limit: int = -1,
     ) -> Sample:
-        """Return a sample.
+        """Return a sample; the arguments are fields of it.
 
-        The values that matter if the process dies right now are read again: its memory, the memory
-        of a cgroup with a limit, and the size of stderr.
+        The values that matter if the process dies right now are read again: its memory, threads and
+        descriptors, the memory of a cgroup with a limit, and the size of stderr.  Where descriptors
+        must be listed to count them (before Linux 6.2), and there are many, their number is that of
+        the last `look`.
         """
         if self.limit >= 0:
             self._look_at_group()
         slow = self._slow
         if self._watches_stderr:
             slow.stderr_size, _ = _stderr()
+        if self._counts or slow.descriptors <= _MOST_LISTED:
+            slow.descriptors = self._descriptor_count()
         return Sample(
             time.time(),
             time.monotonic(),
             self._resident_memory(),
             time.process_time(),
-            slow.threads,
+            self._thread_count(),
             slow.descriptors,
             in_flight,
             overdue,
@@ -122,6 +152,13 @@ class Vitals:
             slow.cgroup_kills,
             slow.host_kills,
             slow.stderr_size,
+            queue,
+            waited,
+            connections,
+            accept_queue,
+            accept_errors,
+            self._most_descriptors,
+            connection_limit,
         )
 
     def _look_at_group(self) -> None:
@@ -154,6 +191,15 @@ class Vitals:
         return pages * _PAGE
 
     def _thread_count(self) -> int:
+        # Each thread adds one link to the directory that lists them; a stat is cheaper than a read.
+        if self._links_count:
+            try:
+                return os.stat(self._tasks).st_nlink - 2
+            except OSError:
+                pass
+        return self._read_thread_count()
+
+    def _read_thread_count(self) -> int:
         _, _, after_name = self._read('stat').rpartition(b')')
         fields = after_name.split()
         if len(fields) > 17:
@@ -165,7 +211,9 @@ class Vitals:
             if self._counts:
                 return os.stat(self._descriptors).st_size
             return _listed(self._descriptors)
-        except OSError:
+        except OSError as error:
+            if error.errno == errno.EMFILE:  # the listing itself needs one, and none is left
+                return self._most_descriptors
             return self._ask_psutil(lambda process: process.num_fds())
 
 
@@ -177,10 +225,19 @@ def descriptor_limit() -> int:
     return -1 if limit == resource.RLIM_INFINITY else limit
 
 
+def descriptors_now(proc: Path = Path('/proc')) -> int:
+    """Return how many descriptors this process has open; -1 if that is not known."""
+    folder = f'{proc}/self/fd'
+    try:
+        # Before Linux 6.2 it is 0.  Where it counts, it can be read when no descriptor is left.
+        return os.stat(folder).st_size or _listed(folder)
+    except OSError as error:
+        return descriptor_limit() if error.errno == errno.EMFILE else -1
+
+
 class _Slow:
     """The values of the last `look`, for samples."""
 
-    threads = -1
     descriptors = -1
     cgroup_current = -1
     cgroup_kills = -1

@@ -46,6 +46,12 @@ ACTIVITIES = {
 #: are compared with the frame that `_first_outside_plumbing` returns.
 PLACES = (
     ('/waitress/task.py', 'handler_thread', 'idle', 'a thread of waitress'),
+    (
+        '/waitress/channel.py',
+        '_flush_outbufs_below_high_watermark',
+        'socket',
+        'a client that does not read its answer',
+    ),
     ('/cheroot/workers/threadpool.py', 'run', 'idle', 'a thread of cheroot'),
     ('/paste/httpserver.py', 'worker_thread_callback', 'idle', 'a thread of Paste'),
     ('/concurrent/futures/thread.py', '_worker', 'waiting', 'work, in a pool'),
@@ -56,6 +62,12 @@ PLACES = (
     ('/cheroot/connections.py', '_run', 'listening', 'the loop of cheroot'),
     ('/gunicorn/workers/sync.py', 'wait', 'listening', 'the loop of gunicorn'),
     ('/gunicorn/workers/gthread.py', 'run', 'listening', 'the loop of gunicorn'),
+    (
+        '/gunicorn/workers/gthread.py',
+        'wait_for_and_dispatch_events',  # from gunicorn 24 on
+        'listening',
+        'the loop of gunicorn',
+    ),
     ('/asyncio/base_events.py', '_run_once', 'waiting', 'events of its asyncio loop'),
     ('/logging/handlers.py', '_monitor', 'waiting', 'log records'),
     ('/StabilityMonitor/recording/heartbeat.py', 'run', 'waiting', 'its next beat'),
@@ -212,9 +224,13 @@ def is_ready(task: Task | None, gil: bool) -> bool:
 
 def place(file: str, line: int | None, function: str) -> str:
     """Return for example `shop/views.py:31 in checkout`, with the last two parts of the path."""
+    return f'{short(file)}:{line or "?"} in {function}'
+
+
+def short(file: str) -> str:
+    """Return the last two parts of a path."""
     parts = file.replace(os.sep, '/').split('/')
-    end = '/'.join(parts[-2:])
-    return f'{end}:{line or "?"} in {function}'
+    return '/'.join(parts[-2:])
 
 
 def words(state: ThreadState) -> str:
@@ -225,7 +241,7 @@ def words(state: ThreadState) -> str:
 def activity_words(code: str, detail: str) -> str:
     """Return the words for a code of ACTIVITIES, with the detail."""
     phrase = ACTIVITIES.get(code, code)
-    if detail.startswith(('at ', 'in ')):
+    if detail.startswith(('at ', 'in ', 'taken by ')):
         return f'{phrase} {detail}'
     if detail:
         return f'{phrase}: {detail}'
@@ -235,6 +251,14 @@ def activity_words(code: str, detail: str) -> str:
 def listens(frames: Iterable[Frame]) -> bool:
     """Return whether these are the frames of a server loop that waits for connections."""
     return _is_loop(_first_outside_plumbing(frames))
+
+
+def waits_for_work(frames: Iterable[Frame]) -> bool:
+    """Return whether these are the frames of a thread without work, maybe of another Python."""
+    for frame in frames:
+        if not frame.file.endswith(_PLUMBING):
+            return _known_place(frame) is not None
+    return False
 
 
 def loop_in(frames: Iterable[Frame]) -> int | None:

@@ -6,6 +6,7 @@ from types import CodeType
 from typing import NamedTuple
 
 from .activity import place
+from .activity import short
 
 
 class CodePlace(NamedTuple):
@@ -24,6 +25,11 @@ class CodePlace(NamedTuple):
     def text(self) -> str:
         """For example `shop/views.py:31 in checkout`."""
         return place(self.code.co_filename, self.line, self.code.co_name)
+
+    @property
+    def text_without_line(self) -> str:
+        """For example `shop/views.py in checkout`."""
+        return f'{short(self.code.co_filename)} in {self.code.co_name}'
 
 
 #: The places of a thread, innermost first.

@@ -39,6 +39,11 @@ def cycle_words(cycle: Iterable[Link]) -> str:
     return '; '.join(map(link_words, cycle))
 
 
-def source_words(known: bool) -> str:
-    """Return how a deadlock was found; `known`: the locks themselves name their owners."""
+def source_words(known: bool, possible: bool = False) -> str:
+    """Return how a deadlock was found; `known`: the locks themselves name their owners.
+
+    `possible`: it is not known which locks they are, see `Deadlock`.
+    """
+    if possible:
+        return 'possible, inferred from the code'
     return 'the locks name their owners' if known else 'inferred from the code'

@@ -1,4 +1,7 @@
-"""Where the source of a function takes and holds locks: `with X:`, `X.acquire()` ... `X.release()`.
+"""Where the source of a function takes and holds locks: `with X:`, `X.acquire()` ... `X.release()`,
+`stack.enter_context(X)` in `with ExitStack() as stack:`.
+
+`X` is any expression, see Expression; which lock that is, says `lockobjects`.
 
 It works on source and bytecode positions only: it runs no code and touches no object of the site.
 It runs while requests are served, with the GIL held, so each function is read only once, and only
@@ -31,25 +34,97 @@ _ENTER = (
     dis.opmap.get('BEFORE_WITH'),
     dis.opmap.get('BEFORE_ASYNC_WITH'),
 )
+#: From Python 3.14 on, a call right after this instruction enters a `with` block.
+_SPECIAL = dis.opmap.get('LOAD_SPECIAL')
+_CALL = dis.opmap.get('CALL')
+_SKIPPED = (
+    dis.opmap.get('CACHE'),
+    dis.opmap.get('NOP'),
+    dis.opmap.get('EXTENDED_ARG'),
+)
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
+#: At most this many characters of an expression are shown.
+_MOST_SHOWN = 80
+
+#: (line, column)
+Point = tuple[int, int]
+#: A constant in square brackets: a number, a text, None, or a tuple of such.
+Constant = object
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """The step `.name` of an Expression."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Item:
+    """The step `[constant]` of an Expression."""
+
+    key: Constant
+
+
+@dataclass(frozen=True)
+class VariableItem:
+    """The step `[variable]` of an Expression."""
+
+    variable: str
+
+
+Step = Attribute | Item | VariableItem
+
+
+@dataclass(frozen=True)
+class Expression:
+    """What the source names as a lock: `a.b['x'][n]` has the head `a` and four steps.
+
+    `is_called`: somewhere in it is a call, or something else than names, attributes and simple
+    subscripts, so its value cannot be looked up.  Then head and steps are those of the function
+    that is called, if it has a name, else empty.
+    """
+
+    text: str
+    head: str = ''
+    steps: tuple[Step, ...] = ()
+    is_called: bool = False
 
 
 @dataclass(frozen=True)
 class Region:
     """A thread between `ask` and `begin` waits for the lock; between `begin` and `end` it holds it.
 
-    `name` is the dotted name of the lock.  `timed`: the call may give up waiting.
+    `timed`: the call may give up waiting.  `is_argument`: the lock is the argument of a call, which
+    ends at `begin`; else it stands after `with` or before `.acquire()`.  `by_call`: it is a call
+    that takes the lock.
     """
 
-    name: str
+    expression: Expression
     ask: Point
     begin: Point
     end: Point
     timed: bool = False
+    by_call: bool = False
+    is_argument: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.expression.text
 
 
-#: (line, column)
-Point = tuple[int, int]
+@dataclass(frozen=True)
+class Instruction:
+    """Where an instruction begins and ends in the source.
+
+    `end` is None if it is not known; `enters`: the instruction enters a `with` block.
+    """
+
+    start: Point
+    end: Point | None = None
+    enters: bool = False
+
+
 #: An item of `co_positions`: line, last line, column, last column.
 _Span = tuple[int | None, int | None, int | None, int | None]
 _NOWHERE: _Span = (None, None, None, None)
@@ -75,8 +150,20 @@ def regions(code: CodeType) -> tuple[Region, ...]:
     return _read(code).regions
 
 
-def position(code: CodeType, offset: int, line: int | None) -> Point:
-    """Return (line, column) of an instruction.
+def waits_in(region: Region, at: Instruction) -> bool:
+    """Return whether a thread at this instruction waits for the lock of the region."""
+    if not region.ask <= at.start < region.begin:
+        return False
+    if not region.expression.is_called and not region.is_argument:
+        return True  # to read names, attributes and items does not block
+    # The expression has calls of its own, in which the thread does not yet wait for the lock.
+    if region.by_call:
+        return at.end == region.begin
+    return at.enters
+
+
+def instruction(code: CodeType, offset: int, line: int | None) -> Instruction:
+    """Return the place of an instruction in the source.
 
     Up to Python 3.12, the instruction that enters a `with` block has the position of the whole
     statement.  For it, return the position of the `with` item that it enters.
@@ -85,23 +172,38 @@ def position(code: CodeType, offset: int, line: int | None) -> Point:
     if offset >= 0:  # -1: the frame has not begun
         spans = list(itertools.islice(code.co_positions(), offset // 2 + 1))
     span_of_instruction = spans[-1] if spans else _NOWHERE
-    first_line, _, column, _ = span_of_instruction
+    first_line, last_line, column, last_column = span_of_instruction
     known = _read(code)
+    bytecode = code.co_code
+    enters = _enters(bytecode, offset)
     if column is None:
         begins = [region.ask for region in known.regions if region.ask[0] == line]
-        return min(begins, default=(line or 0, 0))
+        return Instruction(min(begins, default=(line or 0, 0)), enters=enters)
+    start = first_line or 0, column
+    end = last_line or 0, last_column or 0
     items = known.items.get(span_of_instruction)
-    if not items:
-        return first_line or 0, column
-    bytecode = code.co_code
-    if bytecode[offset] not in _ENTER:
-        return first_line or 0, column
+    if not items or not 0 <= offset < len(bytecode) or bytecode[offset] not in _ENTER:
+        return Instruction(start, end, enters)
     entered = 0
     for index, span in enumerate(spans):
         if span == span_of_instruction and bytecode[2 * index] in _ENTER:
             entered += 1
     # The compiler may copy a `finally` block, so there can be more such instructions than items.
-    return items[(entered - 1) % len(items)]
+    return Instruction(items[(entered - 1) % len(items)], end, enters)
+
+
+def _enters(bytecode: bytes, offset: int) -> bool:
+    """Return whether the instruction at `offset` enters a `with` block."""
+    if not 0 <= offset < len(bytecode):
+        return False
+    if bytecode[offset] in _ENTER:
+        return True
+    if _SPECIAL is None or bytecode[offset] != _CALL:
+        return False
+    before = offset - 2
+    while before >= 0 and bytecode[before] in _SKIPPED:
+        before -= 2
+    return before >= 0 and bytecode[before] == _SPECIAL
 
 
 def _read(code: CodeType) -> _Known:
@@ -134,16 +236,15 @@ def _parse(code: CodeType) -> _Known:
             locks = [item.context_expr for item in inner.items]
             items[span] = tuple(map(_start, locks))
             for lock in locks:
-                name = _dotted(lock)
-                if name:
-                    region = Region(
-                        name,
-                        ask=_start(lock),
-                        begin=_end(lock),
-                        end=_end(inner),
-                    )
-                    found.append(region)
+                region = Region(
+                    _expression(lock),
+                    ask=_start(lock),
+                    begin=_end(lock),
+                    end=_end(inner),
+                )
+                found.append(region)
     found += _acquired(own)
+    found += _entered(own)
     found.sort(key=lambda region: region.ask)
     return _Known(tuple(found), items)
 
@@ -238,47 +339,93 @@ def _end(node: ast.expr | ast.stmt) -> Point:
     return node.end_lineno or 0, node.end_col_offset or 0
 
 
-def _dotted(node: ast.AST) -> str:
-    """Return the dotted name, such as `a.b.c`; '' for any other expression."""
-    if isinstance(node, ast.Name):
-        return node.id
+def _expression(node: ast.expr) -> Expression:
+    text = ast.unparse(node)
+    if len(text) > _MOST_SHOWN:
+        text = f'{text[:_MOST_SHOWN]}...'
+    steps: list[Step] = []
+    inner = node
+    while not isinstance(inner, ast.Name):
+        step = _step(inner)
+        if step is None:
+            break
+        steps.append(step)
+        assert isinstance(inner, ast.Attribute | ast.Subscript)
+        inner = inner.value
+    if isinstance(inner, ast.Name):
+        return Expression(text, inner.id, tuple(reversed(steps)))
+    if isinstance(inner, ast.Call):
+        called = _expression(inner.func)
+        return Expression(text, called.head, called.steps, is_called=True)
+    return Expression(text, is_called=True)
+
+
+def _step(node: ast.expr) -> Step | None:
+    """Return the last step of an expression; None if it is none of a simple kind."""
     if isinstance(node, ast.Attribute):
-        before = _dotted(node.value)
-        if before:
-            return f'{before}.{node.attr}'
-    return ''
+        return Attribute(node.attr)
+    if isinstance(node, ast.Subscript):
+        if isinstance(node.slice, ast.Name):
+            return VariableItem(node.slice.id)
+        try:
+            return Item(ast.literal_eval(node.slice))
+        except (ValueError, TypeError, SyntaxError):
+            return None
+    return None
 
 
-def _calls(nodes: Iterable[ast.AST], method: str) -> Iterator[tuple[str, ast.Call]]:
-    """Yield (name, call) of each `name.method()`."""
+def _calls(nodes: Iterable[ast.AST], method: str) -> Iterator[tuple[ast.expr, ast.Call]]:
+    """Yield (X, call) of each call `X.method(...)`."""
     for node in nodes:
         if not isinstance(node, ast.Call):
             continue
         function = node.func
         if isinstance(function, ast.Attribute) and function.attr == method:
-            name = _dotted(function.value)
-            if name:
-                yield name, node
+            yield function.value, node
 
 
 def _acquired(own: Sequence[ast.AST]) -> Iterator[Region]:
     """Yield the regions of calls of `acquire`: one while it waits, one while the lock is held."""
-    for name, call in _calls(own, 'acquire'):
+    for lock, call in _calls(own, 'acquire'):
+        expression = _expression(lock)
         yield Region(
-            name,
+            expression,
             ask=_start(call),
             begin=_end(call),
             end=_end(call),
             timed=_is_timed(call),
+            by_call=True,
         )
         begin = _after_failure(call, own) or _end(call)
-        end = _release(name, begin, own)
+        end = _release(expression.text, begin, own)
         if end:
             yield Region(
-                name,
+                expression,
                 ask=begin,
                 begin=begin,
                 end=end,
+            )
+
+
+def _entered(own: Sequence[ast.AST]) -> Iterator[Region]:
+    """Yield the regions of calls of `enter_context` of a stack that is the target of a `with`."""
+    ends = {}
+    for node in own:
+        if not isinstance(node, ast.With | ast.AsyncWith):
+            continue
+        for item in node.items:
+            if isinstance(item.optional_vars, ast.Name):
+                ends[item.optional_vars.id] = _end(node)
+    for stack, call in _calls(own, 'enter_context'):
+        end = ends.get(_expression(stack).text)
+        if end and len(call.args) == 1:
+            yield Region(
+                _expression(call.args[0]),
+                ask=_start(call),
+                begin=_end(call),
+                end=end,
+                by_call=True,
+                is_argument=True,
             )
 
 
@@ -304,7 +451,7 @@ def _release(name: str, begin: Point, own: Sequence[ast.AST]) -> Point | None:
     for nodes in (final, own):
         found = []
         for other, call in _calls(nodes, 'release'):
-            if other == name and _start(call) >= begin:
+            if _expression(other).text == name and _start(call) >= begin:
                 found.append(_start(call))
         if found:
             return min(found)

@@ -1,9 +1,10 @@
 """A snapshot of what every thread of this process is doing.
 
 It combines the frames of Python, facts of the kernel, and the requests of the recorder.  Of the
-frames of other threads only code, line and module name are read, and no frame is kept.  No lock is
-taken, because a stuck thread may hold it; so `threading.enumerate` is not called.  `locks` is
-imported late so that arming does not wait for it; the subscribers import it before Zope serves.
+frames of other threads only code, line and module name are read (but see `secondlook`), and no
+frame is kept.  No lock is taken, because a stuck thread may hold it; so `threading.enumerate` is
+not called.  `locks` is imported late so that arming does not wait for it; the subscribers import it
+before Zope serves.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from ..system.cpushares import is_busy
 from ..system.currentframes import current_frames
 from ..system.tasks import KernelThreads
 from ..system.tasks import Task
+from ..system.tasks import native_id_of
 from ..system.tasks import waits_for_interpreter
 from . import activity
 from .calltargets import CallTarget
@@ -55,11 +57,13 @@ class Observation:
     """All threads at one moment, in the order of _KINDS, and the deadlocks.
 
     If several threads may hold the lock that a thread waits for, `holders` of its state is empty,
-    and the detail names all of them.
+    and the detail names all of them.  `without_kernel`: what the kernel knows of the threads could
+    not be read, because no descriptor was left.
     """
 
     states: tuple[ThreadState, ...]
     deadlocks: tuple[Deadlock, ...] = ()
+    without_kernel: bool = False
 
 
 class ServingThread(Protocol):
@@ -161,7 +165,7 @@ class _Moment:
         for task in self._without_python():
             states.append(self._native(task))
         states.sort(key=_order)
-        return Observation(tuple(states), tuple(self._deadlocks()))
+        return Observation(tuple(states), tuple(self._deadlocks()), not self.tasks)
 
     # -- which thread is which ---------------------------------------------------------------------
 
@@ -172,7 +176,7 @@ class _Moment:
         native_ids: dict[int, int] = {}
         for ident, thread in threads.items():
             self.names[ident] = str(getattr(thread, '_name', ''))
-            native_ids[ident] = getattr(thread, '_native_id', None) or 0
+            native_ids[ident] = native_id_of(thread)
         slots = () if self.recorder is None else tuple(self.recorder.slots.values())
         for slot in slots:
             if slot.life() is not None:

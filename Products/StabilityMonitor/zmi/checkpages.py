@@ -9,7 +9,6 @@ its progress.
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC
@@ -99,7 +98,7 @@ def _progress(
     if results is not None:
         last = {
             'when': clocktime(results.when),
-            'ago': duration(max(0.0, time.time() - results.when)),
+            'ago': duration(standing.checks.seconds_ago),
             'checks': counted(len(results.seconds), 'check'),
             'took': f'{results.took:.2f} s',
         }

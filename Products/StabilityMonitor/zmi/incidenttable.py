@@ -41,7 +41,7 @@ class Column:
     """A column of the table; `first` is the sort direction after the first click on its header."""
 
     label: str
-    sort_key: Callable[[RunRecord], float | str]
+    sort_key: Callable[[RunRecord], float | str | tuple[float, ...]]
     first: str
 
 
@@ -75,7 +75,8 @@ SHOWS = {
 }
 INSTANCES = {'this': 'This instance', 'all': 'All instances'}
 COLUMNS = {
-    'ended': Column('Ended', lambda run: run.ended or 0, 'desc'),
+    # In their order, which a clock that was set does not change; older releases had no numbers.
+    'ended': Column('Ended', lambda run: (run.number, run.ended or 0), 'desc'),
     'uptime': Column('Uptime', lambda run: run.uptime_seconds or 0, 'asc'),
     'verdict': Column('Verdict', lambda run: run.verdict, 'asc'),
     'confidence': Column('Confidence', _confidence_rank, 'desc'),

@@ -6,6 +6,7 @@ except the SVG charts, which this product makes.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Iterable
 from collections.abc import Sequence
@@ -13,11 +14,13 @@ from typing import Any
 from urllib.parse import urlencode
 
 from ..checks.allfindings import Look
+from ..inspection import vitalsnow
 from ..knowledge.rulesinforce import of_incident
 from ..model.eventkinds import event_kind
 from ..model.finding import Finding
 from ..model.interfaces import ILivingRun
 from ..model.jsonform import to_json
+from ..model.options import from_record
 from ..model.records import LogLine
 from ..model.records import NativeFrame
 from ..model.records import Note
@@ -35,8 +38,11 @@ from ..model.verdicts import verdict
 from ..postmortem.runhistory import crash_loop
 from ..postmortem.runhistory import last_server_run
 from ..postmortem.runhistory import of_instance
+from ..postmortem.runhistory import seconds_between
+from ..postmortem.runhistory import seconds_since_end
 from ..reporting import charts
 from ..reporting import fromdisk
+from ..reporting import vitalwords
 from ..reporting.axes import moment
 from ..reporting.renderers import FORMATS
 from ..reporting.renderers import at_the_end
@@ -50,9 +56,13 @@ from ..reporting.report import in_flight
 from ..reporting.report import process
 from ..reporting.stacksdocument import room_words
 from ..reporting.threadtext import frame_line
+from ..reporting.threadtext import without_repetition
 from ..store.archive import Archive
+from ..store.blackboxreader import read_curve
+from ..store.blackboxreader import read_samples
 from ..store.damagedrecords import alone
 from ..store.damagedrecords import together
+from ..system import processidentity
 from . import csrftoken
 from . import drills
 
@@ -115,6 +125,7 @@ def overview(life: ILivingRun, archive: Archive) -> dict[str, Any]:
         'last': alone(last, lambda run: ending(run, 'The last run')) if last else None,
         'loop': together(ours, lambda runs: _loop_facts(crash_loop(runs))),
         'facts': _facts(process(life) | {'listen': life.instance.listen}),
+        'vitals': _vitals(life),
         'in_flight': [request_row(request) for request in in_flight(life)],
         'checks_note': checks_note(state),
         'findings': findings(_pressing(life, look)),
@@ -124,6 +135,12 @@ def overview(life: ILivingRun, archive: Archive) -> dict[str, Any]:
     }
 
 
+@functools.cache
+def _boot_id() -> str:
+    boot_id: str = processidentity.identity()['boot_id']
+    return boot_id
+
+
 def _loop_facts(runs: Sequence[RunRecord]) -> dict[str, Any] | None:
     """Return the runs of a crash loop, and the time between their first and last start.
 
@@ -131,10 +148,9 @@ def _loop_facts(runs: Sequence[RunRecord]) -> dict[str, Any] | None:
     """
     if not runs:
         return None
-    starts = [run.started for run in runs if run.started is not None]
     return {
         'count': len(runs),
-        'within': duration(max(starts) - min(starts)),
+        'within': duration(max(seconds_between(run, runs[0]) for run in runs)),
         'runs': [ending(run, 'A run') for run in runs[:5]],
     }
 
@@ -151,8 +167,9 @@ def ending(run: RunRecord, subject: str) -> dict[str, Any]:
     `subject` begins the headline, for example "The last run".
     """
     ago = ''
-    if run.ended is not None:
-        ago = f'{duration(max(0.0, time.time() - run.ended))} ago'
+    passed = seconds_since_end(run, _boot_id(), time.monotonic(), time.time())
+    if passed is not None:
+        ago = f'{duration(passed)} ago'
     return {
         'run': run.run,
         'address': address(run.run),
@@ -244,7 +261,7 @@ def request_row(request: Request) -> dict[str, Any]:
         'took': _took(request.seconds),
         'thread': request.thread,
         'user': request.user,
-        'status': request.status or '',
+        'status': request.answer,
         'crashed': request.crashed,
         'retry': request.retry,
         'times': f'{request.count} times' if request.count > 1 else '',
@@ -287,8 +304,7 @@ def _incident(life: ILivingRun, archive: Archive, record: RunRecord) -> dict[str
         'slow': _cut(_slow_requests(record.notes)),
         'native': list(map(_native, record.native)),
         'exception': record.exception,
-        'memory': charts.memory_curve(record.samples),
-        'cpu': charts.cpu_curve(record.samples),
+        'charts': charts.vital_signs(record.samples, record.curve, _stall(record.context)),
         'log': _cut([_log_line(line) for line in reversed(record.log)]),
         'modules': list(record.compiled_modules),
         'versions': _versions(life, archive, record),
@@ -297,6 +313,26 @@ def _incident(life: ILivingRun, archive: Archive, record: RunRecord) -> dict[str
         'facts': _incident_facts(record),
         'downloads': downloads(record.run),
         'trace': 'trace?' + urlencode({'run': record.run}),
+    }
+
+
+def _stall(context: dict[str, Any]) -> float:
+    """Return the option `stall` of a run, in seconds; -1.0 if it is not known."""
+    stall = from_record(context.get('options')).get('stall')
+    return stall if isinstance(stall, int | float) else -1.0
+
+
+def _vitals(life: ILivingRun) -> dict[str, Any]:
+    """Return the vital signs of this process: {facts, charts}, both [] without a sample."""
+    if life.recorder is None:
+        return {'facts': [], 'charts': []}
+    samples = read_samples(life.recorder.buffer)
+    curve = read_curve(life.recorder.buffer)
+    now = vitalsnow.of(samples, curve, life.started_monotonic)
+    facts = vitalwords.facts(now) if now else ()
+    return {
+        'facts': [{'label': label, 'value': words} for label, words in facts],
+        'charts': charts.vital_signs(samples, curve, life.options.stall, charts.UNTIL_NOW),
     }
 
 
@@ -352,7 +388,7 @@ def _incident_facts(record: RunRecord) -> list[dict[str, str]]:
 
 
 def _thread(thread: ThreadState) -> dict[str, Any]:
-    frames = list(map(frame_line, thread.frames))
+    frames = list(without_repetition(list(map(frame_line, thread.frames))))
     words = []
     if thread.ident:
         words.append(f'0x{thread.ident:x}')
@@ -428,6 +464,7 @@ def _log_line(line: LogLine) -> dict[str, Any]:
         'level': line.level,
         'logger': line.logger,
         'message': f'{line.message} …' if line.cut else line.message,
+        'repeated': '' if line.count < 2 else f'{line.count} times, last {moment(line.latest)}',
         'style': 'danger' if line.level in ('ERROR', 'CRITICAL') else 'warning',
     }
 

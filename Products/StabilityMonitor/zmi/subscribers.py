@@ -5,9 +5,15 @@ keep no reference to a request.  The recorder gets the id of the request object 
 that the end of a nested request does not end the record of the outer request.
 """
 
+# mypy: disable-error-code="import-untyped"
+
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+
+from transaction.interfaces import TransientError
+from zExceptions import HTTPException
 
 from ..model.action import Action
 from ..model.interfaces import ILivingRun
@@ -54,9 +60,35 @@ def request_ends(event: Event) -> None:
     try:
         request = event.request
         response = request.response
-        recorder.end(response.status if response is not None else 0, id(request))
+        status = 0
+        if response is not None:
+            status = response.status
+            error = sys.exception()
+            if error is not None:
+                status = _status_after(error, request, status)
+        recorder.end(status, id(request))
     except Exception:
         _switch_off()
+
+
+def _status_after(error: BaseException, request: Request, status: int) -> int:
+    """Return the status of the answer to a request that ends while `error` is handled; 0: none.
+
+    `status` is that of the response, which begins with 200 and is not sent if the error leaves the
+    publisher.  The server answers after an Exception, but not after another error as SystemExit.
+    """
+    if not isinstance(error, Exception):
+        return 0
+    trace = error.__traceback__
+    left = trace is not None and trace.tb_frame.f_code.co_name == 'publish_module'
+    if not left or status >= 400:
+        return status  # code that handles an error of its own has called Zope
+    if isinstance(error, TransientError) and request.retry_count < request.retry_max_count:
+        return 0  # Zope tries again
+    if isinstance(error, HTTPException):
+        status_of_error: int = error.status
+        return status_of_error
+    return 500
 
 
 def _marks(phase_name: str) -> Callable[[Event], None]:

@@ -114,6 +114,7 @@ def page(stacks: Stacks, own: int = 0) -> dict[str, Any]:
         'past_hangs': [_hang(hang, now, files) for hang in past_hangs],
         'slow': [_profile(profile) for profile in lasting_slow],
         'past_slow': [_profile(profile) for profile in past_slow],
+        'connections': [threadtext.connection_words(each) for each in stacks.connections],
     }
 
 
@@ -248,17 +249,30 @@ def _hang(hang: Event, now: float, files: Collection[str]) -> dict[str, Any]:
     return {
         'title': kind.headline,
         'icon': kind.icon,
+        'alert': hang.severity.alert,
         'since': clocktime(hang.started),
         'summary': codeorigin.shortened(_summary(hang), all_files),
         'lasted': age(max(0.0, end - hang.started)),
+        'duration': _duration(hang, end),
     }
+
+
+def _duration(hang: Event, end: float) -> str:
+    """Return for example "for 31.0 s".
+
+    A deadlock begins when it is first seen: how long it had lasted by then is not known.
+    """
+    seconds = max(0.0, end - hang.started)
+    if hang.lasts and seconds < 1:
+        return 'seen just now'
+    return f'for {age(seconds)}'
 
 
 def _summary(hang: Event) -> str:
     """Return the summary; without the word "deadlock", which is already in the title."""
     if hang.known is None or not hang.cycle:
         return hang.summary
-    return f'{cycle_words(hang.cycle)} ({source_words(hang.known)}).'
+    return f'{cycle_words(hang.cycle)} ({source_words(hang.known, hang.possible)}).'
 
 
 def _profile(profile: SlowRequest) -> dict[str, Any]:
@@ -347,7 +361,7 @@ def native(life: ILivingRun, may_manage: bool) -> dict[str, Any]:
             'progress': taking.words,
             'error': taking.error,
             'result': '' if is_busy else taking.result or '',
-            'ago': age(max(0.0, time.time() - taking.ended)),
+            'ago': age(taking.seconds_ago),
         }
     return {'part': 'native', 'native': values}
 
@@ -367,7 +381,7 @@ def take_native(life: ILivingRun) -> None:
 def forget_native() -> None:
     """Drop old native stacks, because the page that shows them may never be opened again."""
     for pid, taking in list(_NATIVE.items()):
-        if taking.ended and time.time() - taking.ended > _KEEP_NATIVE:
+        if taking.ended and taking.seconds_ago > _KEEP_NATIVE:
             _NATIVE.pop(pid, None)
 
 
