@@ -1,4 +1,4 @@
-# make run | stop | test | test-all | plone | bench | storm | lint | package   (ZOPE=5.14.2, ARGS=... for pytest)
+# make run | stop | test | test-all | plone | plone-short | bench | storm | lint | package   (ZOPE=5.14.2, ARGS=... for pytest)
 # Needs Python 3.11 or newer and make; everything else is installed into a virtual environment.
 
 ZOPE     ?= 6.3
@@ -16,9 +16,10 @@ JOBS     ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN 2>/dev/null || ech
 PYTEST   = $(VENV)/bin/python -m pytest -n $(JOBS) --dist loadgroup
 SELECTION ?= -m 'not thorough and not sweep'
 PLONE    = .venv-plone
+PLONE_PYTEST = PLONE_PYTHON='$(CURDIR)/$(PLONE)/bin/python' $(VENV)/bin/python -m pytest tests/functional/test_plone.py
 PLONE_PIP = $(PLONE)/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints-plone.txt
 
-.PHONY: help run stop test test-thorough test-all plone bench storm lint package clean
+.PHONY: help run stop test test-thorough test-all plone plone-short bench storm lint package clean
 
 help:
 	@head -n 2 Makefile
@@ -34,13 +35,16 @@ test: $(READY)
 	$(PYTEST) $(SELECTION) $(ARGS)
 
 test-thorough: $(READY)
-	$(PYTEST) -m thorough $(ARGS)
+	$(PYTEST) -m 'thorough and not sweep' $(ARGS)
 
 test-all: $(READY)
 	$(PYTEST) $(ARGS)
 
 plone: $(READY) $(PLONE)/.ready
-	PLONE_PYTHON='$(CURDIR)/$(PLONE)/bin/python' $(VENV)/bin/python -m pytest tests/functional/test_plone.py $(ARGS)
+	$(PLONE_PYTEST) $(ARGS)
+
+plone-short: $(READY) $(PLONE)/.ready
+	$(PLONE_PYTEST) -m 'not restarts and not browser' $(ARGS)
 
 bench: $(READY)
 	$(VENV)/bin/python benchmarks/run.py $(ARGS)

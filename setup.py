@@ -61,7 +61,7 @@ setup(
     packages=find_namespace_packages(include=['Products', 'Products.*']),
     package_data={
         '': ['*.zcml', '*.toml', 'py.typed'],
-        'Products.StabilityMonitor': ['www/*', 'www/**/*'],
+        'Products.StabilityMonitor': ['www/*', 'www/**/*', 'profiles/**/*'],
     },
     zip_safe=False,
     python_requires='>=3.11',
@@ -73,6 +73,7 @@ setup(
         'zope.interface',
     ],
     extras_require={
+        'completion': ['shtab'],
         'native': ['pystack; sys_platform == "linux"'],
         'test': [
             'build',
@@ -84,6 +85,7 @@ setup(
             'pytest-cov',
             'pytest-xdist',
             'selenium',
+            'selenium-axe-python',
             'setuptools',
             'twine',
             'zdaemon',

@@ -6,14 +6,22 @@ one was skipped (unless it also needs something else that is missing and was not
 """
 
 import collections
+import gc
 import os
 import shutil
 import sys
+import threading
+import time
 
 import hypothesis
 import pytest
 from support.needs import NEEDS
 from support.zopekit import ZopeInstance
+
+# Times for people are local.  The tests expect UTC, and so do the processes that they start.
+os.environ['TZ'] = 'UTC'
+if hasattr(time, 'tzset'):
+    time.tzset()
 
 # The time of an example depends more on the machine than on the code.
 hypothesis.settings.register_profile('without deadline', deadline=None)
@@ -41,6 +49,7 @@ def pytest_configure(config):
     unknown = set(config.stash[REQUIRED]) - set(NEEDS)
     if not hasattr(config, 'workerinput'):
         config.pluginmanager.register(_Ran(config))
+        config.pluginmanager.register(_Hanging(config))
     if unknown:
         raise pytest.UsageError(f'--require: no such marker: {", ".join(sorted(unknown))}')
 
@@ -68,6 +77,11 @@ def pytest_collection_modifyitems(config, items):
             if reason and item.get_closest_marker(name):
                 item.add_marker(pytest.mark.skip(reason=reason))
     items.sort(key=_seconds, reverse=True)
+
+
+def pytest_collection_finish():
+    """Leave the thousands of collected tests out of garbage collections: they are kept anyway."""
+    gc.freeze()
 
 
 def _seconds(item):
@@ -98,6 +112,33 @@ class _Ran:
                 self.ran[name, 'passed'] += 1
             elif report.skipped and not hasattr(report, 'wasxfail') and not excused:
                 self.ran[name, 'skipped'] += 1
+
+
+class _Hanging:
+    """Names each test that has run for long, and again as long as it runs, so that a test that
+    hangs is known when CI ends the run.  It works in the process that gathers the reports.
+    """
+
+    LONG = 300  # seconds
+
+    def __init__(self, config):
+        self.config, self.began = config, {}
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def pytest_runtest_logstart(self, nodeid):
+        self.began[nodeid] = time.monotonic()
+
+    def pytest_runtest_logfinish(self, nodeid):
+        self.began.pop(nodeid, None)
+
+    def _watch(self):
+        while True:
+            time.sleep(self.LONG)
+            for nodeid, began in list(self.began.items()):
+                lasted = time.monotonic() - began
+                if lasted > self.LONG:
+                    reporter = self.config.pluginmanager.get_plugin('terminalreporter')
+                    reporter.write_line(f'ERROR: {nodeid} has been running for {lasted:.0f} s')
 
 
 def _unmet(config):

@@ -24,6 +24,7 @@ from golden.rewording import in_words_of_today
 from Products.StabilityMonitor.cli import command as cli
 from Products.StabilityMonitor.model.errors import UnreadableRecord
 from Products.StabilityMonitor.model.records import Sample
+from Products.StabilityMonitor.postmortem import runhistory
 from Products.StabilityMonitor.postmortem.evidence import World
 from Products.StabilityMonitor.postmortem.triage import examine
 from Products.StabilityMonitor.reporting.threadtext import without_repetition
@@ -94,9 +95,7 @@ def one_sentence_for_equal_requests(old):
 def hung_by_its_notes(old):
     first, *others = old['evidence']
     assert first['fact'].startswith('All threads that serve were busy with requests older')
-    since = first['fact'].partition(' since ')[2].removesuffix('.')
-    now = f'A hang began at {since}; no end of it was recorded.'
-    return old | {'evidence': [first | {'fact': now}, *others]}
+    return old | {'evidence': others}
 
 
 def without_idle_threads(old):
@@ -121,6 +120,72 @@ def shown(run):
     repeats.
     """
     return lambda old: with_commas(golden_text(f'show-{run}'))
+
+
+def with_local_times(old):
+    """Lines of the event log were written by the older release: "2026-...Z, up 3 s)"."""
+    return re.sub(r'(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)\.\d{3}Z(?!, up )', r'\1 \2 UTC', old)
+
+
+def with_states_of_requests(old):
+    """A request in flight has a phase, a finished one has an answer."""
+    old = re.sub(r'(?m)^(  \S+ \S+ -> \d+(?: x\d+)?)  \w+, (\S+ s), since ', r'\1, \2, began ', old)
+    return re.sub(r'(?m)^(  \S+ \S+)  (\w+, \S+ s), since ', r'\1 \2, began ', old)
+
+
+def with_each_stack_once(old):
+    """Threads with the same stack and note are one block; so are slow requests, and of each only
+    the last note is shown.
+    """
+    before, after, threads, slow = [], [], {}, {}
+    for block in old.split('\n\n'):
+        head, _, lines = block.partition('\n')
+        thread = re.fullmatch(r'Thread (0x\w+)(.*?)( \(.*\))?( stack: .*)?:', head)
+        request = re.fullmatch(r'Slow request (.*), thread (0x\w+), (.*):', head)
+        if thread:
+            threads.setdefault((thread[3] or '', lines), []).append(thread)
+        elif request:
+            slow.pop(request.group(1, 2), None)
+            when = re.sub(r' at \d{4}-.*', '', request[3])
+            slow[request.group(1, 2)] = when, lines
+        elif threads or slow:
+            after.append(block)
+        else:
+            before.append(block)
+    blocks = []
+    for (note, lines), found in threads.items():
+        head = found[0][0]
+        if len(found) > 1:
+            idents = ', '.join(thread[1] for thread in found)
+            head = f'{len(found)} threads: {idents}{note}:'
+        blocks.append(f'{head}\n{lines}')
+    groups = {}
+    for (title, thread), (when, lines) in reversed(slow.items()):
+        detail, _, frames = lines.partition('\n')
+        groups.setdefault((title, when, frames), []).append((thread, detail))
+    for (title, when, frames), found in groups.items():
+        thread, detail = found[0]
+        which = f'thread {thread}' if len(found) == 1 else f'{len(found)} times'
+        blocks.append(f'Slow request {title}, {which}, {when}:\n{detail}\n{frames}')
+    return '\n\n'.join([*before, *blocks, *after])
+
+
+def with_ends(old):
+    """The history shows when a run ended."""
+    ended = {run['run']: run['ended'] for kind in KINDS for run in history_of(kind)}
+    for name, run in RUNS.items():
+        ended[run] = json.loads(recorded.stored(f'runs/{name}.record.json.xz'))['ended']
+    lines = []
+    for line in old.splitlines(keepends=True):
+        found = re.search(r'\d{8}T\d{6}Z-\d+-\w{4}', line)
+        if found:
+            line = f'{with_local_times(ended[found[0]]):29}{line[24:]}'
+        lines.append(line)
+    return ''.join(lines)
+
+
+def history_of(kind):
+    return golden_document(f'{kind}-report-format-json')['history']
 
 
 def about(words):
@@ -166,7 +231,8 @@ def waiting_line():
 
 def with_titles(old):
     titles = (
-        'started                   verdict              signal   uptime                role   run'
+        'ended                          verdict              signal   uptime                role   '
+        'run'
     )
     return f'{titles}\n{old}'
 
@@ -211,7 +277,8 @@ def findings_told_last(kind):
         lines = golden_text(f'{kind}-checks-all').splitlines()
         (begin,) = (n for n, line in enumerate(lines) if line.startswith(subject['subject']))
         told = [line for line in lines[begin + 1 :] if not line.startswith('= ')]
-        return '\n'.join([f'As of {subject["when"]}, recorded by the run {run}:', *told, ''])
+        when = with_local_times(subject['when'])
+        return '\n'.join([f'As of {when}, recorded by the run {run}:', *told, ''])
 
     return findings_told_last
 
@@ -260,6 +327,12 @@ FRAMES = 'Frames are written as in a traceback of Python: with a comma after the
 NEWEST = 'Without RUN a report is about the newest incident, and says so.'
 NEWEST_INSTEAD = 'Without RUN a report shows the newest incident instead of the last run.'
 LAST_TOLD = 'While Zope is down a report shows the findings that the last run recorded.'
+LOCAL = 'Times for people are local, with their offset.'
+STATES = 'A finished request is in no phase; an event begins.'
+ONCE = 'What is the same for several threads or requests is said once.'
+ENDS = 'The history shows when a run ended, as the page Incidents does.'
+#: What was added to the texts about a run.
+NEW_BLOCK = re.compile(r'(?m)^What to do now:\n(?:  \d\. .*\n)+\n')
 PLACE = 'Each crash names its place and its request; <module> alone does not say which file.'
 IN_MEMORY = 'A dead run that is not archived yet is judged in memory, and can be the last run.'
 ENDED = 'How the last run ended'
@@ -335,6 +408,7 @@ DELIBERATE: tuple[Change, ...] = (
         'A clean stop that is not archived yet is not a problem of the site.',
         lambda old: 0,
     ),
+    Change('exit/show-drill', 'A drill counts for no exit status.', lambda old: 0),
     Change(
         'command/waiting-history',
         'The history includes the runs that are not archived yet.',
@@ -370,7 +444,20 @@ DELIBERATE: tuple[Change, ...] = (
     ),
     Change('blackbox/*', 'A black box is read into the same form as a record has.', as_values),
     Change('command/*-status', 'The status says that no process runs.', no_process_runs),
+    Change('command/*-history', ENDS, with_ends),
+    Change('section/*/Past runs', ENDS, with_ends),
     Change('command/*-history', 'The columns of the history have titles.', with_titles),
+    Change('section/*/Past runs', 'The columns of the history have titles.', with_titles),
+    *(
+        Change(cases, reason, change)
+        for cases in ('command/show-*', 'section/*/The incident', f'section/*/{ENDED}')
+        for reason, change in (
+            (ONCE, with_each_stack_once),
+            (STATES, with_states_of_requests),
+            (LOCAL, with_local_times),
+        )
+    ),
+    Change('command/*-status', LOCAL, with_local_times),
 )
 
 
@@ -492,6 +579,8 @@ def command(directories, asked, capsysbinary, monkeypatch):
     """
     monkeypatch.delenv('CLIENT_HOME', raising=False)
     monkeypatch.delenv('STABILITYMONITOR_DIRECTORY', raising=False)
+    # Which incidents are recent depends on the day of the test: here none is.
+    monkeypatch.setattr(runhistory, 'RECENT_SECONDS', 0)
 
     def ask(name):
         if name not in asked:
@@ -499,7 +588,7 @@ def command(directories, asked, capsysbinary, monkeypatch):
             status = cli.main(['--directory', str(directory), *words])
             output, errors = (text.decode() for text in capsysbinary.readouterr())
             assert errors == ''
-            asked[name] = status, recorded.timeless(output, directory)
+            asked[name] = status, NEW_BLOCK.sub('', recorded.timeless(output, directory))
         return asked[name]
 
     return ask

@@ -34,7 +34,15 @@ WAYS = {
 }
 BOTH = ('older', 'today')
 #: Keys of a record that the older release did not have.
-NEW_KEYS = ('last_words', 'curve', 'number', 'boot_id', 'monotonic')
+NEW_KEYS = (
+    'last_words',
+    'curve',
+    'number',
+    'boot_id',
+    'monotonic',
+    'ended_before',
+    'found_by',
+)
 #: Sentences that are reworded, but are not in the golden files.
 REWORDED = (
     Reworded(
@@ -47,9 +55,10 @@ REWORDED = (
     ),
 )
 
-pytestmark = pytest.mark.skipif(
-    not sys.platform.startswith('linux'), reason='these verdicts need Linux'
-)
+pytestmark = [
+    pytest.mark.thorough,
+    pytest.mark.skipif(not sys.platform.startswith('linux'), reason='these verdicts need Linux'),
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -261,7 +270,7 @@ def test_a_living_run_is_left_alone_by_the_other_release(writer, reader):
     try:
         before = set(files(writer, 'runs'))
         assert reader.command('triage').stdout == 'There was nothing to judge.\n'
-        assert f'running: pid {living.pid} ' in reader.command('status').stdout
+        assert f'running: pid {living.pid}' in reader.command('status').stdout
         assert before <= set(files(writer, 'runs')) and writer.waiting() == {run}
     finally:
         living.tell('go').end()

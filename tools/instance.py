@@ -36,8 +36,8 @@ PRODUCT_CONFIG = """
 <product-config stabilitymonitor>
   # a request older than `slow-request` is listed; when all workers are busy for longer than
   # `stall`, the site hangs
-  # slow-request 30s
-  # stall 60s
+  # slow-request 10s
+  # stall 30s
   # how often memory, CPU, threads and descriptors are recorded
   # sample-interval 1s
   # limits of the archive

@@ -214,8 +214,10 @@ def test_a_flame_graph_is_loaded_when_its_request_is_unfolded(browser, site):
     browser.execute_script(f"document.querySelector('{slow} img').scrollIntoView()")
     wait_for(lambda: browser.execute_script(width) > 0, what='the picture')
     refresh_on(browser)
+    browser.execute_script(f"document.querySelector('{slow} .stability-picture a').focus()")
     before = seen_at(browser)
     wait_for(lambda: seen_at(browser) != before, what='a refresh')
+    assert browser.execute_script('return document.activeElement.matches(".stability-picture a")')
     wait_for(lambda: browser.execute_script(width) > 0, what='the picture after the refresh')
     refresh_on(browser)  # off again, because an element that is replaced cannot be clicked
     browser.find_element(By.CSS_SELECTOR, f'{slow} .stability-picture a').click()

@@ -5,6 +5,7 @@ import re
 import signal
 import time
 import tracemalloc
+import types
 from datetime import UTC
 from datetime import datetime
 from logging.handlers import WatchedFileHandler
@@ -18,6 +19,7 @@ from packaging.version import Version
 from Products.StabilityMonitor.checks import breadcrumbs
 from Products.StabilityMonitor.checks import clocks
 from Products.StabilityMonitor.checks import databases
+from Products.StabilityMonitor.checks import endingsignals
 from Products.StabilityMonitor.checks import interpreter
 from Products.StabilityMonitor.checks import memory
 from Products.StabilityMonitor.checks import rotation
@@ -481,6 +483,7 @@ def test_a_recipe_that_renames_an_open_log_is_a_warning(tmp_path, logger, kind, 
         ('kubernetes', 'info'),
         ('container', 'info'),
         ('container (this process is its pid 1)', 'info'),
+        ('container (a shell is its pid 1)', 'info'),
     ],
 )
 def test_a_process_without_a_supervisor_is_a_warning(name, severity):
@@ -935,3 +938,39 @@ def test_a_small_file_takes_little_memory(tmp_path):
         assert tracemalloc.get_traced_memory()[1] - before < 100_000
     finally:
         tracemalloc.stop()
+
+
+# -- files that the advice names -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    'arguments, file',
+    [
+        ((), 'zope.ini'),
+        (('/opt/bin/runwsgi', '-v', '/srv/etc/wsgi.ini'), 'wsgi.ini'),
+        (('/opt/bin/pserve', 'config:/srv/etc/wsgi.ini#main', 'port=8080'), 'wsgi.ini'),
+        (('/opt/bin/gunicorn', '--paste', '/srv/etc/wsgi.ini#main'), 'wsgi.ini'),
+        (('/opt/bin/gunicorn', '--log-config=/srv/log.conf', '--paste', 'a.ini'), 'log.conf'),
+        (('/opt/bin/gunicorn', 'wsgi:app'), "the file of gunicorn's option --log-config"),
+    ],
+)
+def test_the_advice_names_the_file_that_configures_logging(arguments, file):
+    (found,) = look(endingsignals.KillingSignals, arguments=arguments)
+    assert f'`[handler_eventlog]` of {file};'.replace('`', '') in str(found.action)
+
+
+@pytest.mark.parametrize(
+    'arguments, context, advice',
+    [
+        (('runwsgi', 'etc/wsgi.ini'), {}, 'Write "threads = 1" into [server:main] of wsgi.ini'),
+        (('gunicorn', '--paste', 'wsgi.ini'), {}, 'Start gunicorn with "--worker-class sync'),
+        (('/x/__main__.py',), {'supervisor': 'gunicorn'}, 'Start gunicorn with "--worker-class'),
+    ],
+)
+def test_the_advice_names_where_the_threads_of_the_server_are_set(arguments, context, advice):
+    adapter = types.ModuleType('odd')
+    vars(adapter).update(apilevel='2.0', threadsafety=0, paramstyle='qmark', connect=print)
+    (found,) = look(
+        databases.Adapters, modules={'odd': adapter}, arguments=arguments, context=context
+    )
+    assert str(found.action).startswith(advice)

@@ -172,7 +172,7 @@ WORLDS = [
     ('marked_signals', 'killing-signals', 'info', 'SIGHUP, SIGUSR1, SIGUSR2', 'SIGINT'),
     ('foreign_signal', 'killing-signals', 'info', 'SIGHUP, SIGUSR2', 'SIGINT'),
     ('ignored_signals', 'killing-signals', 'ok', 'do not end Zope', ''),
-    ('stop_signal', 'stop-signal', 'ok', 'SIGTERM ends Zope', ''),
+    ('usual_stop_signal', 'stop-signal', 'ok', 'SIGTERM ends Zope', ''),
     ('ignored_stop_signal', 'stop-signal', 'warning', 'ignores it', 'SIG_IGN'),
     ('python_switches', 'python-switches', 'ok', 'without switches', ''),
     ('tracing', 'python-switches:tracing', 'warning', 'trace', 'profiler'),
@@ -238,7 +238,6 @@ WORLDS = [
         '1 library was replaced',
         'Restart Zope',
     ),
-    ('without_packaging', 'versions', 'info', 'not compared', 'pip install packaging'),
 ]
 
 
@@ -280,10 +279,16 @@ def test_pid_1_of_a_namespace_without_a_handler_for_sigterm(
 
 
 @pytest.mark.root
-def test_the_advice_for_pid_1_helps(tmp_path):
-    """Under another pid 1, as with --init, Zope is not pid 1 any more."""
+@pytest.mark.parametrize(
+    'script, severity, action',
+    [
+        ('"$@"; exit $?', 'warning', 'Write "exec" before the command'),
+        ('trap "kill -TERM \\$child" TERM; "$@" & child=$!; wait $child', 'ok', ''),
+    ],
+)
+def test_a_shell_as_pid_1_passes_sigterm_on_or_not(tmp_path, script, severity, action):
     unshare = ('unshare', '--pid', '--fork', '--mount-proc', '--kill-child')
-    init = ('sh', '-c', '"$@"; exit $?', 'sh')
+    init = ('sh', '-c', script, 'sh')
     done = subprocess.run(
         [*unshare, *init, sys.executable, str(PROGRAM), 'stop_signal', str(tmp_path)],
         env=os.environ | {'PYTHONPATH': environment()['PYTHONPATH']},
@@ -292,7 +297,8 @@ def test_the_advice_for_pid_1_helps(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     (found,) = json.loads(done.stdout.splitlines()[-1])
-    assert (found['id'], found['severity']) == ('stop-signal', 'ok')
+    assert (found['id'], found['severity']) == ('stop-signal', severity)
+    assert action in found['action']
 
 
 @pytest.mark.parametrize(

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from Products.StabilityMonitor.checks import muted as mutedfindings
 from Products.StabilityMonitor.checks.muted import FILE
 from Products.StabilityMonitor.checks.muted import MuteList
 from Products.StabilityMonitor.checks.muted import MuteRefused
 from Products.StabilityMonitor.model.finding import Finding
 from Products.StabilityMonitor.model.severities import SEVERITIES
 from Products.StabilityMonitor.model.severities import WARNING
+from Products.StabilityMonitor.store import editedlist
 
 TODAY = datetime(2026, 11, 23, 23, 30, tzinfo=UTC)
 
@@ -235,12 +235,10 @@ def test_no_mute_is_lost_between_writers(tmp_path, clock):
 def test_a_lock_held_by_another_process_refuses_the_mute(muted, tmp_path, monkeypatch):
     import fcntl
 
-    from Products.StabilityMonitor.checks import muted as module
-
-    monkeypatch.setattr(module, '_PATIENCE', 0.05)
+    monkeypatch.setattr(editedlist, '_PATIENCE', 0.05)
     with open(tmp_path / f'{FILE}.lock', 'w') as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(MuteRefused, match='Another process .* Try again'):
+        with pytest.raises(editedlist.ListIsBusy, match='Another process .* Try again'):
             muted.mute('x', 'r', '2026-12-01', 'w')
     muted.mute('x', 'r', '2026-12-01', 'w')
 
@@ -276,7 +274,7 @@ def test_a_list_that_cannot_be_opened_now_is_not_damaged(muted, monkeypatch):
     muted.mute('a', 'known', '2026-12-24', 'me')
     before = muted.path.read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(mutedfindings, 'read_whole', refused)
+        patch.setattr(editedlist, 'read_whole', refused)
         found = Finding('a', WARNING, 'It is a.')
         assert muted.partition([found]) == ([found], [])
         with pytest.raises(OSError):

@@ -294,7 +294,7 @@ def test_what_is_known_of_a_process_that_does_not_answer_is_reported(living, com
     monkeypatch.setattr(cli.clichecks, 'is_alive', lambda path: True)
     status, output, errors = command()
     assert (status, errors) == (1, '')
-    assert f'[critical] Process {os.getpid()} hangs since ' in output
+    assert f'[critical] Process {os.getpid()} hangs; this began at ' in output
     assert 'The heartbeat has been silent for 60 s.' in output
     assert f'Process {os.getpid()} has 79 of 80 descriptors in use.' in output
 

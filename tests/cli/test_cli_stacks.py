@@ -29,6 +29,7 @@ from Products.StabilityMonitor.inspection import outside
 from Products.StabilityMonitor.model.records import Frame
 from Products.StabilityMonitor.model.records import Note
 from Products.StabilityMonitor.reporting import outsidetext
+from Products.StabilityMonitor.reporting import stackssummary
 from Products.StabilityMonitor.store import runmailbox
 from Products.StabilityMonitor.store.rundirectory import Base
 from Products.StabilityMonitor.store.rundirectory import new_name
@@ -207,6 +208,76 @@ def test_a_process_that_cannot_be_asked_is_seen_from_outside(living, command, mo
     assert 'it could not be asked: ' in output and 'from the kernel:' in output
 
 
+def test_stacks_as_json_has_the_answer_of_each_process(living, command):
+    run = living(document())
+    status, output, errors = command('--format', 'json')
+    told = json.loads(output)
+    assert (status, told['exit_status'], errors) == (1, 1, '')
+    (process,) = told['processes']
+    assert (process['run'], process['pid'], process['outside']) == (run.name, os.getpid(), None)
+    assert process['stacks']['hangs'] and process['stacks']['threads'][0]['frames']
+    assert process['summary'][-1] == stackssummary.EVIDENCE_IS_KEPT
+
+
+def test_stacks_as_json_of_a_mute_process_has_what_is_seen_from_outside(living, command):
+    living(None)
+    status, output, errors = command('--format', 'json')
+    (process,) = json.loads(output)['processes']
+    assert (status, process['stacks'], errors) == (1, None, '')
+    assert process['reason'] == 'This run has no mailbox.'
+    threads = process['outside']['threads']
+    assert os.getpid() in [thread['native_id'] for thread in threads]
+
+
+def test_native_stacks_are_text_only(base, capfd):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(['stacks', '--native', '--format', 'json'])
+    assert ended.value.code == 2 and 'not allowed with' in capfd.readouterr().err
+
+
+# -- the summary -----------------------------------------------------------------------------------
+
+BUSY = {'number': 1, 'method': 'GET', 'path': '/export', 'seconds': 17.0, 'started': 1.0}
+
+
+def test_a_summary_says_how_many_workers_are_busy_before_there_is_a_hang(living, command):
+    busy = thread(3, activity='lock', request=BUSY)
+    living(QUIET | {'threads': [thread(2), busy]}, options={'stall': 30.0})
+    _, output, _ = command()
+    second = output.splitlines()[1]
+    assert second == '1 of 2 workers is busy; the oldest request is GET /export, for 17.0 s.'
+    assert 'What next' not in output
+
+
+def test_where_all_workers_are_busy_the_summary_says_when_the_evidence_is_kept(living, command):
+    busy = [
+        thread(3, activity='lock', request=BUSY),
+        thread(4, activity='lock', request=BUSY | {'seconds': 5.0}),
+    ]
+    living(QUIET | {'threads': busy}, options={'stall': 30.0})
+    status, output, _ = command()
+    _, count, doing, advice, *_ = output.splitlines()
+    assert status == 0 and count.startswith('2 of 2 workers are busy; the oldest request is GET')
+    assert doing == 'What each does: waits for a lock (2).'
+    assert advice.startswith('No hang is recorded. What next: ')
+    assert 'last 10 s longer than 30 s (the option "stall")' in advice
+
+
+def test_in_a_hang_the_summary_says_that_the_evidence_is_kept(living, command):
+    living(document())
+    _, output, _ = command()
+    head, _, _ = output.partition('\n\n')
+    assert head.splitlines()[-1] == stackssummary.EVIDENCE_IS_KEPT
+
+
+def test_without_an_answer_the_advice_depends_on_what_is_recorded():
+    for found, advice in (
+        (view(MAIN, HEARTBEAT), stackssummary.before_a_hang(None)),
+        (view(MAIN, HEARTBEAT, hang=mark(text=b'')), stackssummary.EVIDENCE_IS_KEPT),
+    ):
+        assert advice in list(outsidetext.lines(found, 'x', 'No answer.'))
+
+
 def test_the_command_says_which_part_the_kernel_has_told(living, command):
     living(QUIET | {'without_kernel': True})
     _, output, errors = command()
@@ -254,6 +325,16 @@ def seen(native_id, call='futex', state='S', wakes=0.0, cpu=0.0, path=''):
     )
 
 
+def seen_often(native_id, *looks, **values):
+    """A thread that was looked at several times: a system call, or R for on a CPU."""
+    tasks = []
+    for look in looks:
+        state, call = ('R', 'running') if look == 'R' else ('S', look)
+        tasks.append(Task(native_id, state=state, call=call))
+    *before, last = tasks
+    return replace(seen(native_id, **values), kernel=last, before=tuple(before))
+
+
 def view(*threads, **values):
     return outside.View(17, 1_790_000_100.0, True, threads, traces(**values))
 
@@ -295,6 +376,29 @@ def test_the_thread_that_probably_holds_the_interpreter_lock_is_named(holder, ot
 def test_the_main_thread_can_be_the_holder_of_the_interpreter_lock():
     spinning = seen(1, '', 'R', cpu=0.9)
     assert view(spinning, HEARTBEAT, IDLE).holders() == [spinning]
+
+
+@pytest.mark.parametrize(
+    'looks',
+    [('futex', 'futex', 'futex', 'R'), ('R', 'futex', 'R', 'R'), ('R',), ('R', 'R', 'R', 'R')],
+)
+def test_a_thread_that_wakes_to_wait_for_the_lock_is_not_its_holder(looks):
+    """It stands on a CPU at a look, or at all of them, but hardly uses any."""
+    waker = seen_often(2, *looks, wakes=198, cpu=0.01)
+    holder = seen(9, 'clock_nanosleep', path='/hold')
+    assert not waker.runs
+    assert view(MAIN, IDLE, HEARTBEAT, waker, holder).holders() == [holder]
+
+
+def test_a_thread_that_is_ready_at_each_look_runs_on_a_busy_machine():
+    spinning = seen_often(9, 'R', 'R', 'R', 'R', cpu=0.2, wakes=60, path='/spin')
+    sleeping = seen(8, 'clock_nanosleep', path='/nap')
+    assert view(MAIN, HEARTBEAT, sleeping, spinning).holders() == [spinning]
+
+
+def test_a_thread_that_reads_a_file_with_the_lock_is_the_holder():
+    reading = seen_often(9, 'pread64', 'R', 'pread64', 'R', cpu=0.3)
+    assert view(MAIN, HEARTBEAT, IDLE, reading).holders() == [reading]
 
 
 def test_two_possible_holders_are_both_named():
@@ -467,7 +571,7 @@ def test_stacks_shows_a_real_site_while_it_works_hangs_and_does_not_answer(zope)
     for _ in range(2):  # now all workers are busy
         zope.background('/wait_for_ever')
     output = wait_for(
-        lambda: (told := stacks(zope)[1]) and 'HANG since' in told and told, what='the hang'
+        lambda: (told := stacks(zope)[1]) and 'HANG began' in told and told, what='the hang'
     )
     assert 'All 2 workers' in output and output.count('serves GET /wait_for_ever for') == 2
     assert ', in wait_for_ever\n' in output and 'Slow requests:' in output
@@ -497,7 +601,7 @@ def test_stacks_names_the_thread_of_a_real_site_that_holds_the_gil(make_zope):
         *COMMAND, '--client-home', zope.client_home, 'checks', env=zope.environment(), timeout=120
     )
     assert (done.returncode, done.stderr) == (1, '')
-    assert f'[critical] Process {zope.pid} hangs since ' in done.stdout
+    assert f'[critical] Process {zope.pid} hangs; this began at ' in done.stdout
     if 'pystack remote' in output:
         status, output, _ = stacks(zope, '--native')
         assert status == 1 and '[Has the GIL]' in output and 'in hold' in output

@@ -79,29 +79,29 @@ def stopped(base, number=5):
         (
             'hang',
             (4, 4),
-            'HANGS: pid {} since {}: It is stuck. 4 of 4 workers are stuck.',
+            'HANGS: pid {}, began {}: It is stuck. 4 of 4 workers are stuck.',
         ),
         (
             'hang',
             (1, 4),
-            'HANGS: pid {} since {}: It is stuck. 1 of 4 workers is stuck.',
+            'HANGS: pid {}, began {}: It is stuck. 1 of 4 workers is stuck.',
         ),
         (
             'silent',
             (2, 4),
-            'HANGS: pid {} since {}: It is stuck. 2 of 4 workers were busy at the last sample.',
+            'HANGS: pid {}, began {}: It is stuck. 2 of 4 workers were busy at the last sample.',
         ),
         (
             'stopped',
             (1, 4),
-            'STOPPED: pid {} since {}: It is stuck. 1 of 4 workers was busy at the last sample.',
+            'STOPPED: pid {}, began {}: It is stuck. 1 of 4 workers was busy at the last sample.',
         ),
         (
             'deadlock',
             (2, 4),
-            'DEADLOCK: pid {} since {}: It is stuck. 2 of 4 workers are stuck.',
+            'DEADLOCK: pid {}, began {}: It is stuck. 2 of 4 workers are stuck.',
         ),
-        ('spinning', (0, 0), 'SPINS: pid {} since {}: It is stuck. '),
+        ('spinning', (0, 0), 'SPINS: pid {}, began {}: It is stuck. '),
     ],
 )
 def test_a_hang_is_one_line_and_exit_status_1(living, command, hangs, kind, count, line):
@@ -123,7 +123,7 @@ def test_the_state_of_a_process_without_a_hang_is_the_first_word(
         liveness, 'look', lambda path, context: liveness.Pulse(path.name, os.getpid(), state)
     )
     status, output, _ = command('status')
-    assert status == 0 and output.startswith(f'{word}: pid {os.getpid()} since 20')
+    assert status == 0 and output.startswith(f'{word}: pid {os.getpid()}, began 20')
 
 
 def test_a_slow_start_is_one_line_and_exit_status_0(living, command, monkeypatch):
@@ -137,7 +137,7 @@ def test_a_slow_start_is_one_line_and_exit_status_0(living, command, monkeypatch
     status, output, _ = command('status')
     assert status == 0
     assert output.splitlines()[1].rstrip() == (
-        f'STARTS SLOWLY: pid {os.getpid()} since 2026-09-21 14:13:20 UTC, for 1 min 1 s: '
+        f'STARTS SLOWLY: pid {os.getpid()}, began 2026-09-21 14:13:20 UTC, for 1 min 1 s: '
         'Zope does not serve yet: it waits.'
     )
     _, output, _ = command('status', '--format', 'json')
@@ -278,7 +278,7 @@ def test_a_clean_script_is_only_counted(base, living, command):
     script = clean_script(base)
     living()
     status, output, _ = command('status')
-    assert status == 0 and 'clean runs of scripts, not yet counted: 1' in output
+    assert status == 0 and '1 clean run of a script, not yet counted' in output
     assert 'last run' not in output and script.name not in output
     assert 'wait' not in command('checks')[1]
     assert command('history')[1] == 'and 1 clean run of a script\n'
@@ -374,6 +374,8 @@ def test_status_as_json_has_all_keys(base, living, command, hangs):
         'living': [name],
         'last_run': waits,
         'crash_loop': [],
+        'open_incidents': [],
+        'before_that': None,
     }
 
 

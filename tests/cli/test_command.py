@@ -16,6 +16,9 @@ from support.syntheticruns import record
 from support.syntheticruns import request
 from support.zopekit import CHECKOUT
 
+from Products.StabilityMonitor import __version__
+from Products.StabilityMonitor import cli
+from Products.StabilityMonitor.cli import command as command_module
 from Products.StabilityMonitor.postmortem.triage import triage
 from Products.StabilityMonitor.store.archive import Archive
 from Products.StabilityMonitor.store.rundirectory import new_name
@@ -58,17 +61,68 @@ def test_wrong_usage_gives_exit_status_2_and_a_sentence(words, sentence):
     assert 'Traceback' not in done.stderr
 
 
-def test_a_reader_that_closes_the_pipe_early_is_not_an_error(base):
+@pytest.mark.parametrize('words', ['status', 'history'])
+def test_a_reader_that_closes_the_pipe_early_is_not_an_error(base, words):
     archived(base, *(record(n) for n in range(300)))
+    reader, writer = os.pipe()
+    os.close(reader)
     done = subprocess.run(
-        f'{sys.executable} -m Products.StabilityMonitor --directory {base.path} history | head '
-        '-n 1',
-        shell=True,
-        capture_output=True,
+        [sys.executable, '-m', 'Products.StabilityMonitor', '--directory', base.path, words],
+        stdout=writer,
+        stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | {'PYTHONPATH': str(CHECKOUT)},
+        env=os.environ | {'PYTHONPATH': str(CHECKOUT), 'PYTHONUNBUFFERED': ''},
     )
-    assert (done.returncode, done.stderr, done.stdout.count('\n')) == (0, '', 1)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, '')
+
+
+def test_the_version_is_printed():
+    done = process('--version')
+    assert (done.returncode, done.stdout) == (0, f'stabilitymonitor {__version__}\n')
+
+
+@pytest.mark.parametrize('name', [None, *command_module._COMMANDS])
+def test_each_help_has_a_sentence_and_an_example_that_is_valid(capsys, name):
+    with pytest.raises(SystemExit) as ended:
+        cli.main([name, '--help'] if name else ['--help'])
+    output = capsys.readouterr().out
+    assert ended.value.code == 0
+    assert max(map(len, output.splitlines())) <= 80
+    sentence = (command_module._COMMANDS[name] if name else command_module).__doc__
+    assert ' '.join(sentence.split()[:4]) in ' '.join(output.split())
+    _, _, example = ' '.join(output.split()).partition('Example: stabilitymonitor ')
+    words, _, _ = example.partition(' > ')
+    options = command_module._parser().parse_args(words.split())
+    assert options.command == (name or 'status')
+
+
+# -- JSON ------------------------------------------------------------------------------------------
+
+
+def test_history_as_json_has_the_runs_newest_first(base, command):
+    archived(base, record(0, 'crashed'), record(1))
+    waiting = DeadRun(base.path, 9).crashed()
+    status, output, _ = command('history', '--format', 'json')
+    told = json.loads(output)
+    assert (status, told['directory'], told['clean_scripts']) == (0, str(base.path), 0)
+    found = [(run['verdict'], run['is_incident'], run['archived']) for run in told['runs']]
+    assert found == [('crashed', True, False), ('stopped', False, True), ('crashed', True, True)]
+    assert told['runs'][0]['run'] == waiting.name and 'samples' not in told['runs'][0]
+
+
+def test_show_as_json_is_the_record_of_the_run(base, command):
+    crashed, _ = archived(base, record(0, 'crashed'), record(1))
+    status, output, _ = command('show', '--format', 'json')
+    told = json.loads(output)
+    assert (status, told['run'], told['verdict']) == (1, crashed, 'crashed')
+    assert {*Archive(base).record(crashed).to_json()} == {*told}
+
+
+def test_checks_has_the_same_spelling_for_json_and_keeps_the_old_one(base, command):
+    new = json.loads(command('checks', '--format', 'json')[1])
+    old = json.loads(command('checks', '--json')[1])
+    assert new['subjects'] == old['subjects'] and new['subjects']
 
 
 # -- status ----------------------------------------------------------------------------------------
@@ -109,7 +163,7 @@ def test_status_of_a_living_run_gives_exit_status_0(base, command):
         new_name(1e9, os.getpid()), {'identity': identity(), 'instance': {'host': 'here'}}
     )
     status, output, _ = command('status')
-    assert status == 0 and f'running: pid {os.getpid()} since 2001-09-09' in output
+    assert status == 0 and f'running: pid {os.getpid()}, began 2001-09-09' in output
     living.abandon()
 
 
@@ -129,10 +183,10 @@ def test_history_lists_the_runs_newest_first(base, command):
     status, output, _ = command('history')
     lines = output.splitlines()
     titles, *rows = lines
-    assert titles.split() == ['started', 'verdict', 'signal', 'uptime', 'role', 'run']
-    assert status == 0 and [line.split()[1] for line in rows[:2]] == ['stopped', 'crashed']
+    assert titles.split() == ['ended', 'verdict', 'signal', 'uptime', 'role', 'run']
+    assert status == 0 and [line.split()[3] for line in rows[:2]] == ['stopped', 'crashed']
     assert 'SIGSEGV' in rows[1] and rows[2] == 'and 1 clean run of a script'
-    for title in ('started', 'verdict', 'uptime', 'role', 'run'):
+    for title in ('ended', 'verdict', 'uptime', 'role', 'run'):
         at = titles.index(title)
         assert rows[1][at - 1] == ' ' and rows[1][at] != ' ' if at else True, title
 

@@ -38,6 +38,7 @@ COMMANDS = (
     ('report',),
     ('trace',),
     ('triage',),
+    ('ack', '--all'),
     ('checks',),
     ('stacks',),
     ('stacks', '--native'),
@@ -401,7 +402,7 @@ def test_another_user_who_may_read_changes_nothing(data, words, mode):
     before = everything(base.path)
     done = run_as(ANOTHER, '--directory', base.path, *words)
     assert 'Traceback' not in done.stderr and 'Continuing' not in done.stderr
-    if words[0] in ('triage', 'stacks'):
+    if words[0] in ('triage', 'ack', 'stacks'):
         assert (done.returncode, done.stdout) == (2, '')
         assert f'{base.path} belongs to nobody (uid 65534), and only that user may' in done.stderr
     elif words[0] == 'trace':  # of the living run, which has no black box
@@ -504,3 +505,28 @@ def test_the_child_that_stays_root_checks_what_it_is_asked(capfd):
         assert reader.read(own.pid) == 2
     assert capfd.readouterr().out == f'stacks of {own.pid}\n'
     os.wait()
+
+
+# -- who may not read ------------------------------------------------------------------------------
+
+
+def test_another_user_is_told_whose_the_directory_is_and_what_helps(data, place):
+    base = data(0)
+    for words in (('--directory', base.path), ('--client-home', place)):
+        done = run_as(NOBODY, *words, 'status')
+        assert (done.returncode, done.stdout) == (2, ''), done
+        assert done.stderr.startswith(
+            f'stabilitymonitor: Permission denied: {base.path} belongs to root (uid 0). Set the '
+            'option "group" in zope.conf, so that a group may read it, or run this as that user: '
+            'sudo -u root '
+        )
+        assert done.stderr.endswith(' status\n')
+
+
+def test_a_closed_folder_above_the_directory_is_named(data, place):
+    base = data(NOBODY)
+    os.chown(place, 0, 0)
+    place.chmod(0o700)
+    done = run_as(NOBODY, '--directory', base.path, 'status')
+    assert done.returncode == 2
+    assert f'Permission denied: {place} belongs to root (uid 0). Run this as' in done.stderr

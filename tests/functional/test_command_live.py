@@ -56,11 +56,11 @@ def lines_of_a_hang(site):
 def test_status_reports_stuck_workers_until_they_are_free(site):
     site.run_as(STANDING)
     (line,) = lines_of(site, 'status', status=0)
-    assert line.startswith(f'running: pid {site.pid} ')
+    assert line.startswith(f'running: pid {site.pid}, began ')
     sign = site.home / 'sign'
     asked = [site.background(f'/sleep_until?sign={sign}') for _ in range(site.threads)]
     _, line = lines_of_a_hang(site)
-    assert line.startswith(f'HANGS: pid {site.pid} since 20')
+    assert line.startswith(f'HANGS: pid {site.pid}, began 20')
     assert 'All 4 workers have been busy' in line and 'sleep_until' in line
     assert line.endswith(' 4 of 4 workers are stuck.')
     sign.touch()
@@ -75,7 +75,7 @@ def test_status_reports_a_held_gil_until_it_is_released(site):
     asked = site.background('/keep_gil?seconds=45')
     _, line = lines_of_a_hang(site)
     assert line.startswith('HANGS: ') and 'The heartbeat has been silent for ' in line
-    assert '(GIL)' in line and ' 1 of 4 workers was busy at the last sample.' in line
+    assert '(GIL)' in line
     asked.join()
     wait_for(lambda: not is_wrong(site), PATIENCE, 'its end')
 
@@ -99,7 +99,7 @@ def test_a_clean_script_and_a_clean_stop_are_not_a_problem(site, tmp_path):
     beside = ZopeInstance(tmp_path / 'beside', options={'directory': str(site.stability)}).create()
     assert beside.run_script('print("done")').returncode == 0
     running, scripts = lines_of(site, 'status', status=0)
-    assert scripts == 'clean runs of scripts, not yet counted: 1'
+    assert scripts == '1 clean run of a script, not yet counted'
     assert 'archived' not in site.tell('checks').stdout
     run = site.run_directory_of(site.pid)
     assert site.end('SIGTERM') == -signal.SIGTERM
@@ -120,7 +120,7 @@ def test_a_starting_site_is_reported_as_starting(site):
     site.configure(**{'sample-interval': '100ms'}).start(wait=False)
     wait_for((site.home / 'starts').exists, PATIENCE, 'the start')
     (line,) = lines_of(site, 'status', status=0)
-    assert line.startswith(f'starting: pid {site.pid} ')
+    assert line.startswith(f'starting: pid {site.pid}, began ')
     words = f'[info] Process {site.pid} is still starting: its checks have not run yet.'
     assert words in lines_of(site, 'checks', status=0)
     os.mknod(site.home / 'go')

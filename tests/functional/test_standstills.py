@@ -59,14 +59,18 @@ def in_browser(chromium, site):
     return shown
 
 
-@pytest.mark.parametrize('name', ['SIGTERM', 'SIGKILL'])
-@pytest.mark.parametrize(
-    'way',
-    [
-        pytest.param(way, id=way.id, marks=() if way.answering else pytest.mark.slow)
-        for way in STANDSTILLS
-    ],
-)
+def ends_of_hangs():
+    """Return a parameter for each way to hang and end; the sweep tries each way's second end."""
+    found, names = [], ('SIGTERM', 'SIGKILL')
+    for number, way in enumerate(STANDSTILLS):
+        for name in names:
+            marks = [] if name == names[number % 2] else [pytest.mark.sweep]
+            marks += [] if way.answering else [pytest.mark.slow]
+            found.append(pytest.param(way, name, id=f'{way.id}, {name}', marks=marks))
+    return found
+
+
+@pytest.mark.parametrize('way, name', ends_of_hangs())
 def test_a_hang_is_reported_while_it_lasts_and_by_the_next_start(site, page, way, name):
     site.run_as(way.setting)
     way.begin(site)

@@ -15,7 +15,7 @@ from programs import storm_program
 
 @pytest.mark.slow
 def test_a_killed_recorder_loses_and_tears_no_record():
-    totals = storm_program.storm(kills=600, seconds=60)
+    totals = storm_program.storm(kills=600, seconds=30)
     assert (totals['torn'], totals['lost']) == ([], [])
     assert totals['kills'] > 50 and totals['kept'] > totals['kills'] and totals['between'] > 0
 

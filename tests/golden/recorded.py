@@ -150,7 +150,7 @@ def contents(folder):
 def timeless(text, directory):
     """Return output without the path of the data directory and without the time of its making."""
     text = text.replace(str(directory), DIRECTORY)
-    return re.sub(r'; made \d{4}-\S+', '; made <time>', text)
+    return re.sub(r'; made \d{4}-.+', '; made <time>', text)
 
 
 def sections(text):

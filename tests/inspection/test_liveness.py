@@ -181,6 +181,14 @@ def test_a_deadlock_is_reported_with_its_threads(run):
     )
 
 
+def test_a_hang_names_the_deadlock_that_lasts(run):
+    living = run().beat(overdue=4)
+    living.recorder.note(note('deadlock', after=60, title='Deadlock: a and b.'))
+    living.recorder.note(note('hang', after=70, title='All 4 workers are busy.'))
+    hang = living.look().hang
+    assert (hang.kind, hang.summary) == ('hang', 'All 4 workers are busy. Deadlock: a and b.')
+
+
 @pytest.mark.parametrize('ident, is_grave', [(MAIN, True), (MAIN + 1, False)])
 def test_only_a_spin_of_the_main_thread_is_a_hang(run, ident, is_grave):
     """Another thread may simply have much to do."""

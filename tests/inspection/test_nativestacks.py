@@ -185,21 +185,23 @@ class TestRealTool:
         take(target.pid, seconds=0.1)
         until(lambda: state(target.pid) == 'T', 'the process to be stopped again')
 
-    @pytest.mark.slow(30)
+    @pytest.mark.thorough
+    @pytest.mark.slow(15)
     def test_the_process_continues_after_the_tool_is_killed_many_times(self, make_target):
         """Killed while it reads, pystack leaves a SIGSTOP behind in about one case of thirty."""
         target, in_time = make_target(), 0
-        for _ in range(80):
+        for _ in range(40):
             stacks = take(target.pid, seconds=random.uniform(0.02, 0.3))
             in_time += not stacks.error
             assert target.goes_on()
             assert not stacks.error or 'was ended after' in stacks.error
-        assert in_time < 70, 'the tool was almost never killed while it read'
+        assert in_time < 35, 'the tool was almost never killed while it read'
 
-    @pytest.mark.slow(30)
+    @pytest.mark.thorough
+    @pytest.mark.slow(15)
     def test_the_process_continues_after_the_warden_is_killed_many_times(self, make_target):
         target, killed = make_target(), 0
-        for _ in range(30):
+        for _ in range(15):
             stacks = NativeStacks(target.pid)
             stacks.start()
             (warden,) = until(lambda: wardens(os.getpid()))
@@ -210,7 +212,7 @@ class TestRealTool:
             killed += bool(stacks.error)
             until(lambda: not readers(target.pid), 'that a tool without a warden ends by itself')
             assert target.goes_on()
-        assert killed > 3
+        assert killed > 1
 
 
 @needs_py_spy

@@ -41,7 +41,9 @@ class TestEachOption:
         values, problems = load({option.name: text}, {})
         assert problems == [] and option.why
         if option.default:
-            assert vars(values)[option.key] == option.convert(option.default) >= option.least
+            value = vars(values)[option.key]
+            assert value == option.convert(option.default)
+            assert isinstance(value, str) or value >= option.least
 
     def test_zope_conf_accepts_hyphens_or_underscores(self, option):
         for name in (option.name, option.key):
@@ -57,7 +59,9 @@ class TestEachOption:
 
 
 @pytest.mark.parametrize(
-    'option', [o for o in OPTIONS if o.convert is not str], ids=lambda option: option.name
+    'option',
+    [o for o in OPTIONS if o.convert not in (str, options.pattern)],
+    ids=lambda option: option.name,
 )
 class TestEachOptionThatIsNotJustText:
     def test_nonsense_is_a_problem_and_the_default_is_used(self, option):
@@ -85,6 +89,11 @@ class TestEachOptionThatIsNotJustText:
         assert problem.sentence.startswith(f'The variable {option.variable} is')
 
 
+def test_a_pattern_that_is_no_regular_expression_is_a_problem():
+    values, (problem,) = load({'redact-pattern': 'K-['}, {})
+    assert values.redact_pattern == '' and 'must be a regular expression' in problem.sentence
+
+
 @pytest.mark.parametrize('option', [o for o in OPTIONS if o.least], ids=lambda option: option.name)
 def test_a_value_below_the_least_is_a_problem(option):
     values, (problem,) = load({option.name: '0'}, {})
@@ -98,6 +107,8 @@ def good(option):
         options.count: '17',
         options.seconds: '2m',
         options.bytecount: '3GB',
+        options.secret_classes: 'all -users',
+        options.pattern: r'K-[0-9]+',
         options.level: 'ERROR',
         str: 'some text',
     }[option.convert]

@@ -75,6 +75,25 @@ class TestAStart:
     def test_a_start_that_went_on_is_not_told(self):
         assert 'ready in' not in judge(traces(recording=starting(ended=True))).summary
 
+    @pytest.mark.parametrize('serving, told', [(False, True), (True, False)])
+    def test_a_start_that_went_on_only_because_of_the_signal_is_told(self, serving, told):
+        words = {'serving': STARTED + 9.5 if serving else 0}
+        box = recording(
+            words, served=0, samples=(sample(10),), notes=stood('slow-start', ended=True)
+        )
+        judgement = judge(traces(recording=box, marks={'SIGINT': mark(9.8)}))
+        assert judgement.summary.startswith('Zope was stopped by SIGINT')
+        assert ('it did not get ready in 10 s: MainThread was' in judgement.summary) == told
+
+    def test_so_is_one_that_went_on_only_to_exit(self):
+        box = recording(
+            {'serving': 0, 'finished': STARTED + 9.1},
+            served=0,
+            samples=(sample(9),),
+            notes=stood('slow-start', ended=True),
+        )
+        assert 'ready in 9 s: MainThread was in' in judge(traces(recording=box)).summary
+
     def test_it_is_no_hang_of_the_record(self):
         found = traces(recording=starting())
         record = incident.record(found, judge(found))

@@ -358,7 +358,7 @@ def test_a_page_says_no_answer(run):
     from Products.StabilityMonitor.zmi import pages
 
     record = outlived(run, 0.01).judged()
-    assert [pages.request_row(request)['status'] for request in record.recent] == ['no answer']
+    assert [pages.request_row(request)['state'] for request in record.recent] == ['no answer']
 
 
 def test_a_worker_that_gunicorn_had_to_kill_after_sigabrt_was_not_aborted(run):
@@ -445,6 +445,79 @@ def test_a_whole_dump_needs_no_kernel(run):
     run.lived().marked('faults', SEGFAULT)
     run.world.kernel_log.write_text(kernel_line(threading.get_native_id(), 1060))
     assert facts(run.judged(), 'kernel log') == []
+
+
+# -- a signal that was sent ------------------------------------------------------------------------
+
+
+def standing_at(frame, word=b'Segmentation fault'):
+    """Return a dump whose crashed thread has this line as its innermost frame."""
+    place = b'  File "/site/bad.py", line 7 in crash\n'
+    assert place in SEGFAULT
+    return SEGFAULT.replace(b'Segmentation fault', word).replace(place, frame)
+
+
+@pytest.fixture
+def program(tmp_path):
+    """Return a function that writes a program and returns the frame of its second line."""
+
+    def write(line):
+        file = tmp_path / 'program.py'
+        file.write_text(f'def watch():\n    {line}\n')
+        os.utime(file, (1, 1))
+        return f'  File "{file}", line 2 in watch\n'.encode()
+
+    return write
+
+
+@pytest.mark.parametrize(
+    'line, word, call',
+    [
+        ('time.sleep(60)', b'Segmentation fault', 'sleep'),
+        ('ready = select.select([sock], [], [])', b'Bus error', 'select'),
+        ('self.condition.wait(3)', b'Aborted', 'wait'),
+        ('data = sock.recv(4096)', b'Aborted', 'recv'),
+    ],
+)
+def test_a_signal_to_a_thread_in_a_system_call_may_have_been_sent(run, program, line, word, call):
+    record = run.lived().marked('faults', standing_at(program(line), word)).judged()
+    assert record.confidence == 'strong'
+    assert record.summary.endswith(', or another process sent this signal.')
+    (fact,) = facts(record, 'stack')
+    assert f'({call})' in fact
+    assert ('a watchdog may have sent SIGABRT' in fact) == (word == b'Aborted')
+
+
+@pytest.mark.parametrize('word', [b'Segmentation fault', b'Aborted'])
+def test_a_thread_that_runs_code_was_not_sent_its_signal(run, program, word):
+    frame = program('image = parse(data)')
+    record = run.lived().marked('faults', standing_at(frame, word)).judged()
+    assert record.confidence == 'certain'
+    assert 'somebody' not in record.summary
+    assert facts(record, 'stack') == []
+
+
+def test_the_loop_of_the_server_is_known_without_its_source(run):
+    poll = b'  File "/gone/waitress/wasyncore.py", line 183 in poll\n'
+    parse = b'  File "/gone/waitress/parser.py", line 80 in received\n'
+    for frames in (poll, parse + poll):
+        record = run.lived().marked('faults', standing_at(frames)).judged()
+        assert (record.verdict, record.confidence) == ('crashed', 'strong')
+        assert 'or another process sent' in record.summary
+    handler = b'  File "/site/handler.py", line 3 in crash\n'
+    record = run.lived().marked('faults', standing_at(handler + poll)).judged()
+    assert record.confidence == 'certain', 'a signal handler of the site ran in MainThread'
+
+
+@pytest.mark.parametrize('thread, confidence', [('ours', 'certain'), ('other', 'strong')])
+def test_the_line_of_the_kernel_tells_a_fault_from_a_sent_signal(run, program, thread, confidence):
+    text = standing_at(program('time.sleep(60)'))
+    text = text.replace(b'0x00007f0000000010', b'0x%016x' % threading.get_ident())
+    run.lived().change(monotonic=1000.0)
+    run.marked('faults', text)
+    number = threading.get_native_id() if thread == 'ours' else 1
+    run.world.kernel_log.write_text(kernel_line(number, 1060))
+    assert run.judged().confidence == confidence
 
 
 # -- anything at all -------------------------------------------------------------------------------

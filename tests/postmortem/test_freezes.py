@@ -24,12 +24,12 @@ STACK = (
 )
 
 
-def run(folder, marks, later=(), **context):
+def run(folder, marks, later=(), options=OPTIONS):
     """Return the traces of a run that took a sample 60 s after its start, and those of `later`.
 
     `marks` is {name: for how many seconds after that sample it was written}; so are `later`.
     """
-    dead = DeadRun(folder / 'stability', options=OPTIONS, **context)
+    dead = DeadRun(folder / 'stability', options=options)
 
     def write(recorder):
         recorder.stamp('armed', STARTED + 1)
@@ -94,6 +94,16 @@ def test_a_signal_that_waited_for_a_frozen_process_is_a_stop(tmp_path):
 
 def test_a_signal_in_time_says_nothing_about_a_freeze(tmp_path):
     assert run(tmp_path, {'SIGTERM': 1.0}).frozen == 0.0
+
+
+@pytest.mark.parametrize('stall', [2.0, 3.0, STALL])
+def test_the_gil_that_was_held_twice_is_no_freeze(tmp_path, stall):
+    """One sample got through between: after it the watchdog fired in time once more."""
+    options = {'stall': stall, 'sample-interval': 0.1}
+    timeout, _ = watchdog_times(stall, 0.1)
+    between = timeout + 2.2
+    found = run(tmp_path, {'watchdog': between + timeout}, later=[between], options=options)
+    assert found.hang and not found.frozen
 
 
 @pytest.mark.parametrize('options', [{}, {'stall': 'x'}, None, {'stall': 30.0}])

@@ -223,7 +223,7 @@ class TestWords:
 
     def test_a_hang_names_its_duration_its_request_and_its_function(self):
         found = self.hung(*LASTING)
-        assert hangsummary.how_long(found) == 'had not been answering for 5 min'
+        assert hangsummary.how_long(found) == 'had not been answering for at least 5 min'
         assert hangsummary.where_it_hung(found) == ': GET /b was in render (/site/view.py:7)'
 
     def test_a_hang_of_the_server_loop_names_no_request(self):
@@ -258,11 +258,12 @@ class TestWords:
         )
         facts = [evidence.fact for evidence in hangsummary.lasting_events(self.hung(*notes))]
         assert facts == [
-            'All hang; it lasted from 2026-09-21 14:15:00 UTC until the run ended, for 5 min.',
-            'Deadlock: A and B; it lasted from 2026-09-21 14:15:02 UTC until the run ended, '
-            'for 4 min 58 s.',
-            'MainThread spins; it lasted from 2026-09-21 14:15:03 UTC until the run ended, '
-            'for 4 min 57 s.',
+            'All hang; it lasted from 2026-09-21 14:15:00 UTC until 2026-09-21 14:20:00 UTC or '
+            'later, for at least 5 min.',
+            'Deadlock: A and B; it lasted from 2026-09-21 14:15:02 UTC until 2026-09-21 14:20:00 '
+            'UTC or later, for at least 4 min 58 s.',
+            'MainThread spins; it lasted from 2026-09-21 14:15:03 UTC until 2026-09-21 14:20:00 '
+            'UTC or later, for at least 4 min 57 s.',
         ]
 
     def test_idle_threads_are_no_evidence_and_equal_ones_are_one_sentence(self):
@@ -311,7 +312,7 @@ class TestWords:
     def test_a_note_is_a_sign_of_life_and_no_duration_is_negative(self):
         found = self.hung(*numbered(note('hang', 900, title='All hang.'), note('hang', 960, 16)))
         (evidence,) = hangsummary.lasting_events(found)
-        assert evidence.fact.endswith('until the run ended, for 1 min.')
+        assert evidence.fact.endswith('or later, for at least 1 min.')
         found = self.hung(*numbered(note('hang', 900, title='All hang.'), note('hang', 500, 16)))
         (evidence,) = hangsummary.lasting_events(found)
-        assert evidence.fact.endswith('until the run ended, for 0 s.')
+        assert evidence.fact.endswith('or later, for at least 0 s.')

@@ -63,6 +63,8 @@ def test_a_run_records_the_options_that_the_command_needs():
         'keep-bytes': 9 << 20,
         'stall': 5.0,
         'sample-interval': 1.0,
+        'redact': 'all',
+        'redact-pattern': '',
     }
 
 

@@ -8,9 +8,11 @@ from support.syntheticruns import record
 from Products.StabilityMonitor.model.records import Instance
 from Products.StabilityMonitor.postmortem.runhistory import LOOP_INCIDENTS
 from Products.StabilityMonitor.postmortem.runhistory import LOOP_SECONDS
+from Products.StabilityMonitor.postmortem.runhistory import RECENT_SECONDS
 from Products.StabilityMonitor.postmortem.runhistory import crash_loop
 from Products.StabilityMonitor.postmortem.runhistory import last_server_run
 from Products.StabilityMonitor.postmortem.runhistory import of_instance
+from Products.StabilityMonitor.postmortem.runhistory import recent_incidents
 from Products.StabilityMonitor.postmortem.runhistory import seconds_since_end
 
 
@@ -54,6 +56,20 @@ def test_three_incidents_in_a_row_are_a_crash_loop(verdicts, long):
     """Only incidents without a wanted stop in between, up to the last run, count."""
     past = runs(*verdicts)
     assert crash_loop(past) == past[:long]
+
+
+def test_drills_and_acknowledged_incidents_count_for_no_crash_loop():
+    past = runs(*['crashed'] * 4)
+    assert crash_loop(past, {past[1].run}) == (past[0], *past[2:])
+    assert crash_loop(past, {past[1].run, past[2].run}) == ()
+    assert crash_loop(runs(*['crashed'] * 4, drill='kill')) == ()
+
+
+def test_an_incident_is_recent_for_a_week_or_as_long_as_its_end_is_unknown():
+    ages = {1: RECENT_SECONDS, 2: RECENT_SECONDS + 1, 3: None}
+    past = tuple(record(number, 'crashed') for number in ages)
+    found = recent_incidents(past, {}, lambda record: ages[record.number - 1])
+    assert [each.number - 1 for each in found] == [1, 3]
 
 
 def test_a_loop_has_only_runs_that_began_within_ten_minutes():

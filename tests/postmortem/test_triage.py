@@ -16,7 +16,7 @@ from support.syntheticruns import quiet_world
 from support.syntheticruns import record
 
 from Products.StabilityMonitor.model.options import load
-from Products.StabilityMonitor.model.records import isotime
+from Products.StabilityMonitor.model.records import clocktime
 from Products.StabilityMonitor.postmortem import triage as module
 from Products.StabilityMonitor.postmortem import verdict
 from Products.StabilityMonitor.postmortem.triage import at_start
@@ -216,7 +216,7 @@ def test_how_the_last_run_ended_is_one_line_in_the_log(base, start):
     lines, findings = start(life(base, keep_days='9999'))
     assert findings == [] and len(lines) == 1 and lines[0][0] == 'WARNING'
     assert run.name in lines[0][1] and 'Segmentation fault (SIGSEGV) in crash' in lines[0][1]
-    assert f'started {isotime(run.started)}, uptime ' in lines[0][1]
+    assert f'started {clocktime(run.started)}, uptime ' in lines[0][1]
 
 
 def test_a_wanted_stop_is_not_a_warning(base, start):

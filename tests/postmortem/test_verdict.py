@@ -618,7 +618,7 @@ TABLE = [
         'hung',
         'strong',
         None,
-        'Zope had not been answering for 5 min when it ended without a trace',
+        'Zope had not been answering for at least 5 min when it ended without a trace',
     ),
     (
         'the note of a hang says since when',
@@ -626,8 +626,8 @@ TABLE = [
         'hung',
         'strong',
         None,
-        'All 4 threads hang; it lasted from 2026-09-21 14:14:20 UTC until the run ended, '
-        'for 5 min.',
+        'All 4 threads hang; it lasted from 2026-09-21 14:14:20 UTC until 2026-09-21 14:19:20 UTC '
+        'or later, for at least 5 min.',
     ),
     (
         'a hang that was over',
@@ -721,7 +721,8 @@ TABLE = [
         'hung',
         'likely',
         None,
-        'had not been answering for 30 s when it ended without a trace: GET /hold was in hold',
+        'had not been answering for at least 30 s when it ended without a trace: GET /hold was in '
+        'hold',
     ),
     (
         'C code held the GIL for a moment only',
@@ -984,3 +985,12 @@ def test_a_hang_that_ended_is_not_evidence_of_the_end(values):
     )
     (event,) = incident.record(found, judgement).hangs
     assert event.ended and event.seconds == 10.0, 'it must still be an event of the run'
+
+
+@pytest.mark.parametrize(
+    'supervisor, told', [('container (a shell is its pid 1)', True), ('systemd', False)]
+)
+def test_a_shell_as_pid_1_explains_a_process_that_vanished(supervisor, told):
+    found = judge(traces(context={'role': 'server', 'main_ident': 99, 'supervisor': supervisor}))
+    assert found.verdict == 'vanished'
+    assert ('A shell was pid 1' in ' '.join(fact.fact for fact in found.evidence)) == told

@@ -470,6 +470,11 @@ def stop_signal(folder):
     return endingsignals.StopSignal, {}
 
 
+def usual_stop_signal(folder):
+    """Below no shell, whatever is pid 1 where the tests run."""
+    return endingsignals.StopSignal, {'parent': 0}
+
+
 def marked_stop_signal(folder):
     """Our own C handler notes SIGTERM and continues with the default action."""
     from Products.StabilityMonitor.recording.faulthandler_compat import SignalMarks
@@ -616,11 +621,6 @@ def replaced_library(folder):
 def missing_library(folder):
     sys.modules['pystack'] = None
     return software.OptionalLibraries, {}
-
-
-def without_packaging(folder):
-    sys.modules['packaging'] = None
-    return software.Family, {}
 
 
 def orphan(folder):

@@ -473,6 +473,42 @@ def _in_order_of_variables(first, second):
             pass
 
 
+def crossed_variables():
+    start(_in_order_of_variables, A, B, name='left')
+    start(_in_the_given_order, B, A, name='right')
+
+
+def _in_the_given_order(one, other):
+    with one:
+        MEET.wait()
+        other.acquire()
+        other.release()
+
+
+def enclosed_variables():
+    first, second = A, B
+
+    def a_then_b():
+        with first:
+            MEET.wait()
+            with second:
+                pass
+
+    def b_then_a():
+        with (inner := second):
+            MEET.wait()
+            with first:
+                KEPT.append(inner)
+
+    start(a_then_b, name='left')
+    start(b_then_a, name='right')
+
+
+def variables_and_names():
+    start(_in_order_of_variables, A, B, name='left')
+    start(_b_then_a, name='right')
+
+
 def on_stack():
     start(_stack_a_then_b, name='left')
     start(_b_then_a, name='right')
@@ -752,6 +788,9 @@ STARTERS = {
     from_call,
     by_call_of_call,
     local_variables,
+    crossed_variables,
+    enclosed_variables,
+    variables_and_names,
     on_stack,
     on_stack_from_call,
     in_no_module,

@@ -564,6 +564,23 @@ class TestDeadlocks:
         assert suspected.started == event.started == STARTED + step - 30
         assert event.seconds == 30
 
+    def test_a_deadlock_begins_when_the_last_of_its_threads_came_to_its_place(
+        self, world, monkeypatch
+    ):
+        """Not when somebody looks: each look would show another begin."""
+        seen = observed((state(1, [2]), state(2, [1])))
+        now = [100.0]
+        world.hangs.clock = lambda: now[0]
+        world.hangs.unchanged_since = {1: 70.0, 2: 80.0}.get
+        monkeypatch.setattr(time, 'time', lambda: STARTED + now[0])
+        begins = []
+        for now[0] in (100.0, 105.0, 110.0):
+            (event,) = world.hangs.known(seen)
+            begins.append(event.started)
+            world.hangs.look_for_deadlock(seen)
+        assert begins == [STARTED + 80.0] * 3
+        assert world.hangs.known(seen)[0].seconds == 30.0
+
     def test_the_begin_of_a_hang_is_known_by_both_clocks(self, world):
         world.look([STALL + 9], 1)
         words = world.recording.words
@@ -593,9 +610,19 @@ class TestDeadlocks:
             world.hangs.look_for_deadlock()
         assert len(world.notes) == 3 and len(list(world.findings)) == 1
 
+    def test_a_look_in_the_moment_of_a_signal_does_not_end_a_deadlock(self, world):
+        self.deadlock(world)
+        for _ in range(3):
+            locked, world.threads = world.threads, (state(1, holders=[2]), state(2))
+            world.hangs.look_for_deadlock()
+            world.threads = locked
+            world.hangs.look_for_deadlock()
+        assert world.hangs.lasts('deadlock') and len(world.notes) == 3
+
     def test_a_deadlock_that_ends_is_an_event(self, world):
         self.deadlock(world)
         world.threads = (state(1, holders=[2]), state(2))
+        world.hangs.look_for_deadlock()
         world.hangs.look_for_deadlock()
         assert world.kinds[-1] == ('deadlock-ended', 0)
         assert list(world.findings) == [] and not world.hangs.lasts('deadlock')
@@ -609,6 +636,7 @@ class TestDeadlocks:
         world.hangs.look_for_deadlock()
         assert len([kind for kind, ident in world.kinds if not ident]) == 2
         world.threads = world.threads[:2]
+        world.hangs.look_for_deadlock()
         world.hangs.look_for_deadlock()
         assert [hang.ended is None for hang in world.hangs.known()] == [True, False]
         lasting = hangnotes.lasting(world.notes, 'deadlock')

@@ -363,10 +363,24 @@ class TestDeadlocks:
 
     def test_a_deadlock_is_found_in_a_hang_without_slow_requests(self, life, rounds, server):
         rounds.slow.are_in_flight = lambda: False
+        rounds.slow.look = lambda: None
         server.deadlocked = True
         watching(rounds, lambda: tuple(server.states()))
         rounds.start()
         until(lambda: kinds(rounds) == ['hang', 'deadlock'], 'the deadlock')
+
+    def test_each_stack_of_a_slow_request_that_is_kept_is_a_look_at_the_locks(
+        self, life, rounds, server
+    ):
+        """Else a deadlock would wait for two whole rounds, 40 seconds with the defaults."""
+        life.options.stall = rounds.hangs.stall = 3600
+        rounds._look_for_deadlock = lambda: pytest.fail('a round came first')
+        server.deadlocked = True
+        watching(rounds, lambda: tuple(server.states()))
+        rounds.slow.states()
+        assert kinds(rounds) == []
+        rounds.slow.states()
+        assert kinds(rounds) == ['deadlock']
 
     def test_a_deadlock_seen_before_and_after_a_pause_does_not_begin(self, rounds, server):
         server.deadlocked, slow = True, [True, False, True]

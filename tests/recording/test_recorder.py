@@ -433,7 +433,11 @@ class TestSlots:
         made.serve('/a')
         assert made.read().threads == {
             threading.get_ident(): ThreadSlot(
-                native_id=threading.get_native_id(), stack_size=65536, guard_size=4096, slot=0
+                native_id=threading.get_native_id(),
+                stack_size=65536,
+                guard_size=4096,
+                slot=0,
+                name='MainThread',
             )
         }
 

@@ -102,6 +102,14 @@ def served(request):
         served.close()
 
 
+def test_a_new_connection_can_be_told_from_those_before(served):
+    served.get('/held')
+    before = served.load(busy=1) and served.read.connected()
+    served.get('/held')
+    served.load(busy=2)
+    assert len(served.read.connected() - before) == 1 and before < served.read.connected()
+
+
 def test_an_idle_server_has_nothing_to_do(served):
     load = served.load(busy=0, queue=0)
     assert (load.workers, load.waited, load.limit, load.unsent) == (2, 0.0, 50, 0)

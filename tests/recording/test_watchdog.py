@@ -54,7 +54,14 @@ def stacks_in(folder):
 
 @pytest.mark.slow(25)
 class TestAHeldGIL:
-    @pytest.mark.parametrize('how', ['waiting', 'sleeping', 'working'])
+    @pytest.mark.parametrize(
+        'how',
+        [
+            'waiting',
+            pytest.param('sleeping', marks=pytest.mark.thorough),
+            pytest.param('working', marks=pytest.mark.thorough),
+        ],
+    )
     def test_each_worker_writes_its_own_stack(self, start, how):
         victim = start('hold_gil_among_servers', 'stall=500ms', how).go('holding')
         until_all_have_written(victim)
@@ -71,6 +78,7 @@ class TestAHeldGIL:
             own = re.search(r'line \d+ in (\w+)', last)[1]
             assert own == ('hold_gil' if served[slots[slot]] == '/holding' else 'standing')
 
+    @pytest.mark.thorough
     def test_a_worker_that_holds_it_in_its_first_request_is_named(self, start):
         """Its timers are armed while it is idle."""
         victim = start('hold_gil_in_first_request', 'stall=500ms', 'waiting').go('holding')
@@ -87,6 +95,7 @@ class TestAHeldGIL:
         (fact,) = facts
         assert 'was in hold_gil (' in fact, 'what the idle worker did is no evidence'
 
+    @pytest.mark.thorough
     def test_the_next_process_reports_the_held_gil_and_the_blocked_requests(self, start):
         victim = start('hold_gil_among_servers', 'stall=500ms', 'waiting').go('holding')
         until_all_have_written(victim)

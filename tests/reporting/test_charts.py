@@ -2,12 +2,14 @@
 
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
+from datetime import datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
 from support.effort import lines_run
+from support.timezones import time_zone
 
 from Products.StabilityMonitor.model.jsonform import items_from_json
 from Products.StabilityMonitor.model.records import LifePoint
@@ -77,6 +79,29 @@ def test_an_incident_has_a_linked_marker():
     )
     assert [text.text for text in svg.findall(f'.//{SVG}g/{SVG}text')] == ['C']
     assert svg.find(f'.//{SVG}a').get('href') == '?run=20261123T074501Z-1-abcd'
+
+
+def test_the_keyboard_and_a_screen_reader_meet_each_run_once():
+    runs = [run(1, 1000, 500, 'crashed'), run(2, 400, 10)]
+    svg = parsed(charts.timeline(runs, NOW, lambda name: f'?run={name}'))
+    assert svg.get('role') == 'group'
+    links = svg.findall(f'.//{SVG}a')
+    assert [link.get('tabindex') for link in links] == [None, None, '-1']
+    assert [link.get('aria-hidden') for link in links] == [None, None, 'true']
+
+
+def test_white_letters_stand_out_from_the_colour_of_their_verdict():
+    for row in VERDICTS.values():
+        assert not row.letter or contrast_with_white(row.colour) >= 4.5, row.code
+
+
+def contrast_with_white(colour):
+    """Return the contrast ratio of WCAG 2."""
+    levels = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    red, green, blue = (
+        level / 12.92 if level <= 0.03928 else ((level + 0.055) / 1.055) ** 2.4 for level in levels
+    )
+    return 1.05 / (0.2126 * red + 0.7152 * green + 0.0722 * blue + 0.05)
 
 
 def test_the_tooltip_has_verdict_start_and_uptime():
@@ -322,6 +347,14 @@ def test_a_timeline_is_well_formed_with_any_runs(spans):
     ]
     svg = charts.timeline(runs, NOW)
     assert svg == '' or parsed(svg) is not None
+
+
+def test_the_axis_of_runs_has_a_date_and_one_more_at_each_midnight(monkeypatch):
+    with time_zone(monkeypatch, 'Europe/Berlin'):
+        evening = datetime(2026, 11, 23, 21, 10).timestamp()
+        ticks = axes.time_ticks(evening, evening + 8 * 3600)
+    labels = [label for _, label in ticks]
+    assert labels == ['23 Nov 22:00', '23:00', '24 Nov 00:00', *(f'0{h}:00' for h in range(1, 6))]
 
 
 @given(st.floats(0, 4e9), st.floats(1, 4e9))

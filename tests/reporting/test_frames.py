@@ -48,8 +48,8 @@ def test_the_command_stacks_writes_frames_as_python_does():
 def test_the_pages_write_frames_as_python_does():
     from Products.StabilityMonitor.zmi import pages
 
-    assert pages._thread(OF_THREAD)['frames'] == [LINE]
-    assert pages._slow(NOTE)['frames'] == [LINE]
+    assert pages._threads([OF_THREAD])['frames'] == [LINE]
+    assert pages._slow([NOTE])['frames'] == [LINE]
 
 
 def test_only_one_function_writes_frames():

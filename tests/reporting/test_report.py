@@ -33,9 +33,15 @@ from Products.StabilityMonitor.model.jsonform import to_json
 from Products.StabilityMonitor.model.options import load
 from Products.StabilityMonitor.model.records import Frame
 from Products.StabilityMonitor.model.records import Instance
+from Products.StabilityMonitor.model.records import clocktime
+from Products.StabilityMonitor.model.records import from_isotime
 from Products.StabilityMonitor.model.records import isotime
 from Products.StabilityMonitor.model.severities import OK
 from Products.StabilityMonitor.model.severities import WARNING
+from Products.StabilityMonitor.model.siteparts import AddOn
+from Products.StabilityMonitor.model.siteparts import ConfiguredDatabase
+from Products.StabilityMonitor.model.siteparts import PloneSite
+from Products.StabilityMonitor.model.siteparts import SitesRead
 from Products.StabilityMonitor.model.threadstates import ThreadState
 from Products.StabilityMonitor.postmortem.triage import triage
 from Products.StabilityMonitor.recording.partguard import Findings
@@ -61,6 +67,7 @@ REPORT = {
     'checks',
     'workarounds',
     'inventory',
+    'sites',
 }
 INSTANCE = {'host', 'client_home', 'listen'}
 PROCESS = {
@@ -78,9 +85,10 @@ PROCESS = {
     'server_software',
     'threads',
     'supervisor',
+    'plone',
 }
 CHECK = {'id', 'severity', 'title', 'detail', 'action', 'source'}
-INVENTORY = {'distributions', 'products', 'compiled_modules', 'system'}
+INVENTORY = {'distributions', 'products', 'compiled_modules', 'databases', 'system'}
 REQUEST = {'thread', 'method', 'path', 'started', 'seconds', 'phase', 'crashed'}
 THREAD = {'ident', 'name', 'crashed', 'frames'}
 #: Fields of a record that the list of runs leaves out.
@@ -186,7 +194,9 @@ def test_the_json_report_can_be_read_back(life, archive):
     report = build(life, archive)
     name, kind, body = render(report, 'json')
     assert (kind, name[-5:]) == ('application/json', '.json')
-    assert json.loads(body) == json.loads(json.dumps(report))
+    read = json.loads(body)
+    assert read.pop('redacted')['off'] == []
+    assert read == json.loads(json.dumps(report))
     assert b'stability-' in name.encode() and ':' not in name
 
 
@@ -197,6 +207,63 @@ def test_a_report_of_one_incident_is_named_after_its_run(life, archive):
     assert render(report, 'text')[0] == f'stability-{run}.txt'
     with pytest.raises(NoSuchRun):
         build(life, archive, '20260921T160000Z-1-abcd')
+
+
+DATABASE = ConfiguredDatabase(
+    'main', ('/',), 'relstorage', ('db1:5433',), 'postgresql', 'psycopg2', 10 << 20, 5000, 0, 7
+)
+DATABASE_LINE = (
+    'main at /: relstorage; postgresql with the driver psycopg2; server db1:5433; shared cache '
+    '10 MiB; cache of each connection 5,000 objects; pool of 7 connections'
+)
+
+
+def test_the_report_lists_the_databases(life, archive):
+    life.software['databases'] = [to_json(DATABASE)]
+    report = build(life, archive)
+    assert report['inventory']['databases'] == [to_json(DATABASE)]
+    assert section(report, 'Databases') == ('Databases', DATABASE_LINE)
+
+
+def test_the_databases_of_a_dead_run_are_those_of_its_start(tmp_path):
+    base = Base(tmp_path / 'stability')
+    run = crash(base).change(software={'plone': '6.2.2', 'databases': [to_json(DATABASE), 5]})
+    triage(base, world=quiet_world(tmp_path))
+    report = build(None, Archive(base), run=run.name, instance=HERE)
+    assert report['last_process']['plone'] == '6.2.2'
+    assert section(report, 'Databases') == ('Databases at the time of the crash', DATABASE_LINE)
+
+
+def test_the_report_lists_the_add_ons_of_each_site(life, archive):
+    add_ons = (AddOn('shop:default', '21'), AddOn('blog:default', 'unknown'))
+    sites = SitesRead((PloneSite('/Plone', add_ons),), STARTED, 'Some are missing.')
+    report = build(life, archive, sites=sites)
+    assert report['sites'] == [to_json(sites.sites[0])]
+    assert report['sources']['sites'] == {
+        'source': 'process',
+        'run': life.name,
+        'as_of': isotime(STARTED),
+        'note': 'Some are missing.',
+    }
+    head, body = section(report, 'Add-ons of the Plone sites')
+    assert head == f'Add-ons of the Plone sites as of {isotime(STARTED)}'
+    assert body.splitlines() == [
+        '/Plone:',
+        '  shop:default 21',
+        '  blog:default unknown',
+        'Some are missing.',
+    ]
+
+
+def test_the_report_says_why_no_site_was_read(life, archive):
+    report = build(life, archive, sites=SitesRead(note='Not read: the site hangs.'))
+    assert report['sources']['sites']['source'] == 'nobody'
+    assert section(report, 'Add-ons of the Plone sites')[1] == 'Not read: the site hangs.'
+
+
+def test_a_report_without_databases_and_sites_has_no_sections_for_them(life, archive):
+    text = render(build(life, archive), 'text')[2].decode()
+    assert 'Databases' not in text and 'Add-ons' not in text
 
 
 def test_a_report_while_zope_is_down_shows_how_the_last_run_ended(archive):
@@ -246,7 +313,7 @@ def test_while_zope_is_down_the_report_has_the_last_process(tmp_path):
     assert (last['run'], last['pid'], last['zope'], last['threads']) == (run, 100, '5.14', 4)
     assert (last['platform'], last['uptime_seconds']) == ('linux', 60.0)
     assert report['sources']['process'] == report['sources']['inventory'] == told
-    assert f'No process of this instance runs here. As of its start, {isotime(STARTED)}:' in text
+    assert f'No process of this instance runs here. As of its start, {clocktime(STARTED)}:' in text
     assert '\nThe last process\n' in text and '\nThis process\n' not in text
 
 
@@ -261,6 +328,7 @@ def test_while_zope_is_down_the_findings_are_the_last_results(tmp_path):
         'running': False,
         'error': '',
     }
+    when = clocktime(STARTED + 500)
     assert f'\nAs of {when}, recorded by the run {run}:\n[warning] The disk is full.' in text
 
 
@@ -300,7 +368,7 @@ def test_while_zope_is_down_the_inventory_is_that_of_the_last_run(tmp_path):
     ]
     assert (inventory['products'], inventory['compiled_modules']) == (['Shop'], ['a._b'])
     assert inventory['system']['compiler'] == 'GCC 12'
-    assert f'\nVersions as of {isotime(STARTED)}\n' in text and '\nlxml 6.1.3\n' in text
+    assert f'\nVersions as of {clocktime(STARTED)}\n' in text and '\nlxml 6.1.3\n' in text
     assert '\npytest ' not in text
 
 
@@ -346,7 +414,7 @@ def test_the_command_reads_the_files_of_a_living_process(archive):
         'as_of': isotime(STARTED + 8000),
     }
     text = render(report, 'text')[2].decode()
-    assert f'As of its start, {isotime(run.started)}:' in text and 'The living process' in text
+    assert f'As of its start, {clocktime(run.started)}:' in text and 'The living process' in text
     assert 'from the black box of the living process:\nGET /slow' in text
     (run.path / 'blackbox.sbr').unlink()
     report = build(None, archive, instance=HERE)
@@ -512,7 +580,8 @@ def test_a_report_while_the_checks_still_run_says_so(life, archive):
     report = build(life, archive)
     told = report['sources']['checks']
     assert (told['running'], told['error'], told['source']) == (False, '', 'process')
-    assert told['as_of'] and findings(report).startswith(f'As of {told["as_of"]}:\n[warn')
+    when = clocktime(from_isotime(told['as_of']))
+    assert findings(report).startswith(f'As of {when}:\n[warn')
     check.go.clear()
     assert here.start()
     assert 'The checks are running again; these are the results of 2' in findings(

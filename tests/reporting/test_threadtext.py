@@ -191,8 +191,8 @@ def test_the_text_contains_all_parts_of_the_document():
     shown = told()
     for words in (
         'Threads of process 17 at 2026-11-23 ',
-        'DEADLOCK since 2026-11-23 ',
-        'HANG since ',
+        'DEADLOCK began 2026-11-23 ',
+        'HANG began ',
         ', ended ',
         'waitress-0 (native id 1000, 0x7f0000000000): waits for a lock: LOCK_B at shop/views.py:31',
         '  serves POST /shop/checkout for 34.2 s (publishing)',
@@ -201,7 +201,7 @@ def test_the_text_contains_all_parts_of_the_document():
         'grpc_poller (native id 1010): waits in C code',
         'no Python frames',
         'Idle threads, and threads of the stability monitor: waitress-2 (native id 1002',
-        'Slow requests:\n  GET /shop/prices?sort=cheapest: 12.5 s so far, since',
+        'Slow requests:\n  GET /shop/prices?sort=cheapest: 12.5 s so far, began',
         '30 samples',
         ' 70% in cheapest (/srv/zope/src/shop/views.py)',
         'Finished slow requests:\n  GET /shop/report: 1 min 35 s in total',
@@ -211,9 +211,10 @@ def test_the_text_contains_all_parts_of_the_document():
     assert ' 0% in prices' not in shown
 
 
-def test_the_text_of_an_idle_site_is_one_line():
+def test_the_text_of_an_idle_site_is_short():
     shown = told(threads=[thread(2)], slow=[], hangs=[])
     assert shown.splitlines()[1:] == [
+        '0 of 1 worker is busy.',
         '',
         'Idle threads, and threads of the stability monitor: '
         'waitress-2 (native id 1002, 0x7f0000000002)',

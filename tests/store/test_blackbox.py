@@ -139,7 +139,7 @@ class TestTheFile:
             'streaming',
         )
         assert (box.word_at('armed') * 8, box.mark_at('faults') * 8) == (128, 512)
-        assert (box.SLOTS.start, box.SLOTS.size) == (8192, 64)
+        assert (box.SLOTS.start, box.SLOTS.size) == (8192, 128)
         assert (
             box.PHASE_IN_REQUEST,
             box.USER_LENGTH_IN_REQUEST,

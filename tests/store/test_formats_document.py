@@ -25,6 +25,7 @@ CODES = {
     'i64': 'q',
     'f32': 'f',
     'f64': 'd',
+    'text 64': '64s',
 }
 PARTS = {
     'A slot': blackbox.SLOTS,

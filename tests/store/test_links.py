@@ -6,6 +6,7 @@ links lead to belong to root.
 
 import contextlib
 import functools
+import itertools
 import os
 import re
 import shutil
@@ -28,6 +29,7 @@ from Products.StabilityMonitor.postmortem.triage import triage
 from Products.StabilityMonitor.recording.safemode import ArmingMarker
 from Products.StabilityMonitor.store import distributionsets
 from Products.StabilityMonitor.store import regularfiles
+from Products.StabilityMonitor.store.acknowledged import Acknowledgements
 from Products.StabilityMonitor.store.archive import Archive
 from Products.StabilityMonitor.store.regularfiles import NotARegularFile
 from Products.StabilityMonitor.store.regularfiles import OfAnotherUser
@@ -217,6 +219,15 @@ def test_a_finding_is_muted_through_no_link(hostile, name):
     hostile.check()
 
 
+@pytest.mark.parametrize('name', ['acknowledged.json', 'acknowledged.json.lock'])
+def test_an_incident_is_acknowledged_through_no_link(hostile, name):
+    hostile.fill_victim(name)
+    hostile.plant(hostile.path / name, hostile.victim / name)
+    with contextlib.suppress(OSError):
+        Acknowledgements(hostile.base).acknowledge(['20261123T020000Z-1-aaaa'], 'ada', '')
+    hostile.check()
+
+
 def test_a_file_is_written_and_reserved_through_no_folder_that_is_a_link(hostile):
     """The results of the checks, the mark files and the black box are made so."""
     run = dead_run(hostile)
@@ -278,14 +289,16 @@ def test_a_folder_above_that_becomes_a_link_is_not_followed(tmp_path):
 # -- a folder is exchanged between two steps -------------------------------------------------------
 
 
-def _at_each_step(monkeypatch, place, exchanged, act):
+#: At each step, or only at each tenth one.
+strides = pytest.mark.parametrize('stride', [10, pytest.param(1, marks=pytest.mark.sweep)])
+
+
+def _at_steps(monkeypatch, place, stride, exchanged, act):
     """Do `act(hostile)` many times; each time another step finds a folder exchanged for a link.
 
     `exchanged(hostile)` names the folder.  Returns how many steps there were.
     """
-    step = 0
-    while True:
-        step += 1
+    for step in itertools.count(1, stride):
         hostile = HostileDirectory(place / str(step))
         dead_run(hostile)
         hostile.fill_victim(
@@ -299,7 +312,7 @@ def _at_each_step(monkeypatch, place, exchanged, act):
                 act(hostile)
         hostile.check()
         if steps.number < step:
-            return step - 1
+            return steps.number
 
 
 def _run(hostile):
@@ -315,29 +328,36 @@ EXCHANGED = {
 }
 
 
+@strides
 @pytest.mark.parametrize('exchanged', EXCHANGED)
-def test_triage_follows_no_link_that_appears_between_two_steps(monkeypatch, tmp_path, exchanged):
-    steps = _at_each_step(monkeypatch, tmp_path, EXCHANGED[exchanged], run_triage)
+def test_triage_follows_no_link_that_appears_between_two_steps(
+    monkeypatch, tmp_path, exchanged, stride
+):
+    steps = _at_steps(monkeypatch, tmp_path, stride, EXCHANGED[exchanged], run_triage)
     assert steps > 50
 
 
+@strides
 @pytest.mark.parametrize('exchanged', ['the run', 'runs'])
-def test_a_request_follows_no_link_that_appears_between_two_steps(monkeypatch, tmp_path, exchanged):
+def test_a_request_follows_no_link_that_appears_between_two_steps(
+    monkeypatch, tmp_path, exchanged, stride
+):
     def leave(hostile):
         run = _run(hostile)
         (run / FOLDER).mkdir()
         hostile.hand_over(run / FOLDER)
         ask(run, 'stacks', patience=0)
 
-    assert _at_each_step(monkeypatch, tmp_path, EXCHANGED[exchanged], leave) > 10
+    assert _at_steps(monkeypatch, tmp_path, stride, EXCHANGED[exchanged], leave) > 10
 
 
-def test_pruning_follows_no_link_that_appears_between_two_steps(monkeypatch, tmp_path):
+@strides
+def test_pruning_follows_no_link_that_appears_between_two_steps(monkeypatch, tmp_path, stride):
     def prune(hostile):
         run_triage(hostile)
         Archive(hostile.base).prune(0, 0, 0)
 
-    assert _at_each_step(monkeypatch, tmp_path, EXCHANGED['archive'], prune) > 50
+    assert _at_steps(monkeypatch, tmp_path, stride, EXCHANGED['archive'], prune) > 50
 
 
 # -- owners ----------------------------------------------------------------------------------------

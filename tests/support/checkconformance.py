@@ -47,6 +47,7 @@ def strange_sites(folder):
                     'supervisor': 'systemd',
                 },
                 outputs={'standard output': 9999},
+                arguments=('', '--paste', '--log-config=', '#.ini'),
                 path=('', str(nowhere), '/etc/hostname'),
                 samples=(Sample(0, 0), Sample(-1e9, 5), Sample(1e9, 5)),
                 curve=(LifePoint(0, 0), LifePoint(5, 9, rss=1 << 60), LifePoint(1, -9, rss=1)),

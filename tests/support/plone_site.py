@@ -144,6 +144,29 @@ class PloneSite(ZopeInstance):
         assert form, f'{page} has no form for {action}'
         return dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', form[1]))
 
+    def add_on(self, action):
+        """Install or uninstall the product's profile, as a manager does on the page "Add-ons".
+
+        `action` is "install" or "uninstall".
+        """
+        page = self.get('/Plone/prefs_install_products_form', timeout=PATIENCE).text
+        field = f'{action}_product'
+        (form,) = re.findall(
+            rf'<form[^>]*>\s*<input[^>]*name="{field}"[^>]*value="Products.StabilityMonitor".*?</form>',
+            page,
+            re.S,
+        )
+        token = re.search(r'name="_authenticator"[^>]*value="(\w+)"', form)[1]
+        values = {field: 'Products.StabilityMonitor', '_authenticator': token}
+        answer = self.post(f'/Plone/{action}_products', values, timeout=PATIENCE)
+        assert answer.status == 302, answer
+
+    def links_of_site_setup(self, **who):
+        """Return the addresses of all links in Plone's Site Setup; `who` as for `get`."""
+        answer = self.get('/Plone/overview-controlpanel', timeout=PATIENCE, **who)
+        assert answer.status == 200, answer
+        return set(re.findall(r'<a [^>]*href="([^"]*)"', answer.text))
+
     def ask(self, *words):
         """Run the command `stabilitymonitor` in the environment of this Plone."""
         return subprocess.run(

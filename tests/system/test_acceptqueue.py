@@ -2,6 +2,7 @@
 
 import os
 import socket
+from pathlib import Path
 
 import pytest
 from support.childprograms import run_python
@@ -96,10 +97,27 @@ def test_the_lines_of_the_kernel_are_read(tmp_path, text, expected):
     assert waiting({7}, tables_of(4711, tmp_path)) == max(expected, 0) + 1
 
 
-def test_a_long_table_is_read_as_a_whole_and_a_longer_one_from_its_beginning(tmp_path, monkeypatch):
+def test_a_table_is_read_up_to_its_first_connections(tmp_path, monkeypatch):
+    """The kernel gives the listening sockets first; a busy site has thousands of connections."""
     table = tmp_path / 'self' / 'net'
     table.mkdir(parents=True)
-    (table / 'tcp').write_bytes(HEAD + LINE % (b'01', 0, 8) * 1000 + LINE % (b'0A', 1, 7))
-    assert waiting({7}, OwnTables(tmp_path).read()) == 1
+    listeners, connections = LINE % (b'0A', 0, 8) * 100, LINE % (b'06', 0, 0) * 5000
+    (table / 'tcp').write_bytes(HEAD + listeners + LINE % (b'0A', 1, 7) + connections)
+    own = OwnTables(tmp_path)
+    assert waiting({7}, own.read()) == 1
+    assert len(own.read()[0]) < len(HEAD + listeners) + 2 * 4096
     monkeypatch.setattr(acceptqueue, '_MOST', 3000)
-    assert waiting({7}, OwnTables(tmp_path).read()) == -1
+    assert waiting({7}, own.read()) == -1
+
+
+def test_a_thousand_closed_connections_are_not_read():
+    with listening(socket.AF_INET) as server:
+        for _ in range(1000):
+            client = socket.create_connection(server.getsockname())
+            accepted, _ = server.accept()
+            accepted.close()
+            client.close()
+        everything = Path('/proc/self/net/tcp').read_bytes()
+        read = OwnTables().read()[0]
+        assert waiting(inodes_of([server.fileno()]), [read]) == 0
+        assert len(read) < len(everything) / 10

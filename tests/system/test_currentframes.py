@@ -60,3 +60,14 @@ def test_only_this_module_calls_current_frames_of_sys():
         if re.search(r'_current_frames\(', path.read_text('utf-8'))
     ]
     assert callers == ['currentframes.py']
+
+
+def test_no_test_calls_it_either():
+    """A test did, and hung once in some runs, with all tests behind it."""
+    folder = Path(__file__).parents[1]
+    callers = [
+        path.name
+        for path in folder.rglob('*.py')
+        if path != Path(__file__) and 'sys._current_frames(' in path.read_text('utf-8')
+    ]
+    assert callers == []

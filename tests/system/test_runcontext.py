@@ -1,4 +1,4 @@
-"""The context of a run: which signals had a handler at its start."""
+"""The context of a run: its handlers of signals, and what started it."""
 
 import signal
 
@@ -31,3 +31,44 @@ def test_handlers_of_c_code_are_those_that_the_kernel_lists(tmp_path):
 
 def test_a_process_without_other_handlers_handles_only_what_python_handles():
     assert 'SIGVTALRM' not in runcontext.handled_signals()
+
+
+# -- a shell as pid 1 ------------------------------------------------------------------------------
+
+
+def processes(folder, first, *parents, caught=0):
+    """Write a /proc: `first` is the name of pid 1, `parents` are pairs (process, parent)."""
+    for pid, parent in ((1, 0), *parents):
+        (folder / str(pid)).mkdir()
+        (folder / str(pid) / 'comm').write_text(f'{first if pid == 1 else "python3"}\n')
+        status = f'Name:\tx\nPPid:\t{parent}\nSigCgt:\t{caught if pid == 1 else 0:016x}\n'
+        (folder / str(pid) / 'status').write_text(status)
+    return folder
+
+
+@pytest.mark.parametrize(
+    'first, parent, shell',
+    [
+        ('sh', 1, 'sh'),
+        ('bash', 7, 'bash'),
+        ('bash', 9, 'bash'),
+        ('sh', 0, ''),  # docker exec, or pid 1 itself
+        ('sh', 77, ''),  # a process that is not known
+        ('tini', 1, ''),
+        ('systemd', 9, ''),
+    ],
+)
+def test_a_shell_that_is_pid_1_and_an_ancestor_is_found(tmp_path, first, parent, shell):
+    proc = processes(tmp_path, first, (7, 1), (9, 7))
+    assert runcontext.shell_as_pid_1(parent, proc) == shell
+    wanted = runcontext.SHELL_IN_CONTAINER if shell else ''
+    assert runcontext.supervisor(proc, {}, parent) == wanted
+
+
+def test_a_shell_with_a_trap_may_pass_the_signal_on(tmp_path):
+    proc = processes(tmp_path, 'sh', caught=1 << signal.SIGTERM - 1)
+    assert runcontext.shell_as_pid_1(1, proc) == ''
+
+
+def test_a_circle_of_parents_ends(tmp_path):
+    assert runcontext.shell_as_pid_1(7, processes(tmp_path, 'sh', (7, 9), (9, 7))) == ''

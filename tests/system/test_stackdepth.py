@@ -414,9 +414,9 @@ def test_the_granule_is_the_largest_huge_page_that_is_always_on(tmp_path, files,
 # -- threads that come and go ----------------------------------------------------------------------
 
 
-def test_stacks_can_be_read_while_ten_thousand_threads_end():
-    seen = program('gauge_churn.py', 10000)
-    assert seen['lives'] == 10000 and seen['readings'] > 100 and seen['strange'] == []
+def test_stacks_can_be_read_while_thousands_of_threads_end():
+    seen = program('gauge_churn.py', 3000)
+    assert seen['lives'] == 3000 and seen['readings'] > 30 and seen['strange'] == []
 
 
 def test_reading_leaves_no_descriptor_open():

@@ -11,6 +11,7 @@ import types
 
 import pytest
 
+from Products.StabilityMonitor.system.currentframes import current_frames
 from Products.StabilityMonitor.threads import lockregions
 from Products.StabilityMonitor.threads import secondlook
 from Products.StabilityMonitor.threads.codeplaces import CodePlace
@@ -125,6 +126,10 @@ def also():
     with OWN:
         pass
 
+def by_variables(other, row):
+    with other, row[0], other.lock, row[0].lock, other.spare:
+        pass
+
 REGISTRY = Registry()
 """
 
@@ -190,6 +195,14 @@ def test_locks_that_were_taken_in_the_same_way_have_the_same_key(module):
     assert use['self.own[key]'].key == again['self.own[other]'].key
     assert use['self.get(key)'].key == again['self.get(other).inner'].key
     assert use['self.get(key)'].key != named['get_lock(key)'].key
+
+
+def test_any_two_variables_may_have_the_same_lock_and_different_attributes_do_not(module):
+    named, also = locks(module.named), locks(module.by_variables)
+    assert named['local'].key == also['other'].key == also['row[0]'].key
+    assert also['other.lock'].key == also['row[0].lock'].key != named['local'].key
+    assert also['other.lock'].key != also['other.spare'].key
+    assert all(lock.loose for lock in also.values())
 
 
 def test_an_attribute_of_an_instance_is_the_same_in_each_function(module):
@@ -400,7 +413,7 @@ def test_a_second_look_counts_only_at_the_same_instruction():
         thread = threading.Thread(target=wait, args=['a'], daemon=True)
         thread.start()
         waiting.wait()
-        frame = sys._current_frames()[thread.ident]
+        frame = current_frames()[thread.ident]
         while frame.f_code is not wait.__code__:
             frame = frame.f_back
         place = CodePlace(frame.f_code, frame.f_lasti, frame.f_lineno, __name__)
@@ -459,7 +472,7 @@ def test_a_variable_of_another_thread_is_read_only_if_it_is_a_plain_key(monkeypa
 
 
 def _walk(ident):
-    frame = sys._current_frames()[ident]
+    frame = current_frames()[ident]
     while frame is not None:
         yield frame
         frame = frame.f_back

@@ -18,6 +18,7 @@ from support.syntheticruns import HERE
 from support.syntheticruns import record
 
 from Products.StabilityMonitor.checks import allfindings
+from Products.StabilityMonitor.checks import software
 from Products.StabilityMonitor.checks.check import ICheck
 from Products.StabilityMonitor.checks.everycheck import CHECKS
 from Products.StabilityMonitor.checks.knownissues import KnownIssues
@@ -157,6 +158,32 @@ def test_the_error_of_an_option_is_shown_beside_the_check_of_the_same_subject(li
     }
     assert shown.keys() == {'core-files', name}
     assert 'setrlimit is refused' in shown[name]
+
+
+@pytest.mark.zope
+def test_the_counts_of_the_page_add_up(life, monkeypatch):
+    from Products.StabilityMonitor.zmi import checkpages
+
+    monkeypatch.setattr(checkpages, 'standing_of', allfindings.of)
+    life.findings.add('own', 'Something is off.')
+    here = standing_after_checks(life, *map(warning, 'abc'), warning('d', 'ok'))
+    for id in ('a', 'gone'):
+        here.mute_list().mute(
+            id, reason='It is wanted.', until=day(9), who='ada', severity='warning'
+        )
+    page = checkpages.page(life, may_manage=False)
+    last = page['run']['last']
+    assert (last['answers'], last['others']) == ('4 answers', '1 more comes')
+    assert {count['severity']: count['count'] for count in page['counts']} == {
+        'critical': 0,
+        'warning': 3,
+        'info': 0,
+        'ok': 1,
+        'muted': 1,
+    }
+    (warnings,) = page['groups']
+    assert (len(warnings['findings']), len(page['fine'])) == (3, 1)
+    assert page['muted_words'] == '1 finding, and 1 mute that hides nothing now'
 
 
 def test_muted_findings_are_separate_and_have_their_reason_in_the_report(life):
@@ -307,12 +334,16 @@ def test_the_pip_command_names_the_python_that_runs_zope(executable, pip):
 
 def test_a_library_that_rules_need_is_installed_by_this_python(tmp_path, monkeypatch):
     monkeypatch.setattr(rulesinforce.knowledgebase, 'has_packaging', lambda: False)
+    monkeypatch.setattr(software, 'has_packaging', lambda: False)
     rulesinforce.knowledgebase.shipped.cache_clear()
+    site = SimpleNamespace(directory=tmp_path, started=1.0)
     try:
-        (found,) = KnownIssues().look(SimpleNamespace(directory=tmp_path, started=1.0))
+        (found,) = KnownIssues().look(site)
     finally:
         rulesinforce.knowledgebase.shipped.cache_clear()
     assert found.id == 'known-issues-off'
+    assert software.Family().look(site) == [], 'one finding says it'
+    assert 'packaging' not in {name for name, *_ in software.OPTIONAL}
     assert str(found.action) == f'Install it: {own_pip()} install packaging'
 
 

@@ -62,7 +62,7 @@ def draw(self):
 def rename(self, name):
     from Products.StabilityMonitor.zmi import controlpanel
     real = controlpanel.render
-    controlpanel.render = lambda document, wanted: (name, *real(document, wanted)[1:])
+    controlpanel.render = lambda *arguments: (name, *real(*arguments)[1:])
     return "ok"
 """
 

@@ -312,6 +312,24 @@ def test_a_repeated_run_parameter_is_refused(zope):
     assert zope.get(f'{TAB}report?format=json&run=a&run=b').status == 404
 
 
+def test_the_page_report_shows_what_leaves_beside_what_was_recorded(zope):
+    line = LogLine(NIGHT, 'ERROR', 'shop', 'no access for ada.l@example.org with password=h4nter2')
+    run = archived(zope, record(2, zope, log=(line,), exception='KeyError: ada.l@example.org'))
+    incident = page(zope, 'manage_incident', run=run).text
+    assert 'password=h4nter2' in incident, "the site's own page shows what was recorded"
+    shown = page(zope, 'manage_report', run=run).text
+    preview = shown[shown.index('stability-preview') :]
+    assert 'password=<mark title="h4nter2">password-1</mark>' in preview
+    assert '<mark title="ada.l@example.org">email-1</mark>' in preview
+    assert 'ada.l@' not in re.sub(r'title="[^"]*"', '', preview)
+    assert re.search(
+        r'<td><mark>email-1</mark></td>\s*<td class="code">ada.l@example.org</td>', shown
+    )
+    for format in ('text', 'json'):
+        sent = zope.get(f'{TAB}report?run={run}&format={format}').text
+        assert 'email-1' in sent and 'ada.l' not in sent and 'h4nter2' not in sent
+
+
 def test_foreign_text_stays_text(zope):
     run = archived(zope, hostile_record(zope))
     for name, query in (

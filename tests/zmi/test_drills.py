@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from support import deaths
+from support.fakelife import FakeLife
+from support.fakelife import with_directory
 from support.zopekit import wait_for
 
 from Products.StabilityMonitor.store import blackbox
@@ -42,6 +44,39 @@ def test_the_ids_of_drills_are_those_of_the_black_box():
     assert tuple(drill.id for drill in drills.DRILLS) == blackbox.DRILLS
 
 
+@pytest.mark.in_process
+@pytest.mark.parametrize(
+    'stderr, fault_log, row',
+    [
+        ('file', True, ('fatal-error', '')),
+        ('pipe', True, ('fatal-error', 'vanished, since standard error is a pipe')),
+        ('pipe', False, ('abort', 'vanished, since the fault log is off')),
+        ('pipe', True, ('abort', '')),
+    ],
+)
+def test_the_page_says_what_this_site_will_report(tmp_path, stderr, fault_log, row):
+    pytest.importorskip('ZPublisher')
+    from Products.StabilityMonitor.zmi import pages
+
+    life = with_directory(FakeLife(tmp_path, context={'outputs': {'2': {'kind': stderr}}}))
+    life.fault_log = object() if fault_log else None
+    drills = pages.drill_page(life, 'drill')['drills']
+    assert row in {(drill['id'], drill['here']) for drill in drills}
+
+
+@pytest.mark.in_process
+def test_each_button_says_what_it_does():
+    pytest.importorskip('ZPublisher')
+    from Products.StabilityMonitor.zmi import drills
+
+    by_id = {drill.id: drill for drill in drills.DRILLS}
+    others = {'gil': 'Hang this process', 'lock': 'Hang all workers', 'memory': 'Eat memory'}
+    for id, drill in by_id.items():
+        assert drill.button == others.get(id, 'End this process')
+    assert 'the kernel may kill one of them' in by_id['memory'].what
+
+
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     'drill, code, verdict',
     [
@@ -61,8 +96,11 @@ def test_a_drill_ends_the_process_and_is_reported(make_zope, drill, code, verdic
     found = judged(zope)
     assert found['drill'] == drill
     assert verdict is None or found['verdict'] == verdict
+    facts = [item['fact'] for item in found['evidence']]
+    assert f'it is the drill "{drill}"; expected and reported: {found["verdict"]}' in facts[-1]
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.parametrize('drill', ['gil', 'lock'])
 def test_a_drill_that_hangs_is_reported_as_hung(make_zope, drill):

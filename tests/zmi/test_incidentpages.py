@@ -6,6 +6,7 @@ from support.syntheticruns import HERE
 from support.syntheticruns import record
 from support.syntheticruns import sample
 
+from Products.StabilityMonitor.model.runrecord import RunRecord
 from Products.StabilityMonitor.model.threadstates import Event
 from Products.StabilityMonitor.recording.lifecurve import LifeCurve
 from Products.StabilityMonitor.recording.recorder import Recorder
@@ -42,14 +43,15 @@ def test_the_table_can_be_sorted_by_confidence(tmp_path, direction):
 
 @pytest.mark.parametrize(
     'ended, lasted',
-    [(None, '30 s, until the run ended'), (1795419931.0, '30 s, then it ended')],
+    [(None, 'for 30 s, until the run ended'), (1795419931.0, 'for 30 s, then it ended')],
 )
 def test_a_hang_shows_whether_it_lasted_until_the_end(ended, lasted):
     words = 'Two threads wait for each other.'
     hang = Event('deadlock', 1795419901.0, ended, seconds=30.0, summary=words)
-    row = pages.hang_row(hang)
+    row = pages.hang_row(hang, RunRecord('x'))
     assert (row['kind'], row['lasts'], row['lasted']) == ('Deadlock', ended is None, lasted)
-    assert row['summary'] == words and '2026-11-23 07:45:01' in row['started']
+    told = words if ended else ''  # the evidence says it
+    assert row['summary'] == told and '2026-11-23 07:45:01' in row['started']
 
 
 # -- vital signs -----------------------------------------------------------------------------------

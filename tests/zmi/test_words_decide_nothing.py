@@ -25,6 +25,7 @@ from Products.StabilityMonitor.checks.runner import Background
 from Products.StabilityMonitor.cli import command as cli
 from Products.StabilityMonitor.model.action import Action
 from Products.StabilityMonitor.model.finding import Finding
+from Products.StabilityMonitor.model.runrecord import RunRecord
 from Products.StabilityMonitor.model.severities import CRITICAL
 from Products.StabilityMonitor.model.severities import INFO
 from Products.StabilityMonitor.model.severities import OK
@@ -258,7 +259,7 @@ def test_hangs_and_threads_do_not_depend_on_words():
                 (hang['title'], hang['icon'], hang['since'], hang['lasted'])
                 for hang in (*page['hangs'], *page['past_hangs'])
             ],
-            [pages.hang_row(hang) | {'summary': ''} for hang in stacks.hangs],
+            [pages.hang_row(hang, RunRecord('x')) | {'summary': ''} for hang in stacks.hangs],
         )
 
     well, threads, hangs, rows = same((original, marked), decided)

@@ -31,7 +31,10 @@ class ICheck(Interface):
     source = Attribute('Where the facts come from, such as a file of /proc.')
 
     def look(site: Site) -> Finding | list[Finding]:
-        """Return the answer: one Finding, perhaps `ok`, or several with ids `<id>:<about>`."""
+        """Return the answer: one Finding, perhaps `ok`, or several with ids `<id>:<about>`.
+
+        An empty list leaves the answer to the finding of another check.
+        """
 
 
 @implementer(ICheck)

@@ -6,8 +6,8 @@ from itertools import pairwise
 
 from ..model.action import Action
 from ..model.finding import Finding
+from ..model.records import clocktime
 from ..model.records import duration
-from ..model.records import isotime
 from ..model.severities import INFO
 from ..model.severities import WARNING
 from .check import Check
@@ -47,7 +47,7 @@ class Jumps(Check):
 
     def _jumped(self, when: float | None, drift: float, count: int) -> Finding:
         back = drift < 0
-        at = f'at {isotime(when)}' if when is not None else 'since the start of this run'
+        at = f'at {clocktime(when)}' if when is not None else 'since the start of this run'
         if back:
             detail = (
                 'Times in logs overlap, sessions and caches live longer, and ZODB continues with '
@@ -91,7 +91,7 @@ class DatabaseAhead(Check):
             return self.unknown('The times of the newest transactions are not known.')
         return findings or self.ok(
             'The databases are not ahead of the clock.',
-            '; '.join(f'{name}: {isotime(at)}' for name, at in known),
+            '; '.join(f'{name}: {clocktime(at)}' for name, at in known),
         )
 
     def _unreadable(self, name: str, error: str) -> Finding:
@@ -110,8 +110,8 @@ class DatabaseAhead(Check):
         return self.found(
             WARNING,
             f'The database {name} is {duration(seconds)} ahead of the clock.',
-            f'The time of its newest transaction is {isotime(at)}: the clock is wrong now, or was '
-            'wrong then. New transactions get times in the future too, and packing and undo by '
+            f'The time of its newest transaction is {clocktime(at)}: the clock is wrong now, or '
+            'was wrong then. New transactions get times in the future too, and packing and undo by '
             'time give wrong results.',
             Action(
                 'Compare "date -u" with the true time and set the clock right before anything else '

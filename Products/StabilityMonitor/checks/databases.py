@@ -17,6 +17,7 @@ from ..model.severities import WARNING
 from .check import Check
 from .check import several
 from .livesite import Site
+from .serverfiles import one_thread
 
 _ZOPE_ADAPTER = re.compile(r'Products\.\w*DA')
 _TEMPORARY = ('ZODB.MappingStorage.', 'ZODB.DemoStorage.', 'tempstorage.', 'ZODB.tests.')
@@ -39,7 +40,7 @@ class Adapters(Check):
         findings = []
         for name, level in adapters.items():
             package = name.partition('.')[0]
-            finding = self._adapter(name, level, zopes, site.zope.threads)
+            finding = self._adapter(site, name, level, zopes)
             if finding:
                 findings.append(finding)
             if package in shared:
@@ -51,18 +52,16 @@ class Adapters(Check):
         known = several(f'{name} has threadsafety {level}' for name, level in adapters.items())
         return self.ok('Threads can safely share the database adapters.', known)
 
-    def _adapter(self, name: str, level: int, zopes: str, threads: int | None) -> Finding | None:
+    def _adapter(self, site: Site, name: str, level: int, zopes: str) -> Finding | None:
         if level < 1:
-            severity = INFO if threads == 1 else CRITICAL
+            severity = INFO if site.zope.threads == 1 else CRITICAL
             return self.found(
                 severity,
                 f'Threads must not share the database adapter {name}.',
                 f'Its threadsafety is {level}: two requests that use it at once can crash or mix '
                 'up results.',
-                Action(
-                    'Write "threads = 1" into `[server:main]` of zope.ini and restart; keep it '
-                    'until you use an adapter with threadsafety 1 or more.'
-                ),
+                one_thread(site)
+                + Action('; keep it until you use an adapter with threadsafety 1 or more.'),
                 name,
             )
         if level < 2 and zopes:

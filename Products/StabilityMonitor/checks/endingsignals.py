@@ -17,9 +17,11 @@ from ..model.severities import INFO
 from ..model.severities import WARNING
 from ..recording.faulthandler_compat import FaultLog
 from ..recording.faulthandler_compat import foreign_handlers
+from ..system.runcontext import shell_as_pid_1
 from .check import Check
 from .check import several
 from .livesite import Site
+from .serverfiles import logging_file
 
 _REOPENING = ('SIGHUP', 'SIGUSR1', 'SIGUSR2')
 #: Modules that may refer to faulthandler, but do not count as another user of it.
@@ -70,7 +72,9 @@ def _interference(fault_log: FaultLog | None) -> str:
 
 
 class StopSignal(Check):
-    """For pid 1 of a pid namespace, the kernel drops signals without a handler (docs/facts.rst)."""
+    """For pid 1 of a pid namespace, the kernel drops signals without a handler (docs/facts.rst).
+    If that is a shell, it does not end either, and it passes no signal on.
+    """
 
     id = 'stop-signal'
     question = 'Would SIGTERM end Zope?'
@@ -84,6 +88,20 @@ class StopSignal(Check):
                 'What starts Zope ignores it ("trap" with an empty command in a shell), or code of '
                 'the site does.',
                 Action('Remove "trap \'\' TERM" from the script, or SIG_IGN from the code.'),
+            )
+        shell = shell_as_pid_1(site.parent, site.proc)
+        if shell:
+            return self.found(
+                WARNING,
+                f'A stop of the container does not reach Zope, because a shell ({shell}) is pid 1.',
+                'The container runtime sends SIGTERM to pid 1 only, and a shell does not pass it '
+                'on.  So each stop takes until the runtime kills all processes: Docker waits 10 s, '
+                'Kubernetes 30 s.',
+                Action(
+                    'Write "exec" before the command that starts Zope, or give the command of the '
+                    'container as a list (`CMD ["runwsgi", "etc/zope.ini"]`); and start the '
+                    'container with "docker run --init", as Zope is pid 1 otherwise.'
+                ),
             )
         if site.pid != 1:
             return self.ok('SIGTERM ends Zope, or runs the handler of other code.')
@@ -122,7 +140,8 @@ class KillingSignals(Check):
             'Zope does not handle such signals: they do not reopen logs, as they did with ZServer.',
             Action(
                 'To reopen logs, write "class = handlers.WatchedFileHandler" into '
-                '`[handler_eventlog]` of zope.ini; to stop Zope, send SIGINT or SIGTERM.'
+                '`[handler_eventlog]` of {file}; to stop Zope, send SIGINT or SIGTERM.',
+                file=logging_file(site),
             ),
         )
 

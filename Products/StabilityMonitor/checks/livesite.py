@@ -104,6 +104,10 @@ class Site:
     modules: Mapping[str, ModuleType] = field(default_factory=lambda: dict(sys.modules))
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     path: tuple[str, ...] = field(default_factory=lambda: tuple(sys.path))
+    #: The command line; an embedded Python may have none.
+    arguments: tuple[str, ...] = field(
+        default_factory=lambda: tuple(getattr(sys, 'argv', None) or ())
+    )
     root_logger: logging.Logger = field(default_factory=logging.getLogger)
     outputs: Mapping[str, int] = field(
         default_factory=lambda: {'standard output': 1, 'standard error': 2}

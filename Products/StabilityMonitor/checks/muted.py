@@ -6,14 +6,9 @@ long as its severity is not worse than when it was muted.  A file that cannot be
 and is itself a finding.
 """
 
-import contextlib
-import json
-import os
-import threading
 import time
 from collections.abc import Callable
 from collections.abc import Iterable
-from collections.abc import Iterator
 from dataclasses import dataclass
 from dataclasses import replace
 from datetime import UTC
@@ -21,32 +16,19 @@ from datetime import date
 from datetime import datetime
 from datetime import timedelta
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
-from ..model import foreignjson
 from ..model.action import Action
 from ..model.errors import StabilityError
 from ..model.finding import Finding
 from ..model.jsonform import from_json
-from ..model.jsonform import to_json
 from ..model.records import isotime
 from ..model.severities import CRITICAL
 from ..model.severities import OK
 from ..model.severities import WARNING
 from ..model.severities import Severity
 from ..model.severities import severity_of
-from ..store.regularfiles import NO_DESCRIPTOR
-from ..store.regularfiles import open_regular
-from ..store.regularfiles import read_whole
-from ..store.regularfiles import rename
-from ..store.rundirectory import write_whole
-
-fcntl: ModuleType | None
-try:
-    import fcntl
-except ImportError:
-    fcntl = None
+from ..store.editedlist import MOST_TEXT
+from ..store.editedlist import EditedList
 
 FILE = 'muted.json'
 #: The file of releases before 1.0, and the key of its rows.  It is read until there is a `FILE`.
@@ -54,24 +36,12 @@ _OLD_FILE, _OLD_ROWS = 'hushed.json', 'hushed'
 #: {id of a finding in releases before 1.0: its id now}
 _RENAMED = {'dead-man': 'watchdog', 'dead-man-threads': 'watchdog-threads', 'hushed': 'muted'}
 _LONGEST = timedelta(days=366)
-#: The most characters of a reason or a name; a longer one is cut.
-_MOST_TEXT = 500
-#: The most bytes of the file; a larger one is not read.
-_MOST_BYTES = 1 << 20
-#: At most this many seconds are waited for another process that writes the file.
-_PATIENCE = 1.0
-#: Threads of this process take turns with this lock; processes take turns with a lock file.
-_WRITING = threading.Lock()
 
 
 class MuteRefused(StabilityError):
     """A finding was not muted; nothing was changed."""
 
     next_step = 'Give a reason, and an end date within a year.'
-
-
-class ListIsBusy(MuteRefused):
-    next_step = 'Try again.'
 
 
 @dataclass(frozen=True)
@@ -116,13 +86,14 @@ class MuteList:
     ):
         self.path = Path(directory) / FILE
         self.instance = instance
-        self._file_mode = file_mode
         self._clock = clock
+        older = (_OLD_FILE, _OLD_ROWS)
+        self._list = EditedList(self.path, 'muted', _mute, self._is_kept, file_mode, older)
 
     def mute(self, id: str, reason: str, until: str | date, who: str, severity: str = '') -> Mute:
         """Mute a finding up to and including the day `until`.
 
-        Raises MuteRefused, and OSError when the file cannot be written.
+        Raises MuteRefused, ListIsBusy, and OSError when the file cannot be written.
         """
         if isinstance(until, date):
             until = until.isoformat()[:10]  # of a datetime, the day
@@ -137,9 +108,9 @@ class MuteList:
             raise MuteRefused(f'The end date {last} is not between today and {today + _LONGEST}.')
         new = Mute(
             id,
-            str(reason).strip()[:_MOST_TEXT],
+            str(reason).strip()[:MOST_TEXT],
             last.isoformat(),
-            str(who)[:_MOST_TEXT],
+            str(who)[:MOST_TEXT],
             isotime(self._clock()) or '',
             severity,
             self.instance,
@@ -149,7 +120,7 @@ class MuteList:
             others = [h for h in kept if h.id != id or h.instance != self.instance]
             return [*others, new]
 
-        self._change(replaced)
+        self._list.change(replaced)
         return new
 
     def unmute(self, id: str) -> bool:
@@ -158,7 +129,7 @@ class MuteList:
         def without(kept: list[Mute]) -> list[Mute]:
             return [h for h in kept if h.id != id or h.instance not in ('', self.instance)]
 
-        return self._change(without)
+        return self._list.change(without)
 
     def partition(
         self, findings: Iterable[Finding]
@@ -183,31 +154,10 @@ class MuteList:
         ([], None) if this process cannot open it, because no descriptor is left.
         """
         try:
-            return self._rows()
+            entries, problem = self._list.read()
         except OSError:
             return [], None
-
-    def _rows(self) -> tuple[list[Mute], Finding | None]:
-        """See `rows`.  Raises OSError if no descriptor is left: then nothing is known."""
-        try:
-            rows = self._read()
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            if isinstance(error, OSError) and error.errno in NO_DESCRIPTOR:
-                raise
-            return [], self._damaged(f'{type(error).__name__}: {error}')
-        if not isinstance(rows, list):
-            return [], self._damaged('It does not hold a list of entries.')
-        kept = [mute for mute in map(_mute, rows) if mute is not None]
-        if len(kept) < len(rows):
-            return kept, self._damaged(f'Entries that are not valid: {len(rows) - len(kept)}.')
-        return kept, None
-
-    def _read(self) -> Any:
-        """Return what the file holds under `muted`; an empty list if there is no file."""
-        for file, key in ((FILE, 'muted'), (_OLD_FILE, _OLD_ROWS)):
-            with contextlib.suppress(FileNotFoundError):
-                return foreignjson.parse(read_whole(self.path.with_name(file), _MOST_BYTES))[key]
-        return []
+        return entries, self._damaged(problem) if problem else None
 
     def _damaged(self, detail: str) -> Finding:
         return Finding(
@@ -222,56 +172,8 @@ class MuteList:
     def _today(self) -> date:
         return datetime.fromtimestamp(self._clock(), UTC).date()
 
-    def _change(self, change: Callable[[list[Mute]], list[Mute]]) -> bool:
-        """Read, change and write the file, under a lock against other threads and processes.
-
-        Returns False if nothing has changed.
-        """
-        with _WRITING, self._locked():
-            before, problem = self._rows()
-            after = change(before)
-            if after == before and not problem:
-                return False
-            if problem:
-                with contextlib.suppress(OSError):  # a person may want to repair it
-                    rename(self.path, self.path.with_name(f'{FILE}.damaged'))
-            oldest = self._today() - _LONGEST
-            rows = [to_json(h) for h in after if date.fromisoformat(h.until) >= oldest]
-            write_whole(self.path, json.dumps({'muted': rows}, indent=1), self._file_mode)
-            return after != before
-
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        if fcntl is None:
-            yield
-            return
-        descriptor = open_regular(
-            self.path.with_name(f'{FILE}.lock'), os.O_CREAT | os.O_RDWR, self._file_mode
-        )
-        try:
-            _lock(descriptor)
-            yield
-        finally:
-            os.close(descriptor)
-
-
-def _lock(descriptor: int) -> None:
-    """Take the lock; wait for another process for at most _PATIENCE seconds.
-
-    On a volume without locks, continue without one.
-    """
-    assert fcntl is not None  # the caller has checked it
-    end = time.monotonic() + _PATIENCE
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() > end:
-                raise ListIsBusy('Another process is writing the list of muted findings.') from None
-            time.sleep(0.01)
-        except OSError:
-            return
+    def _is_kept(self, mute: Mute) -> bool:
+        return date.fromisoformat(mute.until) >= self._today() - _LONGEST
 
 
 def _mute(row: object) -> Mute | None:

@@ -27,6 +27,7 @@ from ..system.runcontext import output
 from .check import Check
 from .endingsignals import deadly_signals
 from .livesite import Site
+from .serverfiles import logging_file
 
 fcntl: ModuleType | None
 try:
@@ -37,11 +38,6 @@ except ImportError:  # on Windows, pipes are not checked
 #: A full pipe is watched for this many seconds, in this many steps.  A living reader reads
 #: something in this time.
 _PATIENCE, _STEPS = 0.5, 10
-_FOLLOW = Action(
-    'Make sure that the file can be written; in zope.ini, in the section of its handler, for '
-    'example `[handler_eventlog]`, replace "class = FileHandler" by "class = '
-    'handlers.WatchedFileHandler"; and restart.'
-)
 
 
 class StandardOutputs(Check):
@@ -269,7 +265,7 @@ class EventLog(Check):
                 WARNING,
                 'There is no event log.',
                 detail or 'The root logger has no handler: errors of the site are lost.',
-                _FOLLOW if troubles else self._how_to_add_one(site),
+                _follow(site) if troubles else self._how_to_add_one(site),
             )
         level = site.root_logger.level
         disabled = site.root_logger.manager.disable
@@ -279,28 +275,42 @@ class EventLog(Check):
                 'Warnings do not reach the event log.',
                 f'The level of the root logger is {logging.getLevelName(level)}, and '
                 f'logging.disable is at {disabled}.',
-                Action('Write "level = INFO" into `[logger_root]` of zope.ini and restart.'),
+                Action(
+                    'Write "level = INFO" into `[logger_root]` of {file} and restart.',
+                    file=logging_file(site),
+                ),
             )
         if troubles:
             return self.found(
                 WARNING,
                 'An event log does not reach its file.',
                 ' '.join(troubles),
-                _FOLLOW,
+                _follow(site),
             )
         return self.ok('There is an event log.', '; '.join(kept))
 
     @staticmethod
     def _how_to_add_one(site: Site) -> Action:
         return Action(
-            'In zope.ini, add ", eventlog" to "keys" of `[handlers]`, to "keys" of `[formatters]` '
+            'In {ini}, add ", eventlog" to "keys" of `[handlers]`, to "keys" of `[formatters]` '
             'and to "handlers" of `[logger_root]`, unless it is already there; write the lines '
             '"[handler_eventlog]", "class = handlers.WatchedFileHandler", '
             '"args = (r\'{file}\', \'a\')", "level = INFO", "formatter = eventlog", '
             '"[formatter_eventlog]", '
             '"format = %(asctime)s %(levelname)s [%(name)s] %(message)s"; and restart.',
+            ini=logging_file(site),
             file=os.path.join(site.zope.client_home or '.', 'log', 'event.log'),
         )
+
+
+def _follow(site: Site) -> Action:
+    """Return how to let an event log follow its file when that is renamed."""
+    return Action(
+        'Make sure that the file can be written; in {file}, in the section of its handler, for '
+        'example `[handler_eventlog]`, replace "class = FileHandler" by "class = '
+        'handlers.WatchedFileHandler"; and restart.',
+        file=logging_file(site),
+    )
 
 
 def _file_trouble(handler: logging.FileHandler) -> str:

@@ -23,6 +23,7 @@ from .check import several
 from .endingsignals import deadly_signals
 from .livesite import Site
 from .livesite import text
+from .serverfiles import logging_file
 from .supervision import unit
 
 #: Signals that do not mean "stop", and kill a process that has no handler for them.
@@ -106,8 +107,9 @@ class LogRotation(Check):
             'log is deleted with it.',
             Action(
                 'Write "copytruncate" into {recipe}, or "class = handlers.WatchedFileHandler" into '
-                'the handler of zope.ini.',
+                'the handler in {file}.',
                 recipe=recipe,
+                file=logging_file(site),
             ),
             recipe.name,
         )

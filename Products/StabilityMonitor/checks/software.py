@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..knowledge.rules import has_packaging
 from ..model.action import Action
 from ..model.counts import counted
 from ..model.counts import plural
@@ -47,13 +48,9 @@ _INCOMPATIBLE = (
         'ZODB CHANGES 6.3, Zope CHANGES 6.1, Zope issue 1291',
     ),
 )
-#: Optional libraries: module, what to install, and what does not work without it, as a clause.
+#: Optional libraries: module, what to install, and what does not work without it, as a clause.  If
+#: `packaging` is missing, the check of known issues says so.
 OPTIONAL = (
-    (
-        'packaging',
-        'packaging',
-        'versions are not compared, neither with known issues nor with each other',
-    ),
     (
         'psutil',
         'psutil',
@@ -73,13 +70,8 @@ class Family(Check):
     source = 'the metadata of the installed distributions'
 
     def look(self, site: Site) -> Finding | list[Finding]:
-        if importlib.util.find_spec('packaging') is None:
-            return self.found(
-                INFO,
-                'Versions were not compared.',
-                'The library "packaging" is not installed.',
-                Action('Run `pip install packaging`, and restart.'),
-            )
+        if not has_packaging():
+            return []  # the check of known issues says so, see `knowledgebase.WITHOUT_PACKAGING`
         found = installed(site.path)
         unmet = _unmet(found)
         findings = [*self._incompatible(first_of_each(found)), *self._twice(found)]

@@ -13,6 +13,7 @@ from ..model.finding import Finding
 from ..model.severities import INFO
 from ..model.severities import WARNING
 from ..system.runcontext import FIRST_IN_CONTAINER
+from ..system.runcontext import SHELL_IN_CONTAINER
 from .check import Check
 from .livesite import Site
 from .livesite import text
@@ -25,6 +26,7 @@ _ADVICE = Action(
 _CONTAINERS = {
     'container': 'container',
     FIRST_IN_CONTAINER: 'container',
+    SHELL_IN_CONTAINER: 'container',
     'kubernetes': 'Kubernetes pod',
 }
 _RESTARTING = {'always', 'on-failure', 'on-abnormal', 'on-abort'}

@@ -35,7 +35,6 @@ from ..model.counts import counted
 from ..model.errors import NoAnswer
 from ..model.finding import Finding
 from ..model.finding import finding_from
-from ..model.plaintext import json_text
 from ..model.records import Instance
 from ..model.records import clocktime
 from ..model.records import from_isotime
@@ -49,9 +48,11 @@ from ..model.severities import WARNING
 from ..model.severities import WORST_FIRST
 from ..model.severities import severity_of
 from ..postmortem.allruns import AllRuns
+from ..postmortem.runhistory import is_open
 from ..reporting import fromdisk
 from ..reporting.renderers import finding_lines
 from ..store import runmailbox
+from ..store.acknowledged import Acknowledgements
 from ..store.rundirectory import BLACKBOX
 from ..store.rundirectory import CONTEXT
 from ..store.rundirectory import RUN_NAME
@@ -63,6 +64,7 @@ from ..system import stacksizes
 from . import dataowner
 from .exitstatus import WELL
 from .exitstatus import WRONG
+from .terminal import print_json
 from .terminal import print_lines
 
 #: (name, context) of each living server.
@@ -84,7 +86,7 @@ _MOST_STRANGERS = 5
 def show(runs: AllRuns, options: Namespace) -> int:
     """Print what is wrong and return the exit status.
 
-    `options`: everything (show also what is fine), as_json, probe.
+    `options`: everything (show also what is fine), format (text or json), probe.
     """
     base = runs.base
     servers = [(name, context) for name, context in runs.living if context.get('role') != 'script']
@@ -96,9 +98,9 @@ def show(runs: AllRuns, options: Namespace) -> int:
         parts += _last_results(runs)
     if options.probe:
         parts.append(_probe_part(_to_imitate(runs, servers)))
-    if options.as_json:
+    if options.format == 'json':
         subjects = [part.to_json() for part in parts]
-        print(json_text({'generated': isotime(time.time()), 'subjects': subjects}, indent=1))
+        print_json({'generated': isotime(time.time()), 'subjects': subjects})
     else:
         print_lines(_lines(parts, options.everything))
     for part in parts:
@@ -152,9 +154,12 @@ def _of_directory(base: Base, servers: _Servers, waiting: Sequence[RunRecord]) -
         yield Finding(
             'directory', severity, f'{base.path} is not writable for this user.', action=action
         )
+    acknowledged, problem = Acknowledgements(base).read()
+    if problem:
+        yield problem
     if waiting:
         # A wanted stop needs no action: the next start archives it.
-        has_incident = any(record.is_incident for record in waiting)
+        has_incident = any(is_open(record, acknowledged) for record in waiting)
         count = counted(len(waiting), 'dead run waits', 'dead runs wait')
         yield Finding(
             'waiting',
@@ -238,11 +243,11 @@ def _seen_from_outside(path: Path, context: dict[str, Any], pid: int) -> Iterato
     source = 'the black box and the kernel, read by this command'
     pulse = liveness.look(path, context)
     if pulse.hang:
-        since = clocktime(pulse.hang.since)
+        began = clocktime(pulse.hang.since)
         yield Finding(
             'hang',
             CRITICAL,
-            f'Process {pid} hangs since {since}. {pulse.hang.summary}',
+            f'Process {pid} hangs; this began at {began}. {pulse.hang.summary}',
             action=Action('See what it does with "stabilitymonitor stacks --native".'),
             source=source,
         )

@@ -6,62 +6,101 @@ is nothing to read.
 
 from __future__ import annotations
 
+import getpass
 import os
 import sys
+import time
 from argparse import SUPPRESS
 from argparse import ArgumentParser
 from argparse import Namespace
 from collections.abc import Callable
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
+from .. import __version__
 from ..knowledge.rulesinforce import of_incident
 from ..model.counts import counted
 from ..model.errors import NoSuchRun
 from ..model.errors import StabilityError
+from ..model.options import from_record
+from ..model.options import secret_classes
 from ..model.plaintext import clean
 from ..model.records import Instance
 from ..model.records import instance_of
+from ..model.records import isotime
 from ..model.runrecord import RunRecord
 from ..postmortem.allruns import AllRuns
+from ..postmortem.manualtriage import as_recorded
 from ..postmortem.manualtriage import by_hand
+from ..postmortem.manualtriage import recorded_options
+from ..postmortem.runhistory import is_open
 from ..postmortem.runhistory import last_server_run
 from ..postmortem.triage import remedy
 from ..reporting import runtrace
+from ..reporting.openwords import acknowledged_by
+from ..reporting.redaction import Policy
+from ..reporting.redaction import policy_of
 from ..reporting.renderers import FORMATS
 from ..reporting.renderers import render
 from ..reporting.renderers import run_lines
 from ..reporting.renderers import titled_history_lines
 from ..reporting.report import build
 from ..reporting.tracetext import as_text
+from ..store.acknowledged import Acknowledgements
 from ..store.damagedrecords import alone
 from . import checks as clichecks
+from . import completion
 from . import dataowner
+from . import nagios
 from . import stacks as clistacks
 from . import status as clistatus
 from . import whichrun
 from .exitstatus import UNUSABLE
 from .exitstatus import WELL
 from .exitstatus import WRONG
+from .nagios import NAGIOS
 from .terminal import notice
+from .terminal import print_json
 from .terminal import print_lines
+from .terminal import print_text
+
+
+class NothingNamed(StabilityError):
+    """The command "ack" was not told which incident it shall acknowledge."""
+
+    next_step = 'List the incidents with the command "history".'
 
 
 def status(runs: AllRuns, options: Namespace) -> int:
     """Show which processes run, whether they hang, how the last one ended, and crash loops."""
-    return clistatus.show(runs, options.format == 'json')
+    return clistatus.show(runs, options.format)
 
 
 def history(runs: AllRuns, options: Namespace) -> int:
     """List the dead runs, newest first, one line for each."""
-    rows = [alone(record, RunRecord.summary_json) for record in runs.summaries()]
+    records = runs.summaries()
+    rows = [alone(record, RunRecord.summary_json) for record in records]
     waiting = {record.run for record in runs.waiting}
-    for line in titled_history_lines(rows, waiting):
-        print(line)
-    if runs.clean_scripts:
-        print(
-            'and ' + counted(runs.clean_scripts, 'clean run of a script', 'clean runs of scripts')
+    if options.format == 'json':
+        for record, row in zip(records, rows, strict=True):
+            row['is_incident'] = record.is_incident
+            row['archived'] = record.run not in waiting
+        print_json(
+            {
+                'generated': isotime(time.time()),
+                'directory': str(runs.base.path),
+                'runs': rows,
+                'clean_scripts': runs.clean_scripts,
+            }
         )
+        return WELL
+    print_lines(titled_history_lines(rows, waiting))
+    if runs.clean_scripts:
+        clean_scripts = counted(
+            runs.clean_scripts, 'clean run of a script', 'clean runs of scripts'
+        )
+        print_lines([f'and {clean_scripts}'])
     return WELL
 
 
@@ -69,8 +108,15 @@ def show(runs: AllRuns, options: Namespace) -> int:
     """Show everything about one run; without RUN, about the newest incident."""
     record = runs.record(whichrun.incident(runs, options.run))
     known = of_incident(record, runs.base.path)
-    print_lines(run_lines(replace(record, known_issues=known)))
-    return WRONG if record.is_incident else WELL
+    record = replace(record, known_issues=known)
+    acknowledged, _ = Acknowledgements(runs.base).read()
+    if options.format == 'json':
+        print_json(alone(record, RunRecord.to_json))
+    else:
+        print_lines(run_lines(record))
+        if record.run in acknowledged:
+            print_lines([acknowledged_by(acknowledged[record.run])])
+    return WRONG if is_open(record, acknowledged) else WELL
 
 
 def report(runs: AllRuns, options: Namespace) -> int:
@@ -93,10 +139,26 @@ def report(runs: AllRuns, options: Namespace) -> int:
             document['about'] = 'present state'
             words = 'the current state: no incident'
         if options.format == 'text':
-            print(clean(f'This report is about {words}.'), flush=True)
-    _, _, content = render(document, options.format)
-    sys.stdout.buffer.write(content)
+            print_lines([f'This report is about {words}.'])
+    _, _, content = render(document, options.format, _policy(runs, options, run))
+    if options.format == 'text':
+        print_text(content)
+    else:
+        sys.stdout.buffer.write(content)
     return WELL
+
+
+def _policy(runs: AllRuns, options: Namespace, run: str | None) -> Policy:
+    """Return what is taken out: by --redact, else by the options that the site has now, else by
+    those of the run, else of the newest run.
+    """
+    contexts = [context for _, context in reversed(runs.living)]
+    for name in [run, *(summary.run for summary in runs.summaries()[:1])]:
+        if name and not contexts:
+            with suppress(StabilityError):
+                contexts.append(runs.record(name).context)
+    known = from_record(contexts[0].get('options')) if contexts else {}
+    return policy_of(known | ({'redact': options.redact} if options.redact else {}))
 
 
 def _site_of(runs: AllRuns, record: RunRecord) -> Instance:
@@ -148,13 +210,48 @@ def judge(runs: AllRuns, options: Namespace) -> int:
     for message in failed:
         print(clean(message), file=sys.stderr)
     if not done and not failed:
-        print('There was nothing to judge.')
+        print_lines(['There was nothing to judge.'])
     if removed:
-        print(f'Old runs removed because of the options "keep-..." of the site: {removed}.')
+        print_lines([f'Old runs removed because of the options "keep-..." of the site: {removed}.'])
     if failed:
         return UNUSABLE
-    has_incident = any(record.is_incident for record in done)
+    acknowledged, _ = Acknowledgements(runs.base).read()
+    has_incident = any(is_open(record, acknowledged) for record in done)
     return WRONG if has_incident else WELL
+
+
+def ack(runs: AllRuns, options: Namespace) -> int:
+    """Acknowledge an incident, or with --all each one: it counts for no crash loop and no exit
+    status any more.
+    """
+    dataowner.refuse_others(runs.base.path, 'acknowledge its incidents')
+    if options.everything == (options.run is not None):
+        raise NothingNamed('This command needs either the name of a run or --all.')
+    if options.everything:
+        names = [record.run for record in runs.incidents if not record.drill]
+    else:
+        record = runs.record(whichrun.incident(runs, options.run))
+        if not record.is_incident:
+            raise NothingNamed(f'The run {record.run} is no incident.')
+        names = [record.run]
+    base = as_recorded(runs.base, recorded_options(runs.base))
+    count = Acknowledgements(base).acknowledge(names, options.name or _own_name(), options.note)
+    if names and not count:
+        print('It was acknowledged before; nothing was changed.')
+    else:
+        print(f'Acknowledged: {counted(count, "incident")}.')
+    return WELL
+
+
+def _own_name() -> str:
+    """Return the login name of who runs this command, also with sudo; '?' if it is not known."""
+    name = os.environ.get('SUDO_USER')
+    if name:
+        return name
+    try:
+        return getpass.getuser()
+    except (ImportError, KeyError, OSError):  # the user database does not know this user
+        return '?'
 
 
 def stacks(runs: AllRuns, options: Namespace) -> int:
@@ -163,6 +260,8 @@ def stacks(runs: AllRuns, options: Namespace) -> int:
     if wanted is not None:
         living = [name for name, _ in runs.living]
         wanted = whichrun.by_beginning(living, wanted)
+    if options.format == 'json':
+        return clistacks.show_json(runs.base, runs.living, wanted)
     return clistacks.show(runs.base, runs.living, wanted, options.native)
 
 
@@ -179,7 +278,7 @@ def trace(runs: AllRuns, options: Namespace) -> int:
         run = whichrun.any_run(runs, options.run)
     else:
         run = runtrace.newest(runs.base)
-    lines = runtrace.trace(runs.base, run)
+    lines = runtrace.trace(runs.base, run, _policy(runs, options, run))
     sys.stdout.buffer.write(as_text(lines))
     return WELL
 
@@ -190,9 +289,24 @@ _COMMANDS: dict[str, Callable[[AllRuns, Namespace], int]] = {
     'show': show,
     'report': report,
     'triage': judge,
+    'ack': ack,
     'checks': checks,
     'stacks': stacks,
     'trace': trace,
+}
+
+
+#: {subcommand: an example for its --help}
+_EXAMPLES = {
+    'status': '--client-home var status --nagios',
+    'history': '--client-home var history',
+    'show': '--client-home var show -1',
+    'report': '--client-home var report -1 --format json > report.json',
+    'triage': '--client-home var triage',
+    'ack': '--client-home var ack -1 --note upgraded',
+    'checks': '--client-home var checks --all',
+    'stacks': '--client-home var stacks --native',
+    'trace': '--client-home var trace 20261123T074501Z',
 }
 
 
@@ -205,33 +319,53 @@ _LIVING_RUN_HELP = 'the beginning of the name of a living run (default: all livi
 
 def _parser() -> ArgumentParser:
     common = ArgumentParser(add_help=False)
-    common.add_argument(
+    directory = common.add_argument(
         '--directory',
         help='the data directory (default: that of --client-home, else that of the variable '
         'STABILITYMONITOR_DIRECTORY, else one found below the current directory, INSTANCE_HOME or '
         'CLIENT_HOME)',
         default=SUPPRESS,
     )
-    common.add_argument(
+    client_home = common.add_argument(
         '--client-home',
-        help='the CLIENT_HOME of the instance; the data directory is the folder "stability" in it',
+        help='the CLIENT_HOME of the instance; the data directory is the folder "stability" in it, '
+        'or the one of the option "directory" if zope.conf is found',
         default=SUPPRESS,
     )
-    parser = ArgumentParser('stabilitymonitor', description=__doc__, parents=[common])
+    completion.of_folders(directory, client_home)
+    parser = ArgumentParser(
+        'stabilitymonitor',
+        description=__doc__,
+        epilog=f'Example: stabilitymonitor {_EXAMPLES["status"]}',
+        parents=[common],
+    )
+    parser.add_argument('--version', action='version', version=f'%(prog)s {__version__}')
+    completion.add_option(parser)
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
     for name, function in _COMMANDS.items():
         command = commands.add_parser(
-            name, help=function.__doc__, description=function.__doc__, parents=[common]
+            name,
+            help=function.__doc__,
+            description=function.__doc__,
+            epilog=f'Example: stabilitymonitor {_EXAMPLES[name]}',
+            parents=[common],
         )
-        if name in ('show', 'report', 'stacks', 'trace'):
+        if name in ('show', 'report', 'ack', 'stacks', 'trace'):
             help = _LIVING_RUN_HELP if name == 'stacks' else _RUN_HELP
             command.add_argument('run', metavar='RUN', nargs='?', help=help)
-        if name in ('report', 'status'):
+        if name == 'ack':
             command.add_argument(
-                '--format',
-                choices=sorted(FORMATS),
-                default='text',
-                help='text for people (the default), json for programs',
+                '--all', action='store_true', dest='everything', help='acknowledge all incidents'
+            )
+            command.add_argument('--note', default='', help='why, or what was done')
+            command.add_argument('--name', default='', help='your name (default: your login name)')
+        if name in ('report', 'trace'):
+            command.add_argument(
+                '--redact',
+                type=secret_classes,
+                metavar='CLASSES',
+                help='what is taken out: all, none, or names of classes such as "all -users" '
+                '(default: the option "redact" of the site)',
             )
         if name == 'checks':
             command.add_argument(
@@ -241,29 +375,59 @@ def _parser() -> ArgumentParser:
                 help='show also what is fine and what is muted',
             )
             command.add_argument(
-                '--json',
-                action='store_true',
-                dest='as_json',
-                help='print everything as JSON, for programs',
-            )
-            command.add_argument(
                 '--probe',
                 action='store_true',
                 help='test whether a deep recursion kills Python; takes a few seconds',
             )
-        if name == 'stacks':
-            command.add_argument(
-                '--native',
-                action='store_const',
-                const=clistacks.print_native,
-                help='show also C frames, read by pystack or py-spy',
-            )
+        if name in ('status', 'history', 'show', 'report', 'checks', 'stacks'):
+            _add_forms(command, name)
     return parser
+
+
+def _add_forms(command: ArgumentParser, name: str) -> None:
+    """Add the options that say in which form a subcommand prints, of which at most one is used."""
+    forms = command.add_mutually_exclusive_group()
+    forms.add_argument(
+        '--format',
+        choices=sorted(FORMATS),
+        default='text',
+        help='text for people (the default), json for programs',
+    )
+    if name == 'status':
+        forms.add_argument(
+            '--nagios',
+            action='store_const',
+            dest='format',
+            const=NAGIOS,
+            help='one line with performance data, and the exit status of a Nagios plugin: '
+            '0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN',
+        )
+    if name == 'checks':
+        forms.add_argument(
+            '--json',
+            action='store_const',
+            dest='format',
+            const='json',
+            help='the same as --format json',
+        )
+    if name == 'stacks':
+        forms.add_argument(
+            '--native',
+            action='store_const',
+            const=clistacks.print_native,
+            help='show also C frames, read by pystack or py-spy',
+        )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
-    options = _parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    try:
+        options = _parser().parse_args(words)
+    except SystemExit as ended:
+        if ended.code == UNUSABLE and '--nagios' in words:
+            return nagios.unknown('wrong usage of the command')
+        raise
     run_command = _COMMANDS[options.command]
     try:
         base = whichrun.data_directory(options)
@@ -274,10 +438,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         whichrun.check_readable(base.path)
         runs = AllRuns(base)
-        return run_command(runs, options)
+        status = run_command(runs, options)
+        sys.stdout.flush()
+        return status
     except StabilityError as error:
-        notice(str(error))
-        return error.exit_code
+        return _failed(options, str(error), error.exit_code)
     except BrokenPipeError:
         # The reader, for example `head`, has closed the pipe.  Python's flush at exit must not fail
         # again.
@@ -285,5 +450,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(nowhere, 1)
         return WELL
     except OSError as error:
-        notice(f'{error}. Run this command as the user that Zope runs as.')
-        return UNUSABLE
+        sentence = f'{error}. Run this command as the user that Zope runs as.'
+        return _failed(options, sentence, UNUSABLE)
+
+
+def _failed(options: Namespace, sentence: str, exit_status: int) -> int:
+    """Say why there is no result, and return the exit status."""
+    if getattr(options, 'format', '') == NAGIOS:
+        return nagios.unknown(sentence)
+    notice(sentence)
+    return exit_status

@@ -105,7 +105,15 @@ def owner_of(descriptor: int) -> Owner:
     A user without an entry in the user database has the group of the directory, but never that of
     root: a directory that root made and then gave away still has it.
     """
-    status = os.fstat(descriptor)
+    return _owner(os.fstat(descriptor))
+
+
+def owner_of_path(path: os.PathLike[str] | str) -> Owner:
+    """Like `owner_of`, for a directory that may not be opened.  Raises OSError."""
+    return _owner(os.stat(path))
+
+
+def _owner(status: os.stat_result) -> Owner:
     if pwd is not None:
         with contextlib.suppress(KeyError):
             known = pwd.getpwuid(status.st_uid)

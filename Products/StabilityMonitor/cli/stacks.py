@@ -8,18 +8,24 @@ about the process.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..inspection import nativestacks
 from ..inspection import outside
+from ..inspection.outside import View
 from ..model.errors import NoAnswer
 from ..model.errors import NoSuchRun
 from ..model.errors import UnreadableRecord
+from ..model.jsonform import to_json
+from ..model.records import isotime
 from ..model.threadstates import Stacks
 from ..reporting import outsidetext
+from ..reporting import stackssummary
 from ..reporting import threadtext
 from ..reporting.stacksdocument import is_well
 from ..reporting.stacksdocument import tidy
@@ -34,6 +40,8 @@ from .exitstatus import UNUSABLE
 from .exitstatus import WELL
 from .exitstatus import WRONG
 from .terminal import notice
+from .terminal import print_commands
+from .terminal import print_json
 from .terminal import print_lines
 
 #: The command waits this many beats for an answer, within these limits in seconds.
@@ -58,50 +66,111 @@ def show(
     process.  Raises NotLiving, OnlyTheOwner, and OSError if the user has no permission.
     """
     worst = WELL
-    has_shown = False
-    for name, context in living:
-        if wanted not in (None, name):
-            continue
-        has_shown = True
-        dataowner.refuse_others(base.path, 'ask its processes')
+    for name, context in _chosen(base, living, wanted):
         path = base.runs / name
-        _, pid = name_facts(name)
-        exit_status, has_answered = _show_process(path, context)
-        worst = max(worst, exit_status)
+        found = _ask(path, context)
+        print_lines(_lines(found, context))
+        worst = max(worst, found.exit_status)
         failed = False
         if native:
             exit_status = _show_native(path, native)
             failed = exit_status != WELL
             worst = max(worst, exit_status)
-        if not has_answered and is_alive(path) and (failed or not native):
-            print_lines(_commands(pid))
-    if has_shown:
-        return worst
+        if found.stacks is None and is_alive(path) and (failed or not native):
+            _print_commands(found.pid)
+    return worst
+
+
+def show_json(
+    base: Base,
+    living: list[tuple[str, dict[str, Any]]],
+    wanted: str | None,
+) -> int:
+    """Like `show`, as one JSON document: docs/formats.rst has its keys."""
+    processes = []
+    worst = WELL
+    for name, context in _chosen(base, living, wanted):
+        found = _ask(base.runs / name, context)
+        processes.append(found.to_json(context))
+        worst = max(worst, found.exit_status)
+    print_json({'generated': isotime(time.time()), 'exit_status': worst, 'processes': processes})
+    return worst
+
+
+def _chosen(
+    base: Base,
+    living: list[tuple[str, dict[str, Any]]],
+    wanted: str | None,
+) -> list[tuple[str, dict[str, Any]]]:
+    """Return (name, context) of the runs to ask.  Raises NotLiving, OnlyTheOwner."""
+    chosen = [(name, context) for name, context in living if wanted in (None, name)]
+    if chosen:
+        dataowner.refuse_others(base.path, 'ask its processes')
+        return chosen
     if wanted is not None:
         raise NotLiving(f'The run {wanted!r} is not alive.')
     raise NotLiving('No living process uses this data directory.')
 
 
-def _show_process(path: Path, context: dict[str, Any]) -> tuple[int, bool]:
-    """Print the answer of a process; without an answer, what can be seen from outside.
+@dataclass(frozen=True)
+class _Found:
+    """What is known of a living process.
 
-    Return the exit status, and whether it has answered.
+    `stacks` is its answer.  Without an answer it is None, `reason` says why, and `view` is what can
+    be seen from outside.  `is_completed`: the kernel has completed the answer, because the
+    process has used up its descriptors.
     """
+
+    run: str
+    pid: int
+    stacks: Stacks | None = None
+    view: View | None = None
+    reason: str = ''
+    is_completed: bool = False
+
+    @property
+    def exit_status(self) -> int:
+        if self.stacks and self.stacks.threads and is_well(self.stacks):
+            return WELL
+        return WRONG
+
+    def to_json(self, context: dict[str, Any]) -> dict[str, Any]:
+        summary: list[str] = []
+        if self.stacks:
+            summary = list(stackssummary.lines(self.stacks, stall=stackssummary.stall_of(context)))
+        return {
+            'run': self.run,
+            'pid': self.pid,
+            'exit_status': self.exit_status,
+            'summary': summary,
+            'stacks': to_json(self.stacks) if self.stacks else None,
+            'reason': self.reason or None,
+            'outside': outsidetext.document(self.view) if self.view else None,
+        }
+
+
+def _ask(path: Path, context: dict[str, Any]) -> _Found:
+    """Return the answer of a process; without an answer, what can be seen from outside."""
     _, pid = name_facts(path.name)
-    subject = f'process {pid} (run {path.name})'
     try:
         stacks = _asked(path)
     except NoAnswer as error:
         view = outside.look(path, context, pid)
-        print_lines(outsidetext.lines(view, subject, error.args[0]))
-        return WRONG, False
+        return _Found(path.name, pid, view=view, reason=str(error.args[0]))
     if stacks.without_kernel and is_alive(path):
-        stacks = outside.completed(stacks, pid)
-        print_lines(_from_both(pid))
-    print(threadtext.text(stacks, subject), end='')
-    if stacks.threads and is_well(stacks):
-        return WELL, True
-    return WRONG, True
+        return _Found(path.name, pid, outside.completed(stacks, pid), is_completed=True)
+    return _Found(path.name, pid, stacks)
+
+
+def _lines(found: _Found, context: dict[str, Any]) -> Iterator[str]:
+    subject = f'process {found.pid} (run {found.run})'
+    if found.is_completed:
+        yield from _from_both(found.pid)
+    if found.stacks:
+        stall = stackssummary.stall_of(context)
+        yield from threadtext.lines(found.stacks, subject, stall=stall)
+    if found.view:
+        yield from outsidetext.lines(found.view, subject, found.reason)
 
 
 def _asked(path: Path) -> Stacks:
@@ -129,14 +198,13 @@ def _from_both(pid: int) -> Iterator[str]:
     yield ''
 
 
-def _commands(pid: int) -> Iterator[str]:
-    """Yield the commands with which a person sees the native stacks."""
-    yield ''
-    yield 'These commands show the C and Python frames of all threads:'
+def _print_commands(pid: int) -> None:
+    """Print the commands with which a person sees the native stacks."""
+    print_lines(['', 'These commands show the C and Python frames of all threads:'])
     for title, command in nativestacks.command_lines(pid, outside.executable(pid)):
-        yield f'  {title}'
-        yield f'    {command}'
-    yield f'  {nativestacks.what_is_needed(pid)}'
+        print_lines([f'  {title}'])
+        print_commands([f'    {command}'])
+    print_lines([f'  {nativestacks.what_is_needed(pid)}'])
 
 
 def _show_native(path: Path, native: Callable[[int], int]) -> int:

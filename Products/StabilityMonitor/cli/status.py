@@ -2,14 +2,16 @@
 last one ended, and crash loops.
 
 It only reads files, so it never waits for a process.  The exit status is 1 if a process hangs, or
-if the last run of an instance was an incident.
+if the last run of an instance was an incident that is open: no drill, and not acknowledged.
 """
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 
 from ..inspection import liveness
@@ -19,7 +21,6 @@ from ..model.counts import plural
 from ..model.eventkinds import EVENT_KINDS
 from ..model.jsonform import from_json
 from ..model.jsonform import to_json
-from ..model.plaintext import json_text
 from ..model.records import Instance
 from ..model.records import clocktime
 from ..model.records import duration
@@ -29,14 +30,24 @@ from ..model.records import isotime
 from ..model.runrecord import RunRecord
 from ..postmortem.allruns import AllRuns
 from ..postmortem.runhistory import crash_loop
+from ..postmortem.runhistory import is_open
 from ..postmortem.runhistory import last_server_run
 from ..postmortem.runhistory import of_instance
+from ..postmortem.runhistory import recent_incidents
+from ..postmortem.runhistory import seconds_since_end
+from ..reporting import openwords
 from ..reporting import vitalwords
+from ..store.acknowledged import Acknowledgement
+from ..store.acknowledged import Acknowledgements
 from ..store.damagedrecords import alone
 from ..store.damagedrecords import together
 from ..store.rundirectory import name_facts
+from ..system.processidentity import identity
+from . import nagios
 from .exitstatus import WELL
 from .exitstatus import WRONG
+from .nagios import NAGIOS
+from .terminal import print_json
 from .terminal import print_lines
 
 #: {kind of hang: the first word of its line}.  "silent" and "stopped" are added here: only another
@@ -62,11 +73,13 @@ _VITAL_SIGNS = (
 )
 
 
-def show(runs: AllRuns, as_json: bool) -> int:
-    """Print the status and return the exit status."""
+def show(runs: AllRuns, format: str) -> int:
+    """Print the status as text, JSON or for Nagios, and return the exit status."""
     document = of(runs)
-    if as_json:
-        print(json_text(document, indent=1))
+    if format == NAGIOS:
+        return nagios.show(document)
+    if format == 'json':
+        print_json(document)
     else:
         print_lines(_lines(document))
     exit_status: int = document['exit_status']
@@ -84,20 +97,26 @@ def of(runs: AllRuns, now: Callable[[], float] = time.time) -> dict[str, Any]:
     for process in living:
         if _serves(process):
             found.append(from_json(Instance, process['instance']))
-    instances = [_of_instance(instance, runs, living) for instance in dict.fromkeys(found)]
+    acknowledged, _ = Acknowledgements(runs.base).read()
+    instances = [
+        _of_instance(instance, runs, living, acknowledged) for instance in dict.fromkeys(found)
+    ]
     exit_status = WELL
     if any(process['hang'] for process in living):
         exit_status = WRONG
     for known in instances:
         last = known['last_run']
-        if last and last['is_incident']:
+        if last and last['is_open']:
             exit_status = WRONG
     return {
         'generated': isotime(now()),
         'directory': str(runs.base.path),
         'exit_status': exit_status,
         'living': living,
-        'waiting': [alone(record, _of_record) for record in runs.waiting],
+        'waiting': [
+            alone(record, lambda record: _of_record(record, acknowledged))
+            for record in runs.waiting
+        ],
         'clean_scripts_waiting': runs.clean_waiting,
         'instances': instances,
     }
@@ -154,8 +173,12 @@ def _of_hang(hang: liveness.Hang | None) -> dict[str, Any] | None:
     return document
 
 
-def _of_record(record: RunRecord) -> dict[str, Any]:
+def _of_record(record: RunRecord, acknowledged: Mapping[str, Acknowledgement]) -> dict[str, Any]:
     """The short facts of a dead run."""
+    entry = acknowledged.get(record.run)
+    known = None
+    if entry:
+        known = {'who': entry.who, 'note': entry.note, 'when': entry.when}
     return {
         'run': record.run,
         'role': record.role,
@@ -170,6 +193,9 @@ def _of_record(record: RunRecord) -> dict[str, Any]:
         'exit_code': record.exit_code,
         'instance': to_json(record.instance),
         'is_incident': record.is_incident,
+        'drill': record.drill,
+        'acknowledged': known,
+        'is_open': is_open(record, acknowledged),
     }
 
 
@@ -183,8 +209,11 @@ def _of_instance(
     instance: Instance,
     runs: AllRuns,
     living: list[dict[str, Any]],
+    acknowledged: Mapping[str, Acknowledgement],
 ) -> dict[str, Any]:
-    """The living servers of an instance, how its last run ended, and its crash loop."""
+    """The living servers of an instance, how its last run ended, its crash loop, and what happened
+    before that.
+    """
     ours = of_instance(runs.summaries(), instance)
     last = last_server_run(ours)
     named = to_json(instance)
@@ -192,11 +221,22 @@ def _of_instance(
     for process in living:
         if _serves(process) and process['instance'] == named:
             servers.append(process['run'])
+    loop = together(ours, lambda runs: crash_loop(runs, acknowledged))
+    age = functools.partial(
+        seconds_since_end,
+        boot_id=identity()['boot_id'],
+        monotonic=time.monotonic(),
+        now=time.time(),
+    )
+    recent = together(ours, lambda runs: recent_incidents(runs, acknowledged, age))
+    before = [record for record in recent if last is None or record.run != last.run]
     return {
         'instance': named,
         'living': servers,
-        'last_run': alone(last, _of_record) if last else None,
-        'crash_loop': [record.run for record in together(ours, crash_loop)],
+        'last_run': alone(last, lambda run: _of_record(run, acknowledged)) if last else None,
+        'crash_loop': [record.run for record in loop],
+        'open_incidents': [record.run for record in recent],
+        'before_that': openwords.before_that(before, age) if before else None,
     }
 
 
@@ -230,15 +270,21 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
             '"stabilitymonitor triage")'
         )
     if clean_scripts:
-        yield f'clean runs of scripts, not yet counted: {len(clean_scripts)}'
+        runs = counted(len(clean_scripts), 'clean run of a script', 'clean runs of scripts')
+        yield f'{runs}, not yet counted'
     for known in instances:
         last = known['last_run']
         if last:
+            ended = clocktime(from_isotime(last['ended']))
             yield (
                 f'last run of {_label(known)}: {last["summary"]} '
                 f'[{last["verdict"]}, {last["confidence"]}] '
-                f'uptime {duration(last["uptime_seconds"])}, ended {last["ended"]}'
+                f'uptime {duration(last["uptime_seconds"])}, ended {ended}'
             )
+        if known['before_that']:
+            yield f'    {known["before_that"]}'
+        if known['open_incidents']:
+            yield '    (to acknowledge: "stabilitymonitor ack --all", or with the name of a run)'
 
 
 def _process_lines(process: dict[str, Any]) -> Iterator[str]:
@@ -247,9 +293,8 @@ def _process_lines(process: dict[str, Any]) -> Iterator[str]:
     if word not in ('starting', 'ending'):
         word = 'running'
     script = '' if _serves(process) else ' (script)'
-    yield (
-        f'{word}: pid {pid} since {process["started"]} {_label(process)} {process["run"]}{script}'
-    )
+    began = clocktime(from_isotime(process['started']))
+    yield (f'{word}: pid {pid}, began {began}, {_label(process)} {process["run"]}{script}')
     for hang in (process['hang'], process['delay']):
         if hang:
             yield _hang_line(pid, hang)
@@ -266,10 +311,10 @@ def _vital_lines(vitals: dict[str, Any], hang: dict[str, Any] | None) -> Iterato
 
 
 def _hang_line(pid: int, hang: dict[str, Any]) -> str:
-    since = from_isotime(hang['since'])
-    lasts = duration(hang['seconds']) if since else 'an unknown time'
+    began = from_isotime(hang['since'])
+    lasts = duration(hang['seconds']) if began else 'an unknown time'
     return (
-        f'{_VERBS[hang["kind"]]}: pid {pid} since {clocktime(since)}, for {lasts}: '
+        f'{_VERBS[hang["kind"]]}: pid {pid}, began {clocktime(began)}, for {lasts}: '
         f'{hang["summary"]} {_stuck_threads(hang)}'
     )
 

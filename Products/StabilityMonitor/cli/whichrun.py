@@ -6,23 +6,55 @@ import contextlib
 import glob
 import os
 import re
+import shlex
+import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
+from pathlib import Path
 
 from ..model.counts import counted
 from ..model.errors import AmbiguousRun
 from ..model.errors import NoDirectory
 from ..model.errors import NoSuchRun
 from ..postmortem.allruns import AllRuns
+from ..store.regularfiles import own_user
 from ..store.rundirectory import LONGEST_NAME
 from ..store.rundirectory import Base
+from . import dataowner
+from . import directoryoption
+from .dataowner import Owner
 from .terminal import notice
 
 #: `-1` is the newest incident, `-2` the one before it.
 _NUMBER = re.compile(r'-[1-9]\d{0,5}', re.ASCII)
 _MOST_CANDIDATES = 5
+
+
+class PermissionDenied(NoDirectory):
+    """A folder belongs to another user; `is_data`: it is the data directory, not one above it."""
+
+    def __init__(self, folder: str, owner: Owner, is_data: bool) -> None:
+        super().__init__(f'Permission denied: {folder} belongs to {owner.label}.')
+        user = owner.name or f'#{owner.uid}'
+        again = shlex.join(['sudo', '-u', user, *_this_command()])
+        self.next_step = f'Run this as that user: {again}'
+        if is_data:
+            self.next_step = (
+                'Set the option "group" in zope.conf, so that a group may read it, or run this as '
+                f'that user: {again}'
+            )
+
+
+def _this_command() -> list[str]:
+    """Return the words that run this command again, where sudo has removed the environment."""
+    kept = []
+    for name in ('PYTHONPATH', 'STABILITYMONITOR_DIRECTORY', 'INSTANCE_HOME', 'CLIENT_HOME'):
+        if name in os.environ:
+            kept.append(f'{name}={os.environ[name]}')
+    words = [sys.executable, *sys.orig_argv[1:]]
+    return ['env', *kept, *words] if kept else words
 
 
 # -- the data directory ----------------------------------------------------------------------------
@@ -38,32 +70,51 @@ def data_directory(
     """
     named = getattr(options, 'directory', None)
     home = getattr(options, 'client_home', None)
-    usual = os.path.join(home, 'stability') if home else environ.get('STABILITYMONITOR_DIRECTORY')
+    usual = _of_home(home) if home else environ.get('STABILITYMONITOR_DIRECTORY')
     if not named and usual:
         named = _last_used(usual.rstrip('/') or '/')
     if named:
         return Base(_checked(named))
+    closed = []
     for how, likely in _guesses(environ):
-        path = _last_used(os.path.abspath(likely))
-        if not _has_runs(path):
-            continue
-        notice(f'Using the data directory {path}, {how}.')
-        return Base(_checked(path))
+        path = _last_used(os.path.abspath(_of_home(likely)))
+        if _has_runs(path):
+            notice(f'Using the data directory {path}, {how}.')
+            return Base(_checked(path))
+        if os.path.isdir(path):
+            closed.append(path)
+    for path in closed:
+        check_readable(path)
     raise NoDirectory('No data directory was found.')
 
 
 def _guesses(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield (how it was found, path) of possible data directories, the most likely first."""
+    """Yield (how it was found, path) of possible CLIENT_HOMEs, the most likely first."""
     how = 'found below the current directory'
-    yield how, os.path.join('var', 'stability')
-    yield how, 'stability'  # if the current directory is the CLIENT_HOME
-    for variable, below in (
-        ('INSTANCE_HOME', 'var/stability'),
-        ('CLIENT_HOME', 'stability'),
-    ):
+    yield how, 'var'
+    yield how, '.'
+    for variable, below in (('INSTANCE_HOME', 'var'), ('CLIENT_HOME', '')):
         home = environ.get(variable)
         if home:
             yield f'found with the variable {variable}', os.path.join(home, below)
+
+
+def _of_home(client_home: str) -> str:
+    """Return the data directory of a CLIENT_HOME: that of zope.conf, else the folder in it."""
+    usual = os.path.join(client_home, 'stability')
+    named = directoryoption.named_directory(client_home)
+    if named is None:
+        return usual
+    if not named.is_resolved:
+        notice(
+            f'{named.conf} sets the option "directory" to {named.path}, which this command cannot '
+            'resolve: name the directory with --directory.'
+        )
+        return usual
+    if not os.path.isdir(named.path):  # as before the restart that makes it
+        return usual
+    notice(f'{named.conf} sets the option "directory": {named.path}.')
+    return named.path
 
 
 def _last_used(path: str) -> str:
@@ -93,10 +144,28 @@ def _last_used(path: str) -> str:
 
 
 def check_readable(path: str | os.PathLike[str]) -> None:
-    """Raise NoDirectory if this user cannot read the directory."""
+    """Raise NoDirectory if this user cannot read the directory, with what helps."""
     can_be_read = os.path.isdir(path) and os.access(path, os.R_OK | os.X_OK)
-    if not can_be_read:
-        raise NoDirectory(f'{path} is not a readable directory.')
+    if can_be_read:
+        return
+    closed = _closed_folder(path)
+    if closed:
+        owner = dataowner.owner_of_path(closed)
+        if owner.uid != own_user():
+            raise PermissionDenied(closed, owner, closed == os.path.abspath(path))
+    raise NoDirectory(f'{path} is not a readable directory.')
+
+
+def _closed_folder(path: str | os.PathLike[str]) -> str:
+    """Return the first folder of a path that this user may not pass through or read; '' if none."""
+    whole = Path(os.path.abspath(path))
+    for folder in reversed((whole, *whole.parents)):
+        needed = os.X_OK | os.R_OK if folder == whole else os.X_OK
+        if not os.path.isdir(folder):
+            return ''
+        if not os.access(folder, needed):
+            return str(folder)
+    return ''
 
 
 def _checked(path: str) -> str:

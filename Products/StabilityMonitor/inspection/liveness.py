@@ -270,12 +270,13 @@ def _recorded_hang(traces: Traces, recording: Recording) -> Hang | None:
     notes = recording.notes
     since = traces.word('hung_since')
     begun = hangnotes.lasting(notes)
+    deadlock = hangnotes.lasting(notes, 'deadlock')
     if begun:
         reason = begun.detail if begun.detail in REASONS else ''
-        return Hang('hang', since or begun.time, begun.title, overdue, workers, reason)
+        title = f'{begun.title} {deadlock.title}' if deadlock else begun.title
+        return Hang('hang', since or begun.time, title, overdue, workers, reason)
     if since:
         return Hang('hang', since, 'The site does not answer.', overdue, workers)
-    deadlock = hangnotes.lasting(notes, 'deadlock')
     if deadlock:
         stuck = len(hangnotes.threads(notes, deadlock))
         return Hang('deadlock', deadlock.time, deadlock.title, stuck, workers)

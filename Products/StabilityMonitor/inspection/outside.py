@@ -39,6 +39,12 @@ from ..threads.calltargets import call_target
 _WAKES = 40
 #: Share of one CPU from which a thread counts as running.
 _RUNS = 0.5
+#: The same for a thread that is on a CPU, or ready for one, at each look: on a busy machine a
+#: thread that would run all the time gets less.
+_RUNS_AT_EACH_LOOK = 0.05
+#: How often `look` reads what each thread does.  A thread that waits for the GIL wakes so often
+#: that one look alone may find it on a CPU.
+_LOOKS = 4
 _POLLS = ('select', 'pselect6', 'poll', 'ppoll', 'epoll_wait', 'epoll_pwait', 'epoll_pwait2')
 _STOPPED = frozenset('Tt')
 _LIMITS_SIZE = 4096
@@ -46,7 +52,10 @@ _LIMITS_SIZE = 4096
 
 @dataclass(frozen=True)
 class Seen:
-    """One thread.  `cpu` is its share of one CPU, `wakes` is per second; None: not known."""
+    """One thread.  `cpu` is its share of one CPU, `wakes` is per second; None: not known.
+
+    `kernel` is what it did at the last look, `before` at the looks before.
+    """
 
     kernel: Task
     ident: int = 0
@@ -54,16 +63,25 @@ class Seen:
     wakes: float | None = None
     request: Request | None = None
     target: str = ''  # what the descriptor in its system call refers to
+    before: tuple[Task, ...] = ()
+
+    @property
+    def calls(self) -> set[str]:
+        """The system calls in which it waited at the looks; '' for one that is not known."""
+        return {task.call for task in (*self.before, self.kernel)} - {'running'}
 
     @property
     def waits_for_gil(self) -> bool:
         wakes = self.wakes or 0
-        return self.kernel.call == 'futex' and wakes >= _WAKES
+        return 'futex' in self.calls and wakes >= _WAKES and not self.runs
 
     @property
     def runs(self) -> bool:
+        """Whether it uses real CPU time; to be on a CPU at one look is not enough."""
         cpu = self.cpu or 0
-        return self.kernel.state == 'R' or cpu >= _RUNS
+        looks = (*self.before, self.kernel)
+        is_always_ready = len(looks) > 1 and all(task.state == 'R' for task in looks)
+        return cpu >= _RUNS or (is_always_ready and cpu >= _RUNS_AT_EACH_LOOK)
 
 
 @dataclass(frozen=True)
@@ -115,9 +133,9 @@ class View:
 #: skipped.
 _SIGNS_OF_HOLDER: tuple[Callable[[Seen], bool], ...] = (
     lambda seen: seen.runs,
-    lambda seen: seen.kernel.call not in ('futex', *_POLLS),
+    lambda seen: bool(seen.calls) and seen.calls.isdisjoint(('futex', *_POLLS)),
     lambda seen: seen.request is not None,
-    lambda seen: seen.kernel.call != 'futex',
+    lambda seen: bool(seen.calls) and 'futex' not in seen.calls,
 )
 
 
@@ -221,13 +239,19 @@ def _threads(
         requests = {request.native_id: request for request in recording.in_flight}
     before = {tid: kernel.reading(tid) for tid in kernel.ids()}
     began = time.monotonic()
-    time.sleep(pause)
+    looks: dict[int, list[Task]] = {tid: [] for tid in before}
+    for _ in range(_LOOKS):
+        time.sleep(pause / _LOOKS)
+        for tid in before:
+            task = kernel.task(tid)
+            if task is not None:
+                looks[tid].append(task)
     seconds = time.monotonic() - began
     found = []
     for tid, reading in before.items():
-        task = kernel.task(tid)
-        if task is None:
+        if len(looks[tid]) < _LOOKS:  # it has ended
             continue
+        *earlier, task = looks[tid]
         cpu, wakes = _rates(reading, task.reading, seconds)
         target = ''
         if task.arguments and task.call in STREAMS | LOCKED:
@@ -239,6 +263,7 @@ def _threads(
             wakes=wakes,
             request=requests.get(tid),
             target=target,
+            before=tuple(earlier),
         )
         found.append(seen)
     return tuple(found)

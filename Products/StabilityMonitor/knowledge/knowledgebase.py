@@ -85,7 +85,8 @@ class Problem:
                 'known-issues-off',
                 WARNING,
                 self.sentence,
-                action=install,
+                'Versions are not compared, neither with known issues nor with each other.',
+                install,
             )
         where = self.file
         if self.line:

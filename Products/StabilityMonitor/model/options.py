@@ -7,12 +7,15 @@ library.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TypeGuard
+
+from .secretclasses import classes_of
 
 #: The types of an option.
 Value = bool | int | float | str
@@ -60,6 +63,21 @@ def seconds(text: str) -> float:
 def bytecount(text: str) -> int:
     """a size such as 512KB, 200MB or 1GB (bytes without a unit)"""
     return int(_measured(text, _SIZES))
+
+
+def secret_classes(text: str) -> str:
+    """all, none, or names of classes such as "all -users" (see README)"""
+    classes_of(text)
+    return text
+
+
+def pattern(text: str) -> str:
+    """a regular expression of Python"""
+    try:
+        re.compile(text)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(text) from error
+    return text
 
 
 def _measured(text: str, units: Mapping[str, float]) -> float:
@@ -182,6 +200,18 @@ OPTIONS = (
         4096,
     ),
     Option('trace-log-keep', count, '5', 'How many older trace logs are kept.'),
+    Option(
+        'redact',
+        secret_classes,
+        'all',
+        'What is taken out of reports and downloads: all, none, names of classes, or "all -users".',
+    ),
+    Option(
+        'redact-pattern',
+        pattern,
+        '',
+        'A regular expression; what it matches is taken out, too; empty: none.',
+    ),
     Option('tracker-url', str, '', 'The address where you file reports.'),
     Option('support-name', str, '', 'Your name in reports.'),
     Option('support-contact', str, '', 'Your e-mail address in reports.'),
@@ -266,8 +296,17 @@ def _hint(name: str, prefix: str, known: list[str]) -> str:
 
 #: The heartbeat restarts its timer about this many times within the timer's timeout.
 _REARMED = 12
-#: The options that the command needs for "triage", and to judge a living run.
-RECORDED = ('group', 'keep-runs', 'keep-days', 'keep-bytes', 'stall', 'sample-interval')
+#: The options that the command needs: for "triage", to judge a living run, and for what leaves.
+RECORDED = (
+    'group',
+    'keep-runs',
+    'keep-days',
+    'keep-bytes',
+    'stall',
+    'sample-interval',
+    'redact',
+    'redact-pattern',
+)
 
 
 def watchdog_times(stall: float, interval: float) -> tuple[float, int]:
@@ -300,7 +339,7 @@ def from_record(document: object) -> dict[str, str | int | float]:
 
 
 def _may_be(value: object, option: Option) -> TypeGuard[str | int | float]:
-    if option.convert is str:
+    if isinstance(option.convert(option.default), str):
         return isinstance(value, str)
     if isinstance(value, bool) or not isinstance(value, int | float):  # a bool is an int in Python
         return False

@@ -1,13 +1,15 @@
 """The values that rooms pass to each other: the contents of a black box, evidence, an instance.
 
-Times are seconds since the epoch in memory and ISO 8601 UTC in a file; sizes are bytes, durations
-seconds.  `model.jsonform` makes the JSON of a value from its annotations, so this module does not
-postpone them.
+Times are seconds since the epoch in memory, ISO 8601 UTC in a file, and local time for a person
+(`clocktime`); sizes are bytes, durations seconds.  `model.jsonform` makes the JSON of a value from
+its annotations, so this module does not postpone them.
 """
 
 from dataclasses import dataclass
 from datetime import UTC
 from datetime import datetime
+from datetime import timedelta
+from datetime import timezone
 from typing import Annotated
 from typing import Any
 from typing import ClassVar
@@ -29,11 +31,35 @@ def isotime(seconds: float | None) -> str | None:
     return f'{moment:%Y-%m-%dT%H:%M:%S}.{milliseconds:03d}Z'
 
 
+def local_time(seconds: float | None) -> datetime | None:
+    """Return seconds since the epoch in the time zone of this process; None if it is not a time.
+
+    Zope's event log shows the same times.  The zone of the result is its offset to UTC.
+    """
+    if seconds is None:
+        return None
+    try:
+        offset = datetime.fromtimestamp(seconds).astimezone().utcoffset()
+        return datetime.fromtimestamp(seconds, timezone(offset or timedelta()))
+    except (TypeError, ValueError, OverflowError, OSError):
+        return None
+
+
 def clocktime(seconds: float | None) -> str:
-    """Return seconds since the epoch for a person: `2026-11-23 07:45:01 UTC`."""
-    text = isotime(seconds) or '?'
-    whole_seconds, _, _ = text.partition('.')
-    return whole_seconds.replace('T', ' ') + ' UTC'
+    """Return seconds since the epoch for a person: `2026-11-23 08:45:01 UTC+01:00`.
+
+    The result is "an unknown time" for what is not a time.
+    """
+    moment = local_time(seconds)
+    return f'{moment:%Y-%m-%d %H:%M:%S %Z}' if moment else 'an unknown time'
+
+
+def short_clocktime(seconds: float | None, beside: float | None) -> str:
+    """Like `clocktime`, but only `08:45:01` if a time of the same day is shown beside it."""
+    moment, other = local_time(seconds), local_time(beside)
+    if moment and other and (moment.date(), moment.tzinfo) == (other.date(), other.tzinfo):
+        return f'{moment:%H:%M:%S}'
+    return clocktime(seconds)
 
 
 def from_isotime(text: str | None) -> float | None:
@@ -157,7 +183,8 @@ class Request:
     While the request is in flight, `ended` is None, and the black box does not know its `seconds`
     either.  `crashed`: its thread is the one that crashed.  `count` equal requests, one after the
     other, may share an entry; `last_number` is the number of the last one.  `status` is 0 if the
-    request is in flight, or ended without an answer, as by SystemExit.
+    request is in flight, or ended without an answer, as by SystemExit.  `thread_name` is '' if it
+    is not known.
     """
 
     number: int
@@ -176,6 +203,7 @@ class Request:
     count: int = 1
     last_number: int = 0
     crashed: bool = False
+    thread_name: str = ''
 
     ALSO_IN_JSON: ClassVar = ('thread',)
 
@@ -190,12 +218,23 @@ class Request:
             return str(self.status)
         return '' if self.ended is None else 'no answer'
 
+    @property
+    def state(self) -> str:
+        """For a person: its phase while it is in flight, and then its answer."""
+        return self.phase if self.ended is None else self.answer
+
+    @property
+    def served_by(self) -> str:
+        """The thread for a person: its name, or else its ident."""
+        return self.thread_name or self.thread
+
 
 @dataclass(frozen=True)
 class ThreadSlot:
     """What the black box holds about a worker; sizes in bytes.
 
     `stack_used` is the high-water mark, `stack_request` the number of the request that raised it.
+    `name` is '' in black boxes of older releases.
     """
 
     native_id: int = 0
@@ -204,6 +243,7 @@ class ThreadSlot:
     stack_used: int = 0
     stack_request: int = 0
     slot: int = 0
+    name: str = ''
 
 
 @dataclass(frozen=True)

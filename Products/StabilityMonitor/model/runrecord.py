@@ -48,6 +48,10 @@ class RunRecord:
 
     docs/formats.rst describes the keys; keys are only ever added.  Runs are ordered by `number`; 0:
     an older release.  `monotonic` is the start by the monotonic clock of the boot `boot_id`.
+
+    If nothing of the run tells when it ended, `ended` is its last sign of life, and `ended_before`
+    the time at which it was found dead, by the start of the run `found_by` or, if that is '', by
+    the command.  `ended_before` is None if its end was recorded, and in records of older releases.
     """
 
     run: str
@@ -88,6 +92,8 @@ class RunRecord:
     number: int = 0
     boot_id: str = ''
     monotonic: float | None = None
+    ended_before: Moment | None = None
+    found_by: str = ''
 
     @property
     def is_incident(self) -> bool:

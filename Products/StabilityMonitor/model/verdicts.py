@@ -33,10 +33,11 @@ class Verdict:
         return not self.letter
 
 
-_ORANGE = '#d55e00'
+# White letters on these colours have a contrast of at least 4.5.
+_ORANGE = '#c05500'
 _BROWN = '#7a3b00'
 _BLUE = '#0072b2'
-_GREY = '#999999'
+_GREY = '#6b6b6b'
 
 _ROWS = (
     Verdict('running', 'is still running', 'running', '#56b4e9'),
@@ -55,7 +56,7 @@ _ROWS = (
     ),
     Verdict('aborted', 'was aborted', 'aborted', _ORANGE, 'A', is_crash=True),
     Verdict('out-of-memory', 'was killed: memory ran out', 'out of memory', '#aa4499', 'M'),
-    Verdict('hung', 'was hanging', 'hung', '#b8860b', 'H'),
+    Verdict('hung', 'was hanging', 'hung', '#946c09', 'H'),
     Verdict('startup-failed', 'failed to start', 'startup failed', _BROWN, 'F'),
     Verdict(
         'unhandled-exception',

@@ -15,10 +15,14 @@ from ..model.records import clocktime
 from ..model.records import duration
 from ..threads.activity import own_frame
 from . import hangnotes
+from . import stops
 from .evidence import Traces
 
 _START = 'slow-start'
 _STOP = 'slow-stop'
+#: A slow start that ended less than this many seconds before a signal was ended by it: the times
+#: of files and of notes differ.
+_SHORTLY = 1.0
 
 
 def not_ready(t: Traces) -> str:
@@ -26,7 +30,7 @@ def not_ready(t: Traces) -> str:
 
     For example "it did not get ready in 15 s: MainThread waited for ZEO at 10.0.0.5:8100".
     """
-    begun = hangnotes.lasting(t.notes, _START)
+    begun = _slow_start(t)
     if begun is None:
         return ''
     lived = duration(max(0.0, t.last_sign - t.began))
@@ -61,6 +65,27 @@ def at_the_end(t: Traces) -> Iterator[Evidence]:
         seconds = duration(max(0.0, t.last_place.time - finished))
         fact += f', {seconds} after the interpreter began its normal exit'
     yield Evidence('watchdog', f'{fact}.')
+
+
+def _slow_start(t: Traces) -> Note | None:
+    """Return the first note of a slow start that lasted until the run began to end, or None.
+
+    MainThread goes on when it ends: then the event was over shortly before the process was.
+    """
+    begun = hangnotes.lasting(t.notes, _START)
+    if begun or t.word('serving'):
+        return begun
+    starts = [event for event in hangnotes.hangs(t.notes, t.last_sign) if event.kind == _START]
+    moments = [t.last_sign]
+    stop = stops.last_stop(t)
+    if stop:
+        moments.append(stop.time)
+    finished = t.word('finished')
+    if finished:
+        moments.append(t.by_last_clock(finished))
+    if not starts or t.by_last_clock(starts[-1].ended or 0.0) < min(moments) - _SHORTLY:
+        return None
+    return next((note for note in t.notes if note.number == starts[-1].number), None)
 
 
 def _where_it_stood(t: Traces, begun: Note) -> str:

@@ -20,6 +20,7 @@ from typing import Any
 from ..model.errors import UnreadableRecord
 from ..model.options import from_record
 from ..model.options import watchdog_times
+from ..model.records import Frame
 from ..model.records import Note
 from ..model.records import Request
 from ..model.records import Sample
@@ -45,6 +46,7 @@ from . import faultlines
 from . import faultlog
 from . import lastwords
 from . import lockedstorage
+from . import sentsignal
 
 #: Bytes read at the end of the file that standard error went to.
 _STDERR_TAIL = 512 << 10
@@ -67,9 +69,9 @@ _KERNEL_FAULT = re.compile(r'(.{1,40})\[(\d{1,10})\]:? (?:segfault at|general pr
 _IMPORT = re.compile(
     rb'[ \t]*(?:from[ \t]+([\w.]{1,200})[ \t]+)?import[ \t]+\(?[ \t]*([\w.]{0,200})'
 )
-#: At most this many bytes of such a line are read.
-_LONGEST_IMPORT = 500
-#: At most this many bytes of a file of Python code are read to learn what a line of it imports.
+#: At most this many bytes of a line of Python code are read.
+_LONGEST_LINE = 500
+#: At most this many bytes of a file of Python code are read to find a line of it.
 _SOURCE = 1 << 20
 #: At most this many characters of an unknown fault log are quoted.
 _QUOTED = 120
@@ -137,9 +139,10 @@ class Traces:
 
     `fault_log` is all that the process did not survive in the fault log, whatever it is, and
     `outlived` the last fatal dump in it that the process did survive.  `last_words` are the words
-    of C code at the end of standard error.  `kernel_fault` is the line of the kernel's log that
-    names the thread which crashed, if the dump does not name it.  `imported` is the module that
-    the crashed thread was importing.
+    of C code at the end of standard error.  `kernel_fault` is the line of the kernel's log about
+    the fault; it is looked for if the dump does not name the thread which crashed, or if that
+    thread stood where nothing can fault: `harmless_place`, see `sentsignal`.  `imported` is the
+    module that the crashed thread was importing.
     """
 
     run: str
@@ -179,6 +182,7 @@ class Traces:
     last_words: tuple[str, ...] = ()
     kernel_fault: str = ''
     imported: str = ''
+    harmless_place: str = ''
     #: For how many seconds the process had not run when it wrote its last mark; 0.0: not known.
     frozen: float = 0.0
 
@@ -310,6 +314,11 @@ class Traces:
         return moment if name in self.marks else self.by_last_clock(moment)
 
     @property
+    def end_was_seen(self) -> bool:
+        """Whether the run left a trace of its end: a fatal dump, a mark, or its normal exit."""
+        return bool(self.dump or self.marks or self.exception or self.word('finished'))
+
+    @property
     def last_sign(self) -> float:
         """The last moment at which the run was certainly alive, in seconds since the epoch.
 
@@ -405,9 +414,12 @@ def collect(path: Path, world: World) -> Traces:
     if cgroup_kills or host_kills:
         kernel_line = _kernel_line(world, pid, context)
     kernel_fault = ''
-    if fatal and same_boot and not fatal.crashed_thread:
-        kernel_fault, ident = _kernel_fault(world, pid, context, recording, fault_time)
-        if kernel_fault:
+    harmless_place = _harmless_place(fatal or stderr_fault, started)
+    thread = fatal.crashed_thread if fatal else None
+    if fatal and same_boot and (harmless_place or not thread):
+        line, ident = _kernel_fault(world, pid, context, recording, fault_time)
+        if line and (not thread or thread.ident == ident):
+            kernel_fault = line
             fatal = faultlog.with_crashed(fatal, ident)
 
     locked_file = None
@@ -446,6 +458,7 @@ def collect(path: Path, world: World) -> Traces:
         last_words=last_words,
         kernel_fault=kernel_fault,
         imported=_imported(fatal or stderr_fault, started),
+        harmless_place=harmless_place,
         frozen=frozen,
     )
 
@@ -554,7 +567,7 @@ def _frozen(context: Context, recording: Recording | None, marks: list[float]) -
     A process that runs takes samples.  If C code holds the interpreter lock it takes none, but then
     the watchdog fires in time, or the workers write their stacks.  After a freeze the heartbeat
     may have finished the beat that was interrupted: a sample that is about as new as the mark says
-    nothing.
+    nothing, unless it is so old that the watchdog has waited since then.
     """
     options = from_record(context.get('options'))
     stall = options.get('stall')
@@ -567,7 +580,8 @@ def _frozen(context: Context, recording: Recording | None, marks: list[float]) -
         return 0.0
     timeout, _ = watchdog_times(stall, interval)
     mark = min(marks)
-    before = [sample.time for sample in recording.samples if sample.time < mark - interval - _LATE]
+    as_new = min(interval + _LATE, timeout / 2)
+    before = [sample.time for sample in recording.samples if sample.time < mark - as_new]
     silence = mark - max(before, default=mark)
     return silence if silence > timeout + interval + _LATE else 0.0
 
@@ -603,24 +617,12 @@ def _stderr_tail(context: Context, sizes: list[int]) -> bytes | None:
 def _imported(dump: faultlog.Dump | None, started: float) -> str:
     """Return the module that the crashed thread was importing; '' if that is not known.
 
-    A stack does not name it, but the line that imports it does.  A file that was changed after the
-    start of the run may have another line there.
+    A stack does not name it, but the line that imports it does.
     """
     if not dump or not dump.crashed_thread:
         return ''
     frame = crashplace.importing_frame(dump.crashed_thread.frames)
-    if frame is None or not frame.line:
-        return ''
-    try:
-        with open(open_outside(frame.file), 'rb') as file:
-            if os.fstat(file.fileno()).st_mtime >= started:
-                return ''
-            lines = file.read(_SOURCE).split(b'\n', frame.line)
-    except (OSError, ValueError):
-        return ''
-    if len(lines) < frame.line:
-        return ''
-    statement = _IMPORT.match(lines[frame.line - 1][:_LONGEST_IMPORT])
+    statement = _IMPORT.match(_source_line(frame, started))
     if not statement:
         return ''
     package, name = statement.groups()
@@ -629,6 +631,34 @@ def _imported(dump: faultlog.Dump | None, started: float) -> str:
     elif package:
         name = package + name
     return faultlines.read_text(name)
+
+
+def _harmless_place(dump: faultlog.Dump | None, started: float) -> str:
+    """Return where the crashed thread stood, if nothing there can fault; else ''."""
+    if not dump or not dump.crashed_thread or not dump.crashed_thread.frames:
+        return ''
+    frames = dump.crashed_thread.frames
+    line = _source_line(frames[0], started)
+    return sentsignal.harmless_place(frames, line.decode('utf-8', 'replace'))
+
+
+def _source_line(frame: Frame | None, started: float) -> bytes:
+    """Return the start of the line of code at which a frame stands; b'' if it is not known.
+
+    A file that was changed after the start of the run may have another line there.
+    """
+    if frame is None or not frame.line:
+        return b''
+    try:
+        with open(open_outside(frame.file), 'rb') as file:
+            if os.fstat(file.fileno()).st_mtime >= started:
+                return b''
+            lines = file.read(_SOURCE).split(b'\n', frame.line)
+    except (OSError, ValueError):
+        return b''
+    if len(lines) < frame.line:
+        return b''
+    return lines[frame.line - 1][:_LONGEST_LINE]
 
 
 # -- the system ------------------------------------------------------------------------------------

@@ -53,7 +53,8 @@ def freezes(t: Traces) -> Iterator[Evidence]:
     earlier = found[:-_MOST]
     if earlier:
         total = duration(sum(note.seconds for note in earlier))
-        yield Evidence('black box', f'Before that it was frozen {len(earlier)} times, for {total}.')
+        times = counted(len(earlier), 'time')
+        yield Evidence('black box', f'Before that it was frozen {times}, for {total}.')
     if t.frozen:
         yield Evidence(
             'black box',

@@ -12,6 +12,7 @@ from ..model.eventkinds import EVENT_KINDS
 from ..model.eventkinds import REASONS
 from ..model.records import Evidence
 from ..model.records import Frame
+from ..model.records import Note
 from ..model.records import clocktime
 from ..model.records import duration
 from ..threads.activity import waits_for_work
@@ -32,18 +33,22 @@ def lasting_events(t: Traces) -> Iterator[Evidence]:
     for kind in EVENT_KINDS:
         for begun in hangnotes.all_lasting(t.notes, kind):
             what = begun.title.rstrip('.')
-            since = clocktime(begun.time)
-            lasted = max(0.0, t.last_sign - t.by_last_clock(begun.time))
-            fact = f'{what}; it lasted from {since} until the run ended, for {duration(lasted)}.'
-            yield Evidence('black box', fact)
+            began = clocktime(begun.time)
+            lasted = duration(max(0.0, t.last_sign - t.by_last_clock(begun.time)))
+            if t.end_was_seen:
+                how_long = f'until the run ended, for {lasted}'
+            else:
+                how_long = f'until {clocktime(t.last_sign)} or later, for at least {lasted}'
+            yield Evidence('black box', f'{what}; it lasted from {began} {how_long}.')
 
 
 def slow_requests(t: Traces) -> Iterator[Evidence]:
     """Yield the requests that were slow at the end, with the last note of each.
 
-    Requests for the same page that were in the same place are one piece of evidence.
+    Requests for the same page that were in the same place are one piece of evidence, with the
+    detail of the oldest.
     """
-    groups: dict[tuple[str, str, str], list[float]] = {}
+    groups: dict[tuple[str, str], list[Note]] = {}
     for request in t.in_flight:
         last = None
         for note in t.notes:
@@ -52,11 +57,12 @@ def slow_requests(t: Traces) -> Iterator[Evidence]:
         if last is None:
             continue
         place = place_words(last.frames) if last.frames else ''
-        ages = groups.setdefault((last.title, place, last.detail), [])
-        ages.append(last.seconds)
-    for (title, place, detail), ages in groups.items():
-        count = len(ages)
+        groups.setdefault((last.title, place), []).append(last)
+    for (title, place), notes in groups.items():
+        count = len(notes)
+        ages = [note.seconds for note in notes]
         oldest = duration(max(ages))
+        detail = max(notes, key=lambda note: note.seconds).detail
         if count == 1:
             fact = f'{title} was slow: when last noted, it had taken {oldest}'
             was = 'was'
@@ -78,7 +84,7 @@ def deep_stacks(t: Traces) -> Iterator[Evidence]:
         return
     words = t.recording.words
     for ident, slot in t.recording.threads.items():
-        name = f'thread 0x{ident:x}'
+        name = f'thread {slot.name}' if slot.name else f'thread 0x{ident:x}'
         yield from _nearly_full(name, size=slot.stack_size, used=slot.stack_used)
     yield from _nearly_full(
         'the main thread',
@@ -123,7 +129,8 @@ def how_long(t: Traces) -> str:
         lasted = t.last_sign - t.by_last_clock(since)
     if lasted < 1:
         return 'was no longer answering'
-    return f'had not been answering for {duration(lasted)}'
+    at_least = '' if t.end_was_seen else 'at least '
+    return f'had not been answering for {at_least}{duration(lasted)}'
 
 
 def where_it_hung(t: Traces) -> str:
@@ -207,11 +214,11 @@ def evidence_of_hang(t: Traces) -> Iterator[Evidence]:
             f'workers; its last sample was at {clocktime(t.last_sample.time)}.',
         )
     since = t.word('hung_since')
-    if since:
+    if since and not hangnotes.lasting(t.notes):  # else `lasting_events` says more
         when = clocktime(since)
         fact = f'A hang began at {when}; no end of it was recorded.'
         yield Evidence('black box', fact)
-    groups: dict[str, list[str]] = {}
+    places: dict[str, list[str]] = {}
     serving = {request.ident for request in t.in_flight}
     for ident, mark in t.stuck.items():
         if serving and ident not in serving:  # it was idle
@@ -219,11 +226,19 @@ def evidence_of_hang(t: Traces) -> Iterator[Evidence]:
         for thread in mark.last_threads:
             # A thread without work is in no hang.
             if thread.frames and not waits_for_work(thread.frames):
-                idents = groups.setdefault(place_words(thread.frames), [])
-                idents.append(f'0x{ident:x}')
-    for place, idents in groups.items():
-        fact = f'Thread {idents[0]} was in {place}.'
-        if len(idents) > 1:
-            listed = ', '.join(idents)
-            fact = f'{len(idents)} threads were in {place}: {listed}.'
+                names = places.setdefault(place_words(thread.frames), [])
+                names.append(thread_name(t, ident) or f'0x{ident:x}')
+    for place, names in places.items():
+        fact = f'Thread {names[0]} was in {place}.'
+        if len(names) > 1:
+            listed = ', '.join(names)
+            fact = f'{len(names)} threads were in {place}: {listed}.'
         yield Evidence('watchdog', fact)
+
+
+def thread_name(t: Traces, ident: int) -> str:
+    """Return the name of a thread in Python, as the run knew it; '' if it did not."""
+    if ident == t.main_ident:
+        return 'MainThread'
+    slot = t.recording.threads.get(ident) if t.recording else None
+    return slot.name if slot else ''

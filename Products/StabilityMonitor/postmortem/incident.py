@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from ..model.drillkinds import expectation
 from ..model.records import Evidence
 from ..model.records import Frame
 from ..model.records import LifePoint
@@ -26,7 +27,9 @@ from ..store import runnumbers
 from ..store.blackbox import DRILLS
 from . import crashplace
 from . import hangnotes
+from .evidence import Context
 from .evidence import Traces
+from .hangsummary import thread_name
 from .stackoverflow import stack_of
 from .tracebacksummary import exception_name
 from .verdict import Judgement
@@ -69,12 +72,13 @@ def record(traces: Traces, judgement: Judgement) -> RunRecord:
         request = replace(request, seconds=seconds)
         if crashed and crashed.ident:
             request = replace(request, crashed=request.ident == crashed.ident)
-        in_flight.append(_rounded(request))
-    recent = [_rounded(request) for request in reversed(finished)]
+        in_flight.append(_for_record(request, traces))
+    recent = [_for_record(request, traces) for request in reversed(finished)]
 
     evidence = judgement.evidence
     if drill:
-        fact = f'This end was requested: it is the drill "{drill}".'
+        compared = _compared(drill, traces.context, judgement.verdict)
+        fact = f'This end was requested: it is the drill "{drill}"{compared}.'
         evidence += (Evidence('black box', fact),)
     return RunRecord(
         run=traces.run,
@@ -112,6 +116,16 @@ def record(traces: Traces, judgement: Judgement) -> RunRecord:
         boot_id=traces.boot_id,
         monotonic=traces.started_monotonic,
     )
+
+
+def _compared(drill: str, context: Context, verdict: str) -> str:
+    """Return the verdict that a drill should lead to beside the one that was found, as a clause."""
+    expected = expectation(drill, context)
+    if expected is None:
+        return ''
+    if expected.verdict == verdict:
+        return f'; expected and reported: {expected}'
+    return f'; expected: {expected}; reported instead: {verdict}'
 
 
 def signature(
@@ -175,10 +189,10 @@ def _phase(traces: Traces) -> str:
     return 'arming'
 
 
-def _rounded(request: Request) -> Request:
-    """Round the duration to microseconds, which is enough in a file."""
+def _for_record(request: Request, traces: Traces) -> Request:
+    """Return the request with the name of its thread, and its duration in whole microseconds."""
     seconds = round(request.seconds or 0.0, 6)
-    return replace(request, seconds=seconds)
+    return replace(request, seconds=seconds, thread_name=thread_name(traces, request.ident))
 
 
 def _threads(traces: Traces) -> tuple[ThreadState, ...]:
@@ -240,10 +254,9 @@ def _thread_name(traces: Traces, thread: ThreadState) -> str:
     A dump of Python 3.14 holds the kernel's name of each thread.  For the main thread that is the
     name of the process, for example `python3.14`.
     """
-    if thread.ident == traces.main_ident:
-        return 'MainThread'
-    if thread.name:
-        return thread.name
+    name = thread_name(traces, thread.ident) or thread.name
+    if name:
+        return name
     if traces.recording and thread.ident in traces.recording.threads:
         return 'serves requests'
     return ''

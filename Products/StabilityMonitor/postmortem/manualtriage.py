@@ -7,6 +7,7 @@ from the context of a run, see `options.for_record`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Mapping
 
 from ..model.options import from_record
 from ..model.runrecord import RunRecord
@@ -36,8 +37,7 @@ def by_hand(
     read the files, and nothing is removed, because it is not known how much the site wants to keep.
     """
     options = recorded_options(base)
-    wanted_group = str(options.get('group', ''))
-    base = Base(base.path, _usable_group(base, wanted_group))
+    base = as_recorded(base, options)
     done = triage(base, on_error=on_error)
     runs = options.get('keep-runs')
     days = options.get('keep-days')
@@ -50,6 +50,14 @@ def by_hand(
         return done, 0
     removed = Archive(base).prune(keep_runs=runs, keep_days=days, keep_bytes=size)
     return done, removed
+
+
+def as_recorded(base: Base, options: Mapping[str, str | int | float]) -> Base:
+    """Return that data directory with the group that these recorded options name, if it may read.
+
+    New files then get the permissions that Zope gives them.
+    """
+    return Base(base.path, _usable_group(base, str(options.get('group', ''))))
 
 
 def recorded_options(base: Base) -> dict[str, str | int | float]:

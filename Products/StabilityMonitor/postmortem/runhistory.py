@@ -1,8 +1,14 @@
-"""Finds the last run and a crash loop among the past runs of an instance."""
+"""Finds the last run, a crash loop and the open incidents among the past runs of an instance.
+
+An open incident is one that nobody has acknowledged, and that was no drill.  Only open incidents
+count for a crash loop and for an exit status.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from collections.abc import Container
 from collections.abc import Iterable
 
 from ..model.records import Instance
@@ -11,6 +17,9 @@ from ..model.runrecord import RunRecord
 #: A crash loop is at least this many incidents whose runs began within LOOP_SECONDS.
 LOOP_INCIDENTS = 3
 LOOP_SECONDS = 600
+#: An incident that ended longer ago than this is not recent: a site that nobody watches need not
+#: acknowledge its whole archive.
+RECENT_SECONDS = 7 * 86400
 
 
 def of_instance(summaries: Iterable[RunRecord], instance: Instance) -> tuple[RunRecord, ...]:
@@ -26,12 +35,35 @@ def last_server_run(summaries: Iterable[RunRecord]) -> RunRecord | None:
     return None
 
 
-def crash_loop(summaries: Iterable[RunRecord]) -> tuple[RunRecord, ...]:
+def is_open(record: RunRecord, acknowledged: Container[str]) -> bool:
+    """Whether a run is an open incident.  `acknowledged` has the names of runs."""
+    return record.is_incident and not record.drill and record.run not in acknowledged
+
+
+def recent_incidents(
+    summaries: Iterable[RunRecord],
+    acknowledged: Container[str],
+    age: Callable[[RunRecord], float | None],
+) -> tuple[RunRecord, ...]:
+    """Return the open incidents that ended within RECENT_SECONDS, in the same order.
+
+    `age(record)` is how many seconds ago a run ended, None if that is not known: such a run counts.
+    """
+    recent = []
+    for record in summaries:
+        if is_open(record, acknowledged) and (age(record) or 0.0) <= RECENT_SECONDS:
+            recent.append(record)
+    return tuple(recent)
+
+
+def crash_loop(
+    summaries: Iterable[RunRecord], acknowledged: Container[str] = ()
+) -> tuple[RunRecord, ...]:
     """Return the runs of the current crash loop, newest first; () if there is none.
 
-    These are the newest server runs, if all are incidents and began within LOOP_SECONDS.  There is
-    no loop if the last run was not an incident.  `summaries` are those of one instance, sorted
-    newest first.
+    These are the open incidents among the newest server runs, if all of these are incidents, and
+    the open ones began within LOOP_SECONDS.  There is no loop if the last run was not an incident.
+    `summaries` are those of one instance, sorted newest first.
     """
     incidents = []
     for record in summaries:
@@ -39,7 +71,8 @@ def crash_loop(summaries: Iterable[RunRecord]) -> tuple[RunRecord, ...]:
             continue
         if not record.is_incident:
             break
-        incidents.append(record)
+        if is_open(record, acknowledged):
+            incidents.append(record)
 
     if len(incidents) < LOOP_INCIDENTS:
         return ()

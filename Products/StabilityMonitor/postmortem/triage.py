@@ -12,14 +12,15 @@ import errno
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..model.action import Action
 from ..model.interfaces import ILivingRun
+from ..model.records import clocktime
 from ..model.records import duration
 from ..model.records import instance_of
-from ..model.records import isotime
 from ..model.runrecord import RunRecord
 from ..store.archive import Archive
 from ..store.archive import newest_first
@@ -71,14 +72,14 @@ def triage(
             path = base.runs / name
             if on_error and path.exists() and not is_alive(path):
                 # `may_live` takes the lock for a moment, but this process cannot claim anyway.
-                unclaimed = None if may_live(path) else examine(path, world)
+                unclaimed = None if may_live(path) else examine(path, world, own)
                 on_error(name, error, unclaimed)
             continue
         if claimed is None:
             continue
         record = None
         try:
-            record = examine(claimed.path, world)
+            record = examine(claimed.path, world, own)
             archive.add(claimed.path, record)
             done.append(record)
         except Exception as error:
@@ -91,8 +92,8 @@ def triage(
     return done
 
 
-def examine(path: Path, world: World | None = None) -> RunRecord:
-    """Return the record of the dead run in directory `path`.
+def examine(path: Path, world: World | None = None, found_by: str = '') -> RunRecord:
+    """Return the record of the dead run in directory `path`, which the run `found_by` has found.
 
     Its verdict is "unreadable" if it cannot be judged.
     """
@@ -103,8 +104,12 @@ def examine(path: Path, world: World | None = None) -> RunRecord:
     from . import verdict
 
     try:
-        traces = evidence.collect(path, world or evidence.World())
-        return incident.record(traces, verdict.judge(traces))
+        world = world or evidence.World()
+        traces = evidence.collect(path, world)
+        record = incident.record(traces, verdict.judge(traces))
+        if traces.end_was_seen:
+            return record
+        return replace(record, ended_before=world.now, found_by=found_by)
     except Exception as error:
         LOGGER.warning('The run %s could not be judged.', path.name, exc_info=True)
         started, pid = name_facts(path.name)
@@ -196,7 +201,7 @@ def _say_how_it_ended(last: RunRecord) -> None:
         level,
         'The last run (pid %s, started %s, uptime %s) ended: %s [%s, %s] %s',
         last.pid,
-        isotime(last.started),
+        clocktime(last.started),
         duration(last.uptime_seconds),
         last.summary,
         last.verdict,

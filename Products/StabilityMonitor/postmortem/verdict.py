@@ -18,9 +18,11 @@ from ..model.records import Evidence
 from ..model.records import Request
 from ..model.records import clocktime
 from ..model.records import duration
+from ..system.runcontext import SHELL_IN_CONTAINER
 from . import crashplace
 from . import freezes
 from . import hangnotes
+from . import sentsignal
 from . import stackoverflow
 from . import stops
 from .delaysummary import at_the_end
@@ -62,6 +64,8 @@ _OTHER_SIGNALS = {
 _PROGRAM = ('<module>', '_run_module_as_main')
 #: A dump with fewer frames is not cut short: Python 3.15 shows 50, and others 100.
 _WHOLE = 50
+#: The end of a summary if the signal may have been sent.
+_OR_SENT = ', or another process sent this signal'
 #: Seconds: a server that was ready for this long has started, even if no request came.
 READY = 10
 #: Seconds that a process may take to end after its normal exit has begun, without being slow.
@@ -132,17 +136,18 @@ def crashed(t: Traces) -> Judgement | None:
     if not t.fault or t.fault.signal == 'SIGABRT':
         return None
     where = _where(t, t.fault)
+    doubt = _may_be_sent(t, t.fault)
     if t.fault.signal:
         how = f'{t.fault.reason} ({t.fault.signal})'
-        confidence = 'certain'
+        confidence = 'strong' if doubt else 'certain'
     else:
         how = f'by a signal whose name is cut off ("{t.fault.reason}")'
         confidence = 'strong'
     return Judgement(
         verdict='crashed',
         confidence=confidence,
-        summary=f'Zope crashed: {how}{where}.',
-        evidence=_dumped(t, t.fault),
+        summary=f'Zope crashed: {how}{where}{_OR_SENT if doubt else ""}.',
+        evidence=(*_dumped(t, t.fault), *doubt),
         signal=t.fault.signal,
     )
 
@@ -416,6 +421,12 @@ def vanished(t: Traces) -> Judgement:
     if not t.still_there:
         fact = 'Whether it was frozen then (SIGSTOP, a debugger), and killed later, is not known.'
         evidence.append(Evidence('black box', fact))
+    if t.context.get('supervisor') == SHELL_IN_CONTAINER:
+        fact = (
+            'A shell was pid 1 of the container and passes no SIGTERM on: a stop of the container '
+            'kills Zope without a trace.  The check "stop-signal" says what to do.'
+        )
+        evidence.append(Evidence('run context', fact))
     return Judgement(
         verdict='vanished',
         confidence=confidence,
@@ -464,11 +475,15 @@ def _abort(t: Traces, fault: Dump) -> Judgement:
             f'(usual cause: {cause}).'
         )
         evidence += (Evidence('run context', fact),)
+    doubt = _may_be_sent(t, fault)
+    if doubt:
+        confidence = 'strong'
+        where += _OR_SENT
     return Judgement(
         verdict='aborted',
         confidence=confidence,
         summary=f'Zope was aborted (SIGABRT){where}.',
-        evidence=evidence,
+        evidence=(*evidence, *doubt),
         signal='SIGABRT',
     )
 
@@ -559,6 +574,11 @@ def _fatal_error(t: Traces, error: Dump) -> Judgement | None:
         confidence = 'likely'
         threads = 'but it leaves out threads: another process may have written it'
     where = _where(t, error)
+    doubt = _may_be_sent(t, error)
+    if doubt:
+        where += _OR_SENT
+        if confidence == 'certain':
+            confidence = 'strong'
     reason = error.reason.rstrip('.')
     thread = error.crashed_thread
     seen = None
@@ -582,6 +602,7 @@ def _fatal_error(t: Traces, error: Dump) -> Judgement | None:
     evidence = [Evidence('standard error', fact)]
     if thread and verdict == 'stack-overflow':
         evidence += stackoverflow.evidence(t, thread, 'standard error')
+    evidence += doubt
     return Judgement(
         verdict=verdict,
         confidence=confidence,
@@ -589,6 +610,16 @@ def _fatal_error(t: Traces, error: Dump) -> Judgement | None:
         evidence=tuple(evidence),
         signal=error.signal or 'SIGABRT',
     )
+
+
+def _may_be_sent(t: Traces, dump: Dump) -> tuple[Evidence, ...]:
+    """The reason why the signal of a dump may have been sent; () if a fault raised it.
+
+    The kernel logs a fault, and no signal that was sent.
+    """
+    if not dump.signal or not t.harmless_place or t.kernel_fault:
+        return ()
+    return (Evidence('stack', sentsignal.explanation(dump.signal, t.harmless_place)),)
 
 
 def _says_overflow(error: Dump) -> bool:

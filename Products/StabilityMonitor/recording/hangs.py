@@ -83,7 +83,10 @@ _A_REQUEST = 0.005
 #: so that is only a warning.
 _SPINNERS = {'main': CRITICAL, 'other': WARNING}
 
-_LOOK = Action('Look at the page "Threads": it shows what each thread waits for.')
+_LOOK = Action(
+    'Run "stabilitymonitor stacks", which needs no free worker, or look at the page "Threads": '
+    'they show what each thread waits for.'
+)
 
 
 class Hangs:
@@ -92,6 +95,8 @@ class Hangs:
     `observe` looks at all threads; it is called only when something seems wrong.  `is_over` returns
     whether the server shuts down.  A server that shuts down waits for its last workers, which is
     not a hang.  `clock` is the clock by which durations are measured, in seconds, see RunClock.
+    `unchanged_since` returns since when the thread with an ident has the same stack, by that clock,
+    or None if that is not known.
     """
 
     def __init__(
@@ -102,15 +107,19 @@ class Hangs:
         stall: float,
         is_over: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
+        unchanged_since: Callable[[int], float | None] = lambda ident: None,
     ) -> None:
         self.recorder = recorder
         self.observe = observe
+        self.unchanged_since = unchanged_since
         self.findings = findings
         self.stall = stall
         self.is_over = is_over
         self.clock = clock
-        # When each deadlock of the last look was first seen, by `clock`.
+        # Since when each deadlock of the last look lasts, by `clock`.
         self.suspected: dict[_Key, float] = {}
+        #: The deadlocks that last, but that the last look did not show.
+        self._missing: set[_Key] = set()
         self.lasting: dict[_Key, Event] = {}
         self._since: dict[_Key, float] = {}  # when each of them began, by `clock`
         self._past: list[Event] = []
@@ -336,23 +345,24 @@ class Hangs:
         """Begin or end the events of deadlocks.
 
         Called while a request is slow, the site hangs, or a deadlock lasts.  A deadlock that is
-        only inferred from the code begins when two looks in a row show it.
+        only inferred from the code begins when two looks in a row show it.  Each deadlock ends when
+        two looks in a row do not show it: a signal wakes a thread that waits for a lock.
         """
         if seen is None:
             seen = self.observe()
         if not seen.states:
             return  # looking at the threads has failed
         found = {_key(deadlock): deadlock for deadlock in seen.deadlocks}
-        for key in list(self.lasting):
-            is_deadlock = key[0] == 'deadlock'
-            if is_deadlock and key not in found:
-                self._end(key, 'The deadlock has ended.')
+        lasting = {key for key in self.lasting if key[0] == 'deadlock'}
+        missing = lasting - found.keys()
+        for key in missing & self._missing:
+            self._end(key, 'The deadlock has ended.')
+        self._missing = missing
         for key, deadlock in found.items():
             is_sure = deadlock.known or key in self.suspected
             if is_sure and key not in self.lasting:
                 self._begin_deadlock(key, deadlock, seen)
-        now = self.clock()
-        self.suspected = {key: self.suspected.get(key, now) for key in found}
+        self.suspected = {key: self._suspected_since(self.suspected, key) for key in found}
 
     def _begin_deadlock(self, key: _Key, deadlock: Deadlock, seen: Observation) -> None:
         if deadlock.known:
@@ -371,8 +381,20 @@ class Hangs:
 
     def _suspected_for(self, suspected: dict[_Key, float], key: _Key) -> float:
         """Return for how many seconds this deadlock has been suspected."""
+        return self.clock() - self._suspected_since(suspected, key)
+
+    def _suspected_since(self, suspected: dict[_Key, float], key: _Key) -> float:
+        """Return since when a deadlock lasts: since the last of its threads came to its place.
+
+        Where that is not known, since it was first seen, which is now if it is not suspected yet.
+        """
+        since = suspected.get(key)
+        if since is not None:
+            return since
         now = self.clock()
-        return now - suspected.get(key, now)
+        idents = key[1] if isinstance(key[1], tuple) else ()
+        known = [self.unchanged_since(ident) for ident in idents]
+        return min(now, max((at for at in known if at is not None), default=now))
 
     # -- CPUs --------------------------------------------------------------------------------------
 

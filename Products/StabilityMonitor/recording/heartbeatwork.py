@@ -125,7 +125,7 @@ class Rounds:
             self.recorder,
             self.options.slow_request,
             self.options.sample_interval,
-            self.snapshot,
+            self._states_for_slow,
             self.clock,
             self.clock.at,
         )
@@ -137,6 +137,7 @@ class Rounds:
             self.options.stall,
             self.loop.is_left,
             self.clock,
+            self.slow.unchanged_since,
         )
         self.ends = LifeEnds(
             self.hangs,
@@ -451,6 +452,15 @@ class Rounds:
     def snapshot(self) -> tuple[ThreadState, ...]:
         """Return the states of all threads."""
         return self.observe().states
+
+    def _states_for_slow(self) -> tuple[ThreadState, ...]:
+        """Return the states of all threads, when the stack of a slow request is to be kept.
+
+        The same look shows the deadlocks, at once: `_look_for_deadlock` comes once in a round only.
+        """
+        seen = self.observe()
+        self.hangs.look_for_deadlock(seen)
+        return seen.states
 
     def _look_for_deadlock(self) -> None:
         if self.slow.are_in_flight() or self.hangs.lasts('deadlock', 'hang', START, STOP):

@@ -85,6 +85,8 @@ class LifeEnds:
 
     def finish(self) -> None:
         """Note that the interpreter ends: from now on this is a stop, whatever ran before."""
+        if not self._serves:
+            self.hangs.end_of_delay(START, 'It ends before it served.')
         self._serves = True
         self._stops = True
         self.is_on = True

@@ -284,6 +284,7 @@ class Recorder:
             0,
             0,
             0,
+            box.cut(slot.thread.name, box.NAME_MAX)[0],
         )
         self.slots[slot.index] = slot
 

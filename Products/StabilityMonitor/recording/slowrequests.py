@@ -51,6 +51,7 @@ class Profile:
         method, path = key
         self.number = number
         self.ident = slot.ident
+        self.thread_name = slot.thread.name
         self.native_id = slot.native_id
         self.method = method[:METHOD_MAX]
         self.path = path[:PATH_MAX]
@@ -60,6 +61,7 @@ class Profile:
         self.samples = 0
         self.stacks: StackCounts | PackedStacks = StackCounts()
         self.last: tuple[Frame, ...] = ()  # the stack at the last look
+        self.unchanged_since = began  # when that stack was first seen, by the same clock
         self.shown: tuple[Frame, ...] = ()  # the stack in the last note
         self.seconds = 0.0
         self.noted = 0
@@ -72,6 +74,8 @@ class Profile:
     def add(self, frames: tuple[Frame, ...], seconds: float) -> None:
         self.samples += 1
         self.seconds = seconds
+        if frames != self.last:
+            self.unchanged_since = self.began + seconds
         self.last = frames
         if isinstance(self.stacks, StackCounts):  # it has not ended
             self.stacks.add(frames)
@@ -182,6 +186,15 @@ class SlowRequests:
                 self._end(self.watched.pop(number), now)
         self._keep_due(now)
 
+    def unchanged_since(self, ident: int) -> float | None:
+        """Return since when a watched thread has the same stack, by `clock`; None if it is not
+        watched.
+        """
+        for profile in list(self.watched.values()):
+            if profile.ident == ident:
+                return profile.unchanged_since
+        return None
+
     def _keep_due(self, now: float) -> None:
         due = []
         for profile in self.watched.values():
@@ -211,10 +224,10 @@ class SlowRequests:
         if not profile.noted:
             loglater.log(
                 logging.WARNING,
-                'Slow request: %s has taken %.1f s so far in thread 0x%x. %s',
+                'Slow request: %s has taken %.1f s so far in thread %s. %s',
                 profile.title,
                 profile.seconds,
-                profile.ident,
+                profile.thread_name,
                 _line(frames, activity),
             )
         profile.noted += 1

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC
 from datetime import datetime
+
+from ..model.records import local_time
 
 _MINUTE = 60
 _HOUR = 60 * _MINUTE
@@ -52,14 +53,6 @@ class Scale:
         return self.start + share * (self.stop - self.start)
 
 
-def moment(seconds: float | None) -> str:
-    """Seconds since the epoch as `2026-11-23 07:45:01 UTC`; "at an unknown time" for None."""
-    if seconds is None:
-        return 'at an unknown time'
-    time = datetime.fromtimestamp(seconds, UTC)
-    return f'{time:%Y-%m-%d %H:%M:%S} UTC'
-
-
 def size(count: float) -> str:
     """Return bytes as `17 MiB`."""
     unit = 'B'
@@ -73,29 +66,34 @@ def size(count: float) -> str:
 
 
 def time_ticks(low: float, high: float) -> list[tuple[float, str]]:
+    """Return (seconds since the epoch, label) of round local times; the first has its date."""
     span = high - low
     wide_enough = (step for step in _STEPS if span / step <= _MOST_TICKS)
     step = next(wide_enough, _STEPS[-1])
-    form = _time_format(step, span)
-    first = math.ceil(low / step) * step
+    begin = local_time(low)
+    ahead = begin.utcoffset() if begin else None
+    offset = ahead.total_seconds() if ahead else 0.0
+    first = math.ceil((low + offset) / step) * step - offset
     ticks = []
+    before = None
     for at in _range(first, high, step):
-        moment = datetime.fromtimestamp(at, UTC)
-        ticks.append((at, moment.strftime(form)))
+        moment = local_time(at)
+        if moment:
+            ticks.append((at, _tick_label(moment, before, step)))
+            before = moment
     return ticks
 
 
-def _time_format(step: int, span: float) -> str:
-    """The shortest format of date and time that distinguishes the ticks."""
+def _tick_label(moment: datetime, before: datetime | None, step: int) -> str:
+    """The time of a tick, with the date if that of the tick before is another one."""
     if step > 28 * _DAY:
-        return '%-d %b %Y'
+        return f'{moment:%-d %b %Y}'
     if step >= _DAY:
-        return '%-d %b'
-    if span > _DAY:
-        return '%-d %b %H:%M'
-    if step >= _MINUTE:
-        return '%H:%M'
-    return '%H:%M:%S'
+        return f'{moment:%-d %b}'
+    time = f'{moment:%H:%M}' if step >= _MINUTE else f'{moment:%H:%M:%S}'
+    if before and before.date() == moment.date():
+        return time
+    return f'{moment:%-d %b} {time}'
 
 
 def size_ticks(top: float) -> list[tuple[float, str]]:

@@ -11,13 +11,12 @@ from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC
-from datetime import datetime
 
 from ..model import verdicts
 from ..model.counts import counted
 from ..model.records import LifePoint
 from ..model.records import Sample
+from ..model.records import clocktime
 from ..model.records import duration
 from ..model.runrecord import RunRecord
 from . import axes
@@ -89,6 +88,7 @@ def timeline(runs: Iterable[RunRecord], now: float, link: _Link = lambda run: ''
         bottom + 26,
         title,
         parts,
+        role='group',
     )
 
 
@@ -167,7 +167,8 @@ def _groups(bars: Iterable[_Bar], scale: Scale) -> list[list[_Bar]]:
 def _marker(group: Sequence[_Bar], scale: Scale, link: _Link) -> str:
     """Return a dot above the end of an incident, with its letter.
 
-    For several incidents the dot shows their number.
+    For several incidents the dot shows their number.  The dot leads where the bar below it leads:
+    it is for the mouse only, so that the keyboard and a screen reader meet each run once.
     """
     last = group[-1]
     x = scale(group[0].end)
@@ -206,7 +207,7 @@ def _marker(group: Sequence[_Bar], scale: Scale, link: _Link) -> str:
     )
     content = f'{svg.title(tooltip)}{stem}{dot}{label}'
     shape = svg.element('g', content, **{'class': 'incident'})
-    return _linked(shape, link(last.run.run))
+    return _linked(shape, link(last.run.run), tabindex=-1, aria_hidden='true')
 
 
 def _tooltip(run: RunRecord) -> str:
@@ -214,14 +215,14 @@ def _tooltip(run: RunRecord) -> str:
     up = 'uptime not known'
     if run.uptime_seconds is not None:
         up = f'uptime {duration(run.uptime_seconds)}'
-    started = axes.moment(run.started)
+    started = clocktime(run.started)
     return f'{label}, {up}\nstarted {started}\n{run.summary}'.strip()
 
 
-def _linked(shape: str, address: str) -> str:
+def _linked(shape: str, address: str, **attributes: float | str) -> str:
     if not address:
         return shape
-    return svg.element('a', shape, href=address)
+    return svg.element('a', shape, href=address, **attributes)
 
 
 def _level(across: Scale, y: float, **attributes: float | str) -> str:
@@ -584,11 +585,10 @@ def _end_labels(across: Scale) -> list[str]:
     """The labels below the curves: how long before the end they begin, and when they end."""
     y = _CURVE_HEIGHT - 10
     before = f'{duration(across.high - across.low)} before'
-    end = f'{datetime.fromtimestamp(across.high, UTC):%H:%M:%S} UTC'
     return [
         svg.text(before, x=across.start, y=y, fill=_INK),
         svg.text(
-            end,
+            clocktime(across.high),
             x=across.stop,
             y=y,
             text_anchor='end',
@@ -628,17 +628,20 @@ def _bound(bound: _Tick, across: Scale, up: Scale) -> list[str]:
     y = up(value)
     return [
         _level(across, y, stroke=_LIMIT, stroke_width='1.5', stroke_dasharray='6 4'),
-        svg.text(label, x=across.stop, y=y - 6, text_anchor='end', fill=_LIMIT),
+        svg.text(label, x=across.stop, y=y - 6, text_anchor='end', fill=_INK),
     ]
 
 
-def _picture(kind: str, width: int, height: int, label: str, parts: Iterable[str]) -> str:
+def _picture(
+    kind: str, width: int, height: int, label: str, parts: Iterable[str], role: str = 'img'
+) -> str:
     return svg.picture(
         kind,
         width,
         height,
         label,
         parts,
+        role,
         font_family='inherit',
         font_size=12,
     )

@@ -39,8 +39,11 @@ class _Call:
         self.callees: dict[tuple[str, str], _Call] = {}
 
 
-def flames(stacks: _Stacks) -> str:
-    """Return SVG of the merged stacks; '' if there are none."""
+def flames(stacks: _Stacks, label: str = 'Where the time went') -> str:
+    """Return SVG of the merged stacks; '' if there are none.
+
+    `label` is the title of the window, when the picture is opened as a page.
+    """
     root = _tree(stacks)
     if not root.count:
         return ''
@@ -50,7 +53,7 @@ def flames(stacks: _Stacks) -> str:
         'flames',
         _WIDTH,
         _ROW * drawing.rows,
-        'Where the time went',
+        label,
         drawing.parts,
         font_family='sans-serif',
         font_size=12,

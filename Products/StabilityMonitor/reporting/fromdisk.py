@@ -21,12 +21,15 @@ from ..knowledge import systemfacts
 from ..model.errors import UnreadableRecord
 from ..model.finding import finding_from
 from ..model.interfaces import ILivingRun
+from ..model.jsonform import items_from_json
+from ..model.jsonform import to_json
 from ..model.records import Instance
 from ..model.records import Request
 from ..model.records import from_isotime
 from ..model.records import instance_of
 from ..model.records import isotime
 from ..model.runrecord import RunRecord
+from ..model.siteparts import ConfiguredDatabase
 from ..postmortem.runhistory import last_server_run
 from ..store import distributionsets
 from ..store.archive import Archive
@@ -106,6 +109,7 @@ NO_INVENTORY: Document = {
     'distributions': [],
     'products': [],
     'compiled_modules': [],
+    'databases': [],
     'system': {},
 }
 
@@ -186,6 +190,7 @@ def process(last: RecordedRun, archive: Archive, clock: Clock = time.time) -> Do
         'client_home': software.get('client_home') or home_of_instance or '',
         'pid': last.pid,
         'uptime_seconds': uptime,
+        'plone': software.get('plone', ''),
         'started': isotime(last.started),
         'run': last.run,
         'role': context.get('role') or 'server',
@@ -261,6 +266,7 @@ def inventory(last: RecordedRun) -> Document:
         'distributions': distributions,
         'products': sorted(map(str, _list(serving, 'products'))),
         'compiled_modules': list(map(str, compiled)),
+        'databases': list(map(to_json, databases(context))),
         'system': {
             'platform': platform,
             'distribution': '',
@@ -271,6 +277,11 @@ def inventory(last: RecordedRun) -> Document:
             'gil': None,
         },
     }
+
+
+def databases(context: Document) -> tuple[ConfiguredDatabase, ...]:
+    """Return the databases that a run recorded at its start."""
+    return items_from_json(ConfiguredDatabase, _dict(context, 'software').get('databases'))
 
 
 def in_flight(last: RecordedRun, clock: Clock = time.time) -> tuple[tuple[Request, ...], Document]:

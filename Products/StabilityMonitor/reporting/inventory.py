@@ -1,4 +1,4 @@
-"""What is installed here: distributions, products, compiled modules, and facts about the system.
+"""What is installed here: distributions, products, compiled modules, databases, the system.
 
 All of it is read when a report is made, not at import; distributions are read once per process.
 """
@@ -12,15 +12,22 @@ from collections.abc import Iterable
 from importlib.metadata import distributions
 from typing import Any
 
+from ..model.jsonform import to_json
+from ..model.siteparts import ConfiguredDatabase
 from ..system.runcontext import products
 
 
-def inventory(compiled_modules: Iterable[str] = ()) -> dict[str, Any]:
-    """Return {distributions [{name, version}], products [..], compiled_modules [..], system {}}."""
+def inventory(
+    compiled_modules: Iterable[str] = (), databases: Iterable[ConfiguredDatabase] = ()
+) -> dict[str, Any]:
+    """Return {distributions [{name, version}], products [..], compiled_modules [..],
+    databases [ConfiguredDatabase], system {}}.
+    """
     return {
         'distributions': [dict(distribution) for distribution in _distributions()],
         'products': products(),
         'compiled_modules': list(compiled_modules),
+        'databases': list(map(to_json, databases)),
         'system': system(),
     }
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from ..inspection.outside import Seen
 from ..inspection.outside import View
 from ..model.counts import counted
 from ..model.eventkinds import EVENT_KINDS
+from ..model.jsonform import to_json
 from ..model.records import Request
 from ..model.records import clocktime
 from ..model.records import duration
+from ..model.records import isotime
 from ..postmortem import hangnotes
 from ..postmortem.evidence import Mark
 from ..threads.activity import waits_for_work
 from .stacksdocument import age
+from .stackssummary import EVIDENCE_IS_KEPT
+from .stackssummary import before_a_hang
+from .stackssummary import stall_of
 from .threadtext import frame_lines
 
 #: The states of a thread in the kernel, see proc_pid_stat(5).
@@ -48,6 +54,32 @@ def lines(
     yield from _hangs(view)
 
 
+def document(view: View) -> dict[str, Any]:
+    """Return the same facts for JSON; docs/formats.rst has the keys."""
+    threads = []
+    for seen in view.threads:
+        threads.append(
+            {
+                'native_id': seen.kernel.tid,
+                'ident': seen.ident or None,
+                'state': seen.kernel.state,
+                'call': seen.kernel.call,
+                'target': seen.target,
+                'cpu': seen.cpu,
+                'waits_for_gil': seen.waits_for_gil,
+            }
+        )
+    return {
+        'time': isotime(view.time),
+        'there': view.there,
+        'stopped': view.is_stopped,
+        'threads': threads,
+        'gil_holders': [seen.kernel.tid for seen in view.holders()],
+        'requests': [to_json(request) for request in _in_flight(view)],
+        'summary': list(_judgement(view)),
+    }
+
+
 # -- the judgement ---------------------------------------------------------------------------------
 
 
@@ -73,6 +105,24 @@ def _judgement(view: View) -> Iterator[str]:
         yield f'The last beat of its heartbeat was {ago} ago, at {clocktime(sample.time)}.'
     if view.traces.damage:
         yield f'Its black box: {view.traces.damage}'
+    if view.there and not view.is_stopped:
+        if _is_recorded(view):
+            yield EVIDENCE_IS_KEPT
+        else:
+            yield before_a_hang(stall_of(view.traces.context))
+
+
+def _is_recorded(view: View) -> bool:
+    """Return whether the next start will know of the hang: by the watchdog or by a note."""
+    recording = view.traces.recording
+    if view.traces.hang or view.traces.stuck:
+        return True
+    if recording is None:
+        return False
+    for kind in EVENT_KINDS.values():
+        if kind.is_trouble and hangnotes.lasting(recording.notes, kind.code):
+            return True
+    return False
 
 
 def _holder(view: View) -> Iterator[str]:

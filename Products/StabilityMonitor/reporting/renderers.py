@@ -9,33 +9,51 @@ from collections.abc import Iterator
 
 from zope.interface import provider
 
+from ..model.counts import counted
 from ..model.errors import UnknownFormat
 from ..model.eventkinds import event_kind
 from ..model.interfaces import IRenderer
 from ..model.jsonform import from_json
+from ..model.jsonform import items_from_json
 from ..model.plaintext import clean
 from ..model.plaintext import json_text
 from ..model.records import LogLine
 from ..model.records import Note
 from ..model.records import Request
 from ..model.records import Sample
+from ..model.records import clocktime
 from ..model.records import duration
-from ..model.records import hexadecimal
-from ..model.records import isotime
+from ..model.records import from_isotime
 from ..model.runrecord import KnownIssue
 from ..model.runrecord import RunRecord
+from ..model.secretclasses import CLASSES
 from ..model.severities import OK
 from ..model.severities import severity_of
+from ..model.siteparts import ConfiguredDatabase
+from ..model.siteparts import PloneSite
 from ..model.threadstates import Event
 from ..model.threadstates import ThreadState
 from ..model.verdicts import verdict
 from ..store.damagedrecords import alone
 from ..store.damagedrecords import damaged
 from ..store.damagedrecords import log_once
+from .axes import size
+from .endwords import end_words
+from .endwords import hang_words
+from .endwords import uptime_words
+from .equalthreads import equal_threads
+from .equalthreads import slow_requests
+from .equalthreads import slow_words
+from .equalthreads import thread_label
 from .fromdisk import NOBODY
 from .fromdisk import PROCESS
 from .fromdisk import RUN
 from .fromdisk import Document
+from .nextsteps import next_steps
+from .redaction import EVERYTHING
+from .redaction import KEY
+from .redaction import Policy
+from .redaction import redacted
 from .stacksdocument import room_words
 from .threadtext import frame_line
 from .threadtext import frame_lines
@@ -45,8 +63,10 @@ from .vitalwords import of_the_end
 _RULE = '=' * 78
 
 
-def render(report: Document, format: str) -> tuple[str, str, bytes]:
-    """Return (file name, content type, bytes) of a report.  Raises UnknownFormat."""
+def render(report: Document, format: str, policy: Policy = EVERYTHING) -> tuple[str, str, bytes]:
+    """Return (file name, content type, bytes) of a report that may leave the site: without what the
+    policy names.  A report that was redacted before stays as it is.  Raises UnknownFormat.
+    """
     if format not in FORMATS:
         raise UnknownFormat(f'There is no report format {format!r}.')
     content_type, extension, function = FORMATS[format]
@@ -55,6 +75,8 @@ def render(report: Document, format: str) -> tuple[str, str, bytes]:
     else:
         subject = report['generated'].replace(':', '')
     file_name = f'stability-{subject}.{extension}'
+    if KEY not in report:
+        report, _ = redacted(report, policy)
     return file_name, content_type, function(report)
 
 
@@ -103,7 +125,7 @@ def lines(report: Document) -> Iterator[str]:
     host = clean(instance['host'] or '?')
     address = clean(instance['listen'] or 'an unknown address')
     yield f'Stability report of {place} on {host}'
-    yield f'Listening on {address}; made {report["generated"]}'
+    yield f'Listening on {address}; made {_local(report["generated"])}'
     yield from _process(report)
     if incident:
         yield from _section('The incident', _run_lines(incident))
@@ -114,7 +136,7 @@ def lines(report: Document) -> Iterator[str]:
         yield from _section('How the last run ended', [nothing])
     yield from _section('Requests in progress', _in_flight(report))
     yield from _section('Findings', _findings(report))
-    past_runs = list(history_lines(report['history']))
+    past_runs = list(titled_history_lines(report['history']))
     yield from _section('Past runs', past_runs or ['None.'])
     yield from _inventory(report)
     support = report['support']
@@ -123,6 +145,20 @@ def lines(report: Document) -> Iterator[str]:
         support.get('support_contact') or 'YOUR EMAIL ADDRESS',
     ]
     yield from _section('Reported by', reporter)
+    taken_out = list(_taken_out(report.get(KEY) or {}))
+    if taken_out:
+        yield from _section('Taken out of this report', taken_out)
+
+
+def _taken_out(redacted: Document) -> Iterator[str]:
+    """Yield how many values of each class were taken out, and which classes were not looked for."""
+    for name, count in redacted.get('values', {}).items():
+        what = CLASSES.get(name, 'what the option "redact-pattern" matches')
+        yield f'{what}: {counted(count, "value")}'
+    if redacted.get('values'):
+        yield 'A word with a number, as "user-1", stands for each value, wherever it occurred.'
+    for name in redacted.get('off', ()):
+        yield f'{CLASSES[name]}: not looked for, since the option "redact" leaves out "{name}"'
 
 
 def _source(report: Document, part: str) -> Document:
@@ -139,16 +175,25 @@ def _process(report: Document) -> Iterator[str]:
     living = report.get('process')
     last = report.get('last_process')
     if living and source['source'] == PROCESS:
-        yield from _section('This process', _facts(living))
+        yield from _section('This process', _process_facts(living))
     elif living:
-        head = f'As of its start, {source["as_of"]}:'
-        yield from _section('The living process', [head, *_facts(living)])
+        head = f'As of its start, {_local(source["as_of"])}:'
+        yield from _section('The living process', [head, *_process_facts(living)])
     elif last:
-        head = f'No process of this instance runs here. As of its start, {source["as_of"]}:'
+        head = f'No process of this instance runs here. As of its start, {_local(source["as_of"])}:'
         known = dict(last)
         for key in _NOT_KNOWN_AT_START:
             known.pop(key, None)
-        yield from _section('The last process', [head, *_facts(known)])
+        yield from _section('The last process', [head, *_process_facts(known)])
+
+
+def _process_facts(process: Document) -> list[str]:
+    return _facts(process | {'started': _local(process.get('started'))})
+
+
+def _local(time: str | None) -> str:
+    """Return a time of the report as `model.records.clocktime` shows it."""
+    return clocktime(from_isotime(time))
 
 
 def _in_flight(report: Document) -> Iterator[str]:
@@ -160,7 +205,7 @@ def _in_flight(report: Document) -> Iterator[str]:
         )
         return
     if source['source'] == RUN:
-        yield f'As of {source["as_of"]}, from the black box of the living process:'
+        yield f'As of {_local(source["as_of"])}, from the black box of the living process:'
     for document in report['in_flight']:
         request = from_json(Request, document)
         yield _request(request)
@@ -182,9 +227,9 @@ def _findings(report: Document) -> Iterator[str]:
     if note:
         yield note
     elif source.get('as_of') and source['source'] == RUN:
-        yield f'As of {source["as_of"]}, recorded by the run {source["run"]}:'
+        yield f'As of {_local(source["as_of"])}, recorded by the run {source["run"]}:'
     elif source.get('as_of'):
-        yield f'As of {source["as_of"]}:'
+        yield f'As of {_local(source["as_of"])}:'
     for check in report['checks']:
         yield from finding_lines(check)
     if not (note or report['checks']):
@@ -201,7 +246,7 @@ def checks_note(source: Document) -> str:
     if source.get('error'):
         return str(source['error'])
     if running and when:
-        return f'The checks are running again; these are the results of {when}.'
+        return f'The checks are running again; these are the results of {_local(when)}.'
     if running:
         return 'The checks are still running: there are no results yet.'
     if running is not None and not when:
@@ -223,11 +268,15 @@ def _inventory(report: Document) -> Iterator[str]:
         inventory = incident.get('inventory') or inventory
         time = f' {at_the_end(incident["verdict"])}'
     elif source['source'] == RUN:
-        time = f' as of {source["as_of"]}'
+        time = f' as of {_local(source["as_of"])}'
     elif source['source'] == PROCESS:
         nothing = 'None.'
     products = ', '.join(inventory['products'])
     yield from _section(f'Products{time}', [products or nothing])
+    databases = items_from_json(ConfiguredDatabase, inventory.get('databases'))
+    if databases:
+        yield from _section(f'Databases{time}', map(_database, databases))
+    yield from _sites(report)
 
     versions: list[str] = []
     run = incident or report.get('previous')
@@ -242,6 +291,40 @@ def _inventory(report: Document) -> Iterator[str]:
         versions.append(nothing)
     yield from _section(f'Versions{time}', versions)
     yield from _section(f'System{time}', _facts(inventory['system']))
+
+
+def _database(database: ConfiguredDatabase) -> str:
+    words = [f'{database.name} at {", ".join(database.mounted) or "?"}: {database.storage}']
+    if database.adapter:
+        driver = f' with the driver {database.driver}' if database.driver else ''
+        words.append(f'{database.adapter}{driver}')
+    if database.servers:
+        words.append(f'server {", ".join(database.servers)}')
+    if database.shared_cache >= 0:
+        words.append(f'shared cache {size(database.shared_cache)}')
+    if database.cache_objects >= 0:
+        cache = f'cache of each connection {counted(database.cache_objects, "object")}'
+        if database.cache_bytes > 0:
+            cache += f' and {size(database.cache_bytes)}'
+        words.append(cache)
+    if database.connections >= 0:
+        words.append(f'pool of {counted(database.connections, "connection")}')
+    return '; '.join(words)
+
+
+def _sites(report: Document) -> Iterator[str]:
+    """The add-ons of the Plone sites; nothing if there are no sites, or none could be read."""
+    lines = []
+    for site in items_from_json(PloneSite, report.get('sites')):
+        lines.append(f'{site.path}:')
+        for add_on in site.add_ons:
+            lines.append(f'  {add_on.profile} {add_on.version}')
+    source = _source(report, 'sites')
+    if source.get('note'):
+        lines.append(source['note'])
+    time = f' as of {source["as_of"]}' if source['as_of'] else ''
+    if lines:
+        yield from _section(f'Add-ons of the Plone sites{time}', lines)
 
 
 def at_the_end(code: str) -> str:
@@ -307,27 +390,29 @@ def _lines_of_run(record: RunRecord) -> Iterator[str]:
         'exit code': record.exit_code,
         'pid': record.pid,
         'role': record.role,
-        'started': isotime(record.started),
-        'ended': isotime(record.ended),
-        'uptime': duration(record.uptime_seconds),
+        'started': clocktime(record.started),
+        'ended': end_words(record),
+        'uptime': uptime_words(record),
         'signature': record.signature,
     }
     yield from _facts(facts)
+    steps = [f'{number}. {step}' for number, step in enumerate(next_steps(record), 1)]
+    yield from _block('What to do now', steps)
     evidence = [f'{each.source}: {each.fact}' for each in record.evidence]
     modules = ', '.join(record.compiled_modules)
     yield from _block('Evidence', evidence)
-    yield from _block('Hangs and deadlocks', map(_hang, record.hangs))
+    hangs = [_hang(hang, record) for hang in record.hangs]
+    yield from _block('Hangs and deadlocks', hangs)
     yield from _block('Causes ruled out', record.ruled_out)
     yield from _block('Possible causes', record.candidates)
     yield from _block('Known issues', _known_issues(record.known_issues))
     yield from _block('Requests in progress at the end', map(_request, record.requests))
     yield from _block('Last finished requests', map(_request, record.recent[:20]))
-    for thread in record.threads:
-        yield from _block(_thread(thread), frame_lines(thread.frames))
-    for note in record.notes:
-        if note.kind in ('slow', 'slow-ended'):
-            stack = without_repetition(list(map(frame_line, note.frames)))
-            yield from _block(_slow(note), [note.detail, *stack])
+    for threads in equal_threads(record.threads):
+        yield from _block(_threads(threads), frame_lines(threads[0].frames))
+    for notes in slow_requests(record.notes):
+        stack = without_repetition(list(map(frame_line, notes[0].frames)))
+        yield from _block(_slow(notes), [notes[0].detail, *stack])
     native = [f'{frame.binary} {frame.symbol}' for frame in record.native]
     yield from _block('C stack of the crashed thread', native)
     log = []
@@ -358,13 +443,13 @@ def history_lines(history: Iterable[Document]) -> Iterator[str]:
 
 
 def _history_line(run: Document) -> str:
-    started = run['started'] or '?'
+    ended = _local(run['ended'])
     code = run['verdict']
     signal = run['signal'] or ''
     uptime = duration(run['uptime_seconds'])
     role = run['role']
     name = run['run']
-    return f'{started:24}  {code:20} {signal:8} up {uptime:18} {role:6} {name}'
+    return f'{ended:29}  {code:20} {signal:8} up {uptime:18} {role:6} {name}'
 
 
 def titled_history_lines(
@@ -374,7 +459,7 @@ def titled_history_lines(
     """Like `history_lines`, with column titles; runs in `waiting` are marked as not archived."""
     history = list(history)
     if history:
-        yield f'{"started":24}  {"verdict":20} {"signal":8} {"uptime":21} {"role":6} run'
+        yield f'{"ended":29}  {"verdict":20} {"signal":8} {"uptime":21} {"role":6} run'
     for run, line in zip(history, history_lines(history), strict=True):
         if run['run'] in waiting:
             yield f'{line}  (not yet archived)'
@@ -465,58 +550,43 @@ def _known_issues(issues: Iterable[KnownIssue]) -> Iterator[str]:
 
 
 def _request(request: Request) -> str:
-    answered = f'{request.method} {request.path}'
-    if request.answer:
-        answered += f' -> {request.answer}'
-    if request.count > 1:
-        answered += f' x{request.count}'
+    times = f' x{request.count}' if request.count > 1 else ''
+    arrow = '' if request.ended is None else ' ->'
     seconds = request.seconds or 0.0
-    since = _time(request.started)
+    began = _time(request.started)
     crashed = '  <== crashed here' if request.crashed else ''
     return (
-        f'{answered}  {request.phase}, {seconds:.3f} s, since {since}, '
-        f'thread {request.thread}{crashed}'
+        f'{request.method} {request.path}{arrow} {request.state}{times}, {seconds:.3f} s, '
+        f'began {began}, thread {request.served_by}{crashed}'
     )
 
 
-def _time(moment: float) -> str | None:
-    """Like `isotime`; 0 means that the time is not known."""
-    return isotime(moment or None)
+def _time(moment: float) -> str:
+    """Like `clocktime`; 0 means that the time is not known."""
+    return clocktime(moment or None)
 
 
-def _hang(hang: Event) -> str:
-    began = _time(hang.started)
-    lasted = duration(hang.seconds)
+def _hang(hang: Event, record: RunRecord) -> str:
     kind = event_kind(hang.kind).title
-    return f'{kind} since {began}, for {lasted}, {end_of_hang(hang)}: {hang.summary}'
+    return f'{kind}, began {_time(hang.started)}, {hang_words(hang, record)}: {hang.summary}'
 
 
-def end_of_hang(hang: Event) -> str:
-    """Return words for the end of a hang, deadlock or spinning thread of a dead run."""
-    return 'until the run ended' if hang.lasts else 'then it ended'
+def _slow(notes: list[Note]) -> str:
+    which = f'thread {notes[0].thread}' if len(notes) == 1 else f'{len(notes)} times'
+    return f'Slow request {notes[0].title}, {which}, {slow_words(notes)}'
 
 
-def _slow(note: Note) -> str:
-    age = duration(note.seconds)
-    if note.kind == 'slow-ended':
-        when = f'ended after {age}'
-    else:
-        when = f'after {age}, at {_time(note.time)}'
-    return f'Slow request {note.title}, thread {note.thread}, {when}'
-
-
-def _thread(thread: ThreadState) -> str:
-    words = ['Crashed thread' if thread.crashed else 'Thread']
-    if thread.ident:
-        words.append(hexadecimal(thread.ident))
-    if thread.name:
-        words.append(thread.name)
-    if thread.note:
-        words.append(f'({thread.note})')
-    room = room_words(thread)
-    if room:
+def _threads(threads: list[ThreadState]) -> str:
+    first = threads[0]
+    words = ['Crashed thread' if first.crashed else 'Thread', thread_label(threads)]
+    if len(threads) > 1:
+        words = [thread_label(threads)]
+    if first.note:
+        words.append(f'({first.note})')
+    room = room_words(first)
+    if room and len(threads) == 1:
         words.append(room)
-    return ' '.join(words)
+    return ' '.join(filter(None, words))
 
 
 def _sample(sample: Sample) -> str:

@@ -21,10 +21,12 @@ from ..model.records import Instance
 from ..model.records import Request
 from ..model.records import isotime
 from ..model.runrecord import RunRecord
+from ..model.siteparts import SitesRead
 from ..model.threadstates import Stacks
 from ..postmortem.runhistory import crash_loop
 from ..postmortem.runhistory import last_server_run
 from ..postmortem.runhistory import of_instance
+from ..store.acknowledged import Acknowledgements
 from ..store.archive import Archive
 from ..store.blackboxreader import read
 from ..store.damagedrecords import alone
@@ -48,12 +50,15 @@ def build(
     run: str | None = None,
     instance: Instance | None = None,
     clock: Clock = time.time,
+    sites: SitesRead | None = None,
 ) -> Document:
     """Return the report of this process and its past; with `run`, about that incident.
 
     Without `life`, it contains what the last run of `instance` has left on disk.  The key `sources`
-    has, for each part, its source and the time when it was true.  Raises NoSuchRun.
+    has, for each part, its source and the time when it was true.  `sites` are the Plone sites; only
+    a request in Zope can read them.  Raises NoSuchRun.
     """
+    sites = sites or SitesRead()
     if life:
         instance = life.instance
     summaries = archive.summaries()
@@ -73,6 +78,7 @@ def build(
         previous = incident
     elif last:
         previous = _extended_record(archive, last.run, life, left)
+    acknowledged, _ = Acknowledgements(archive.base).read()
     options = life.options if life else None
     support = {key: getattr(options, key, '') for key in _SUPPORT}
     report: Document = {
@@ -88,14 +94,24 @@ def build(
         'inventory': now['inventory'],
         'in_flight': now['in_flight'],
         **standing(life),
-        'crash_loop': [record.run for record in together(ours, crash_loop)],
+        'crash_loop': [
+            record.run for record in together(ours, lambda runs: crash_loop(runs, acknowledged))
+        ],
         'clean_scripts': archive.clean_scripts,
         'support': support,
-        'sources': now['sources'],
+        'sites': list(map(to_json, sites.sites)),
+        'sources': now['sources'] | {'sites': _source_of_sites(sites, life)},
     }
     if incident:
         report['incident'] = incident
     return report
+
+
+def _source_of_sites(sites: SitesRead, life: ILivingRun | None) -> Document:
+    if life is None or sites.when is None:
+        return fromdisk.UNKNOWN | {'note': sites.note}
+    as_of = isotime(sites.when)
+    return {'source': fromdisk.PROCESS, 'run': life.name, 'as_of': as_of, 'note': sites.note}
 
 
 def _of_life(life: ILivingRun, clock: Clock) -> Document:
@@ -106,7 +122,7 @@ def _of_life(life: ILivingRun, clock: Clock) -> Document:
         'process': process(life, clock),
         'last_process': None,
         'checks': look.to_json(),
-        'inventory': inventory(compiled_modules()),
+        'inventory': inventory(compiled_modules(), fromdisk.databases({'software': life.software})),
         'in_flight': list(map(to_json, in_flight(life, clock))),
         'sources': {
             'process': source,
@@ -204,6 +220,7 @@ def process(life: ILivingRun, clock: Clock = time.time) -> Document:
         'client_home': software.get('client_home', ''),
         'pid': os.getpid(),
         'uptime_seconds': round(time.monotonic() - life.started_monotonic, 3),
+        'plone': software.get('plone', ''),
         'started': isotime(life.started),
         'run': life.name,
         'role': life.role,

@@ -33,6 +33,8 @@ from ..store.rundirectory import may_live
 from ..store.rundirectory import name_facts
 from ..store.rundirectory import number_of
 from ..store.rundirectory import read_json
+from .redaction import EVERYTHING
+from .redaction import Policy
 from .tracetext import trace_lines
 
 
@@ -40,23 +42,25 @@ class NoBlackBox(StabilityError):
     next_step = 'The page "Threads" of that process has the trace log.'
 
 
-def trace(base: Base, run: str, clock: Callable[[], float] = time.time) -> Iterator[str]:
-    """Return the lines.
+def trace(
+    base: Base, run: str, policy: Policy = EVERYTHING, clock: Callable[[], float] = time.time
+) -> Iterator[str]:
+    """Return the lines, without what the policy names.
 
     Raises NoSuchRun, UnreadableRecord, and NoBlackBox for a living run without a black box on disk.
     """
     path = base.runs / run
     is_waiting = RUN_NAME.fullmatch(run) and is_folder(path)
     if not is_waiting:
-        return of_record(Archive(base).record(run))
+        return of_record(Archive(base).record(run), policy)
     if not may_live(path):
-        return of_record(examine(path))
+        return of_record(examine(path), policy)
     try:
         recording = load(path / BLACKBOX)
     except FileNotFoundError:
         raise NoBlackBox(f'The run {run} has no black box on disk.') from None
     started, *_ = name_facts(run)
-    return of_recording(recording, clock(), started, run)
+    return of_recording(recording, clock(), started, run, policy)
 
 
 def newest(base: Base) -> str:
@@ -80,7 +84,9 @@ def newest(base: Base) -> str:
     return run
 
 
-def of_recording(recording: Recording, now: float, started: float, run: str) -> Iterator[str]:
+def of_recording(
+    recording: Recording, now: float, started: float, run: str, policy: Policy = EVERYTHING
+) -> Iterator[str]:
     """Return the trace log of a living run."""
     return trace_lines(
         recording.finished,
@@ -89,15 +95,16 @@ def of_recording(recording: Recording, now: float, started: float, run: str) -> 
         started=started,
         run=run,
         overflow=recording.words['overflow'],
+        policy=policy,
     )
 
 
-def of_record(record: RunRecord) -> Iterator[str]:
+def of_record(record: RunRecord, policy: Policy = EVERYTHING) -> Iterator[str]:
     """Return the trace log of a dead run; the last line says how it ended."""
-    return iter(alone(record, lambda record: list(_of_record(record))))
+    return iter(alone(record, lambda record: list(_of_record(record, policy))))
 
 
-def _of_record(record: RunRecord) -> Iterator[str]:
+def _of_record(record: RunRecord, policy: Policy) -> Iterator[str]:
     ended = _archived(record.ended or record.started or 0.0)
     finished = []
     for request in record.recent:
@@ -116,6 +123,7 @@ def _of_record(record: RunRecord) -> Iterator[str]:
         started=None if record.started is None else _archived(record.started),
         run=record.run,
         overflow=overflow if isinstance(overflow, int) else 0,
+        policy=policy,
     )
     yield said_line('N', ended, f'the process ended: {record.verdict}, {record.confidence}')
 

@@ -9,6 +9,7 @@ from ..model.eventkinds import event_kind
 from ..model.jsonform import from_json
 from ..model.records import duration
 from ..model.severities import CRITICAL
+from ..model.threadstates import Event
 from ..model.threadstates import Stacks
 from ..model.threadstates import ThreadState
 from ..threads.activity import ACTIVITIES
@@ -27,12 +28,18 @@ def tidy(document: dict[str, Any]) -> Stacks:
 
 def is_well(stacks: Stacks) -> bool:
     """Whether no hang, deadlock, slow request, or critical spin, slow start or slow stop lasts."""
+    return not (lasting_trouble(stacks) or any(request.lasts for request in stacks.slow))
+
+
+def lasting_trouble(stacks: Stacks) -> list[Event]:
+    """Return each hang, deadlock, and critical spin, slow start or slow stop that lasts."""
+    found = []
     for hang in stacks.hangs:
         may_be_harmless = hang.kind == 'spinning' or not event_kind(hang.kind).is_trouble
         is_harmless = may_be_harmless and hang.severity != CRITICAL
         if hang.lasts and not is_harmless:
-            return False
-    return not any(request.lasts for request in stacks.slow)
+            found.append(hang)
+    return found
 
 
 def ordered(
@@ -98,12 +105,9 @@ def stack_words(thread: ThreadState) -> str:
 
 
 def room_words(thread: ThreadState) -> str:
-    """For example `stack: 120 KiB of 8.0 MiB used, 7.9 MiB never used`; '' if it is not known."""
+    """For example `stack: at most 120 KiB of 8.0 MiB used`; '' if it is not known."""
     words = stack_words(thread)
-    if not words:
-        return ''
-    left = max(0, thread.stack_size - thread.stack_used)
-    return f'stack: {words} used, {axes.size(left)} never used'
+    return f'stack: at most {words} used' if words else ''
 
 
 def age(seconds: float) -> str:

@@ -43,12 +43,14 @@ def picture(
     height: float,
     label: str,
     parts: Iterable[str],
+    role: str = 'img',
     **attributes: float | str,
 ) -> str:
     """Return a whole picture.
 
     `width` and `height` are in the units of its coordinates; the page scales the picture.  `kind`
-    is the last part of its CSS class.
+    is the last part of its CSS class.  A screen reader shows nothing inside the role `img`, so a
+    picture with links has the role `group`.
     """
     content = title(label) + ''.join(parts)
     return element(
@@ -56,7 +58,7 @@ def picture(
         content,
         xmlns='http://www.w3.org/2000/svg',
         **{'class': f'stability-{kind}'},
-        role='img',
+        role=role,
         viewBox=f'0 0 {width} {height}',
         **attributes,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 
 from ..model.counts import counted
@@ -11,6 +12,7 @@ from ..model.eventkinds import event_kind
 from ..model.plaintext import clean
 from ..model.records import Frame
 from ..model.records import clocktime
+from ..model.records import hexadecimal
 from ..model.threadstates import Connection
 from ..model.threadstates import Event
 from ..model.threadstates import SlowRequest
@@ -18,6 +20,7 @@ from ..model.threadstates import Stacks
 from ..model.threadstates import ThreadState
 from ..threads.activity import activity_words
 from . import axes
+from . import stackssummary
 from .stacksdocument import age
 from .stacksdocument import ordered
 from .stacksdocument import stack_words
@@ -39,8 +42,15 @@ def text(stacks: Stacks, subject: str = 'this process', own: int = 0) -> str:
     return ''.join(f'{line}\n' for line in safe)
 
 
-def lines(stacks: Stacks, subject: str, own: int = 0) -> Iterator[str]:
+def lines(
+    stacks: Stacks,
+    subject: str,
+    own: int = 0,
+    stall: float | None = None,
+) -> Iterator[str]:
+    """Yield the lines.  `stall` is the option of the process, None if it is not known."""
     yield f'Threads of {subject} at {clocktime(stacks.time)}'
+    yield from stackssummary.lines(stacks, own, stall)
     if stacks.without_kernel:
         yield (
             'The process could not read what the kernel knows of its threads, as when no '
@@ -65,8 +75,9 @@ def lines(stacks: Stacks, subject: str, own: int = 0) -> Iterator[str]:
             lasting.append(profile)
         else:
             ended.append(profile)
-    yield from _profiles('Slow requests', lasting)
-    yield from _profiles('Finished slow requests', ended)
+    thread_names = {thread.ident: thread.name for thread in stacks.threads}
+    yield from _profiles('Slow requests', lasting, thread_names)
+    yield from _profiles('Finished slow requests', ended, thread_names)
     if stacks.connections:
         yield from ('', 'Connections in use that keep no worker busy:')
     for connection in stacks.connections:
@@ -85,7 +96,7 @@ def connection_words(connection: Connection) -> str:
 
 def hang_line(hang: Event) -> str:
     kind = event_kind(hang.kind).shout
-    when = f'since {clocktime(hang.started)}'
+    when = f'began {clocktime(hang.started)}'
     if not hang.lasts:
         when += f', ended {clocktime(hang.ended)}'
     return f'{kind} {when}: {hang.summary}'
@@ -160,7 +171,9 @@ def _name(thread: ThreadState) -> str:
     return f'{name} ({idents})'
 
 
-def _profiles(title: str, profiles: Collection[SlowRequest]) -> Iterator[str]:
+def _profiles(
+    title: str, profiles: Collection[SlowRequest], names: Mapping[int, str]
+) -> Iterator[str]:
     if profiles:
         yield from ('', f'{title}:')
     for profile in profiles:
@@ -168,9 +181,10 @@ def _profiles(title: str, profiles: Collection[SlowRequest]) -> Iterator[str]:
         so_far = 'so far' if profile.lasts else 'in total'
         started = clocktime(profile.started)
         samples = counted(profile.samples, 'sample')
+        thread = names.get(profile.ident) or hexadecimal(profile.ident)
         yield (
-            f'  {profile.method} {profile.path}: {took} {so_far}, since {started}, '
-            f'in thread 0x{profile.ident:x}; {samples}'
+            f'  {profile.method} {profile.path}: {took} {so_far}, began {started}, '
+            f'in thread {thread}; {samples}'
         )
         for share in profile.shares[:_SHARES]:
             if share.own >= _LEAST_SHARE:

@@ -21,6 +21,9 @@ from ..recording.tracelog import end_lines
 from ..recording.tracelog import escaped
 from ..recording.tracelog import request_id
 from ..recording.tracelog import said_line
+from .redaction import EVERYTHING
+from .redaction import Policy
+from .redaction import redacted_values
 
 
 class _Event(NamedTuple):
@@ -37,21 +40,23 @@ class _Event(NamedTuple):
 
 
 def trace_lines(
-    finished: Iterable[Request],
-    in_flight: Iterable[Request],
+    finished: Sequence[Request],
+    in_flight: Sequence[Request],
     now: float,
     *,
     started: float | None = None,
     run: str = '',
     overflow: int = 0,
+    policy: Policy = EVERYTHING,
 ) -> Iterator[str]:
-    """Yield the lines, without newlines.
+    """Yield the lines, without newlines and without what the policy names.
 
     `now` is the time of the trace log: for a dead run, its last sign of life.  `started` and `run`
     name the process.  `overflow` is the number of requests that found no slot, from the black box.
     """
-    finished = tuple(finished)
-    in_flight = tuple(in_flight)
+    recorded = {'finished': tuple(finished), 'in_flight': tuple(in_flight)}
+    clean: dict[str, tuple[Request, ...]] = redacted_values(recorded, policy)
+    finished, in_flight = clean['finished'], clean['in_flight']
     if started is not None:
         yield said_line('U', started, run or 'a process')
     events: list[_Event] = []

@@ -111,7 +111,9 @@ TEXT_SIZE = 4096
 #: Count and size of the entries of each part.  The sixth part was appended later: in older files,
 #: its count is 0.
 SIZES_FORMAT = '12I'
-SLOT_FORMAT = 'QQQQQQQ'
+FIRST_SLOT_FORMAT = 'QQQQQQQ'
+#: The name of the thread, by which the entry of a slot grew.
+SLOT_FORMAT = f'{FIRST_SLOT_FORMAT}64s'
 REQUEST_FORMAT = 'QddQQII16s320sBB6x64sdQqdQ'
 #: The last three fields were appended later, so they come after the seal.
 LOG_FORMAT = 'QdQHBxHH64s800sQQdQ'
@@ -136,6 +138,7 @@ SLOW_NOTES = 24
 METHOD_MAX = 16
 PATH_MAX = 320
 USER_MAX = 64
+NAME_MAX = 64
 LOGGER_MAX = 64
 MESSAGE_MAX = 800
 TITLE_MAX = 640
@@ -176,7 +179,7 @@ def parts_of(sizes: Sequence[int]) -> list[Part]:
 
 LAYOUT = (
     SLOT_COUNT,
-    64,
+    128,
     FINISHED_COUNT + SLOT_COUNT,
     512,
     LOG_COUNT + 8,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import logging
 import struct
+from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
@@ -87,15 +88,16 @@ def read(data: Readable) -> Recording:
     slots, requests, log, samples, notes, *curves = _checked_parts(data, order)
     in_flight, finished, began = _requests(data, order, requests)
     known_samples = _samples(data, order, samples)
+    threads = _threads(data, order, slots)
     return Recording(
         words=_words(data, order, box.WORDS_AT, box.WORDS),
         survived=_words(data, order, box.MARKS_AT, box.MARKS),
         exception=_text(data, order),
-        in_flight=in_flight,
+        in_flight=tuple(_with_name(request, threads) for request in in_flight),
         finished=_with_measured(finished, began, known_samples),
         log=_log(data, order, log),
         samples=known_samples,
-        threads=_threads(data, order, slots),
+        threads=threads,
         notes=_notes(data, order, notes),
         began=began,
         curve=_points(data, order, curves),
@@ -182,6 +184,9 @@ def _threads(
     part: box.Part,
 ) -> dict[int, ThreadSlot]:
     threads = {}
+    entry = struct.Struct(order + box.SLOT_FORMAT)
+    if part.size < entry.size:  # of an older release
+        entry = struct.Struct(order + box.FIRST_SLOT_FORMAT)
     for index, offset in enumerate(part.places):
         (
             ident,
@@ -191,7 +196,8 @@ def _threads(
             guard_size,
             stack_used,
             stack_request,
-        ) = struct.unpack_from(order + box.SLOT_FORMAT, data, offset)
+            *name,
+        ) = entry.unpack_from(data, offset)
         if not generation:  # no thread has this slot
             continue
         threads[ident] = ThreadSlot(
@@ -201,8 +207,14 @@ def _threads(
             stack_used=stack_used,
             stack_request=stack_request,
             slot=index,
+            name=b''.join(name).rstrip(b'\0').decode('utf-8', 'replace'),
         )
     return threads
+
+
+def _with_name(request: Request, threads: Mapping[int, ThreadSlot]) -> Request:
+    slot = threads.get(request.ident)
+    return replace(request, thread_name=slot.name) if slot else request
 
 
 def _requests(

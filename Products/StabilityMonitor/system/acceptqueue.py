@@ -4,6 +4,9 @@ The kernel completes a connection without the process, and lets it wait in the a
 listening socket.  In /proc/PID/net/tcp and tcp6, a line of a listening socket has the length of
 that queue as `rx_queue` (tcp(7) and `get_tcp4_sock` in net/ipv4/tcp_ipv4.c: `sk_ack_backlog`).
 Other processes can read it, too: also of a process that hangs.
+
+The listening sockets come first (`tcp_get_idx` in the same file).  Only these are read: a busy site
+has ten thousand closed connections in its table, and to read them all takes 27 ms of CPU time.
 """
 
 from __future__ import annotations
@@ -14,13 +17,12 @@ from collections.abc import Collection
 from collections.abc import Iterable
 from pathlib import Path
 
-from . import procfiles
-
 #: The state TCP_LISTEN of include/net/tcp_states.h.
 _LISTENS = b'0A'
-#: At most this many bytes of a table are read: 150 for each connection.
+#: At most this many bytes of a table are read: 150 for each listening socket.
 _MOST = 4 << 20
-_PIECE = 64 << 10
+#: The kernel gives no more than a page at once.
+_PIECE = 4 << 10
 _TABLES = ('tcp', 'tcp6')
 
 
@@ -42,8 +44,14 @@ def waiting(inodes: Collection[int], tables: Iterable[bytes]) -> int:
 
 
 def tables_of(pid: int, proc: Path = Path('/proc')) -> list[bytes]:
-    """Return the tables of the network namespace of a process; without those that are not there."""
-    return [procfiles.read(proc / str(pid) / 'net' / name, _MOST) for name in _TABLES]
+    """Return the listening sockets in the tables of the network namespace of a process; without
+    those tables that are not there.
+    """
+    tables = []
+    for name in _TABLES:
+        with contextlib.suppress(OSError), open(proc / str(pid) / 'net' / name, 'rb') as table:
+            tables.append(_listening(table.fileno()))
+    return tables
 
 
 class OwnTables:
@@ -59,7 +67,8 @@ class OwnTables:
                 self._files.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
 
     def read(self) -> list[bytes]:
-        return [_whole(descriptor) for descriptor in self._files]
+        """Return the listening sockets in each table."""
+        return [_listening(descriptor) for descriptor in self._files]
 
     def detach(self) -> None:
         for descriptor in self._files:
@@ -68,15 +77,20 @@ class OwnTables:
         self._files = []
 
 
-def _whole(descriptor: int) -> bytes:
-    """Return a table; the kernel gives it piece by piece."""
-    pieces: list[bytes] = []
-    size = 0
+def _listening(descriptor: int) -> bytes:
+    """Return a table up to the piece that has the first connection, or its first `_MOST` bytes."""
+    table = b''
     with contextlib.suppress(OSError):
-        while size < _MOST and (piece := os.pread(descriptor, _PIECE, size)):
-            pieces.append(piece)
-            size += len(piece)
-    return b''.join(pieces)
+        while len(table) < _MOST and (piece := os.pread(descriptor, _PIECE, len(table))):
+            table += piece
+            last = table.rsplit(b'\n', 2)[-2:-1]  # the last whole line
+            if last and not _listens(last[0]):
+                break
+    return table
+
+
+def _listens(line: bytes) -> bool:
+    return line.split(None, 4)[3:4] in ([_LISTENS], [b'st'])
 
 
 def inodes_of(descriptors: Collection[int]) -> frozenset[int]:

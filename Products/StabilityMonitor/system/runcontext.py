@@ -37,6 +37,7 @@ except ImportError:
 _LIMITS = ('CORE', 'STACK', 'AS', 'NOFILE', 'NPROC')
 #: The name of a program without a version or a suffix, such as "gunicorn" in "gunicorn:".
 _PROGRAM = re.compile(r'[\w-]*')
+_PARENT = re.compile(rb'^PPid:\s*(\d{1,10})$', re.MULTILINE)
 #: Names of programs that restart what they start.
 _RESTARTERS = {
     'zdaemon': 'zdaemon',
@@ -66,6 +67,12 @@ _SUPERVISORS = (
 
 #: The name of the supervisor if it is only known that this process is pid 1.
 FIRST_IN_CONTAINER = 'container (this process is its pid 1)'
+#: The same if a shell is pid 1, and this process descends from it.
+SHELL_IN_CONTAINER = 'container (a shell is its pid 1)'
+#: Names of processes that are shells.
+_SHELLS = frozenset(('ash', 'bash', 'dash', 'ksh', 'sh', 'zsh'))
+#: At most this many parents of parents are read.
+_MOST_ANCESTORS = 20
 
 #: Bits of this Python.  A 32-bit Python may run on a 64-bit kernel, and `uname` names the kernel.
 BITS = 64 if sys.maxsize > 1 << 32 else 32
@@ -130,15 +137,43 @@ def supervisor(
     parent: int | None = None,
 ) -> str:
     """Return what started and restarts this process, such as "zdaemon"; "" if not known."""
-    found = restarter(os.getppid() if parent is None else parent, proc)
+    if parent is None:
+        parent = os.getppid()
+    found = restarter(parent, proc)
     if found:
         return found
     if os.getpid() == 1:
         return FIRST_IN_CONTAINER
+    if shell_as_pid_1(parent, proc):
+        return SHELL_IN_CONTAINER
     for variable, name in _SUPERVISORS:
         if environ.get(variable):
             return name
     return ''
+
+
+def shell_as_pid_1(parent: int, proc: Path = Path('/proc')) -> str:
+    """Return the name of the shell that is pid 1 of the container, such as "sh"; '' if none is.
+
+    Docker makes it so for a command in its shell form.  Only an ancestor counts, and no shell that
+    has a handler for SIGTERM ("trap"), which may pass the signal on.  `parent` is the parent of the
+    process in question.
+    """
+    pid = parent
+    for _ in range(_MOST_ANCESTORS):
+        if pid <= 1:
+            break
+        pid = _parent(pid, proc)
+    name = _line(proc / '1/comm') if pid == 1 else ''
+    if name not in _SHELLS or signal.SIGTERM in signal_set('SigCgt', proc / '1/status'):
+        return ''
+    return name
+
+
+def _parent(pid: int, proc: Path) -> int:
+    """Return the parent of a process; 0 if it is not known, or outside of this container."""
+    found = _PARENT.search(_bytes(proc / str(pid) / 'status'))
+    return int(found[1]) if found else 0
 
 
 def restarter(pid: int, proc: Path = Path('/proc')) -> str:

@@ -5,9 +5,12 @@ looked up.  If that gives an object, it is the same lock in two threads if it is
 Else the text decides: the same attribute of the same object, or of `self` in methods of the same
 class, counts as the same lock, which is an inference.
 
+From Python 3.12 on, local variables and those of an enclosing function are looked up, too.
+
 For anything else the source shows only how the lock was taken: by a call such as `get_lock(name)`,
-from a local variable, as an item whose key is not known.  All locks that were taken in that way
-count as the same one, and are `loose`: what is concluded from that is only possible.
+as an item whose key is not known, up to Python 3.11 from a variable of a function.  All locks that
+were taken in that way count as the same one, and are `loose`: what is concluded from that is only
+possible.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from collections.abc import Iterable
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace
+from types import CodeType
 from types import FunctionType
 from types import ModuleType
 from typing import Any
@@ -29,6 +33,7 @@ from .lockregions import Expression
 from .lockregions import Item
 from .lockregions import Step
 from .lockregions import VariableItem
+from .lockregions import enters_blocks
 from .lockregions import regions
 from .secondlook import Found
 from .secondlook import Spot
@@ -43,6 +48,9 @@ TAKING = ('acquire', 'enter_context')
 
 #: Identifies a lock: a word for how it is known, then what identifies it in that way.
 Key = tuple[object, ...]
+#: Any lock that is the value of a variable which cannot be read.  With attributes after it: any
+#: that is this attribute of such a value.
+_OF_A_VARIABLE: Key = ('variable',)
 
 
 @dataclass(frozen=True)
@@ -85,13 +93,14 @@ class Wanted:
         self._functions = set()  # (file, qualified name)
         self._answers: dict[int, bool] = {}  # by the id of the code
         for lock in self.locks.values():
-            kind, first, *_ = lock.key
             if lock.word:
                 self._words.add(lock.word)
             else:
                 self._functions.add(lock.key[1:3])
-            if kind in ('object', 'member', 'items') and isinstance(first, int):
-                self._objects.add(first)
+            if lock.key[0] in ('object', 'member', 'items') and isinstance(lock.key[1], int):
+                self._objects.add(lock.key[1])
+        #: A variable of any name may have one of them as its value.
+        self._may_be_variables = bool(self._objects) or _OF_A_VARIABLE in self.locks
 
     def may_be_taken_by(self, spot: Spot) -> bool:
         """Return whether a function mentions a wanted lock.
@@ -109,6 +118,8 @@ class Wanted:
             if not self._words.isdisjoint(names):
                 return True
         if (code.co_filename, code.co_qualname) in self._functions:
+            return True
+        if self._may_be_variables and _variables(code) and enters_blocks(code):
             return True
         if not self._objects:
             return False
@@ -140,15 +151,22 @@ def _named(expression: Expression, spot: Spot) -> Lock:
     class_name, _, _ = function.rpartition('.')
     if head in ('self', 'cls') and class_name:
         return _of_self(expression, class_name, spot)
-    is_local = head in (*code.co_varnames, *code.co_cellvars) and function != '<module>'
-    if is_local:
-        return Lock(('local', file, function), text, loose=True)
+    if head in _variables(code):
+        found = secondlook.variable(spot, head)
+        lock = None if found is None else _lock_in(found.value, expression.steps, spot, text)
+        attributes = [step for step in expression.steps if isinstance(step, Attribute)]
+        return lock or Lock((*_OF_A_VARIABLE, *attributes), text, loose=True)
     if head in code.co_names or function == '<module>':
         value = _member_of(_scope(spot), [head])
         lock = _lock_in(value, expression.steps, spot, text)
         if lock:
             return lock
-    return Lock(('local', file, function, text), text)
+    return Lock(('unknown', file, function, text), text)
+
+
+def _variables(code: CodeType) -> tuple[str, ...]:
+    """Return the names of the variables of a function and of those of its enclosing functions."""
+    return (*code.co_varnames, *code.co_cellvars, *code.co_freevars)
 
 
 def _lock_in(start: object, steps: Sequence[Step], spot: Spot, name: str) -> Lock | None:
@@ -192,7 +210,7 @@ def _key(step: Step, spot: Spot) -> Found | None:
         return Found(step.key) if secondlook.is_plain(step.key) else None
     assert isinstance(step, VariableItem)
     code = spot.place.code
-    if step.variable in (*code.co_varnames, *code.co_cellvars, *code.co_freevars):
+    if step.variable in _variables(code):
         return secondlook.key_in(spot, step.variable)
     scope = _scope(spot)
     if step.variable not in scope:

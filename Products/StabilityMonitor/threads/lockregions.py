@@ -37,6 +37,7 @@ _ENTER = (
 #: From Python 3.14 on, a call right after this instruction enters a `with` block.
 _SPECIAL = dis.opmap.get('LOAD_SPECIAL')
 _CALL = dis.opmap.get('CALL')
+_ENTERING = {*_ENTER, _SPECIAL} - {None}
 _SKIPPED = (
     dis.opmap.get('CACHE'),
     dis.opmap.get('NOP'),
@@ -148,6 +149,11 @@ _cache: dict[CodeType, _Known] = {}
 def regions(code: CodeType) -> tuple[Region, ...]:
     """Return the regions of a function, from the cache if it was read before."""
     return _read(code).regions
+
+
+def enters_blocks(code: CodeType) -> bool:
+    """Return whether a function has a `with` statement; its source is not read."""
+    return not _ENTERING.isdisjoint(code.co_code[::2])
 
 
 def waits_in(region: Region, at: Instruction) -> bool:
@@ -344,7 +350,7 @@ def _expression(node: ast.expr) -> Expression:
     if len(text) > _MOST_SHOWN:
         text = f'{text[:_MOST_SHOWN]}...'
     steps: list[Step] = []
-    inner = node
+    inner = node.value if isinstance(node, ast.NamedExpr) else node
     while not isinstance(inner, ast.Name):
         step = _step(inner)
         if step is None:

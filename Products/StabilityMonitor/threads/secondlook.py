@@ -1,10 +1,10 @@
-"""A second look at a frame of another thread: its globals, and the key that a variable holds.
+"""A second look at a frame of another thread: its globals, and the values of its variables.
 
 A stack is read quickly and keeps no frame.  For a few places that is not enough: code in no module,
-such as an External Method, has its globals only in the frame, and in `LOCKS[name]` the value of
-`name` says which lock it is.  Then the thread is looked at again, and the answer counts only if it
-is still at the same instruction.  A value is returned only if it is a plain key: nothing of the
-site is called, neither to read it nor to compare it.
+such as an External Method, has its globals only in the frame; in `with lock` the value of `lock`,
+and in `LOCKS[name]` that of `name`, says which lock it is.  Then the thread is looked at again, and
+the answer counts only if it is still at the same instruction.  Nothing of the site is called: keys
+are compared only if they are plain, and items are taken only from exact containers.
 """
 
 from __future__ import annotations
@@ -68,18 +68,25 @@ def scope(spot: Spot) -> dict[str, Any]:
     return found if type(found) is dict else {}
 
 
-def key_in(spot: Spot, variable: str) -> Found | None:
-    """Return the value of a local variable; None if it is not known or is not a plain key."""
+def variable(spot: Spot, name: str) -> Found | None:
+    """Return the value of a variable of a function or of its enclosing ones; None if it is not
+    known.
+    """
     if _read_variable is None:
         return None
     frame = _frame(spot)
     if frame is None:
         return None
     try:
-        value = _read_variable(frame, variable.encode())
+        return Found(_read_variable(frame, name.encode()))
     except (NameError, UnicodeError):  # the variable has no value
         return None
-    return Found(value) if is_plain(value) else None
+
+
+def key_in(spot: Spot, name: str) -> Found | None:
+    """Return the value of a variable; None if it is not known or is not a plain key."""
+    found = variable(spot, name)
+    return found if found and is_plain(found.value) else None
 
 
 def _frame(spot: Spot) -> FrameType | None:

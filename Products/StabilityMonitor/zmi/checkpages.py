@@ -74,13 +74,15 @@ def page(life: ILivingRun, may_manage: bool) -> dict[str, Any]:
     standing.look_up_known()
     looks_up_known = standing.known_issues.running  # read before its result, for the same reason
     today = datetime.now(UTC).date()
+    muted = _muted(standing, look)
     return {
         'fields': csrftoken.fields(life, ACTION) if may_manage else None,
-        'run': _progress(standing, progress, results),
+        'run': _progress(standing, progress, results, look),
         'counts': _counts(look),
         'groups': _groups(shown),
         'fine': [row for finding, row in shown if finding.severity == OK],
-        'muted': _muted(standing, look),
+        'muted': muted,
+        'muted_words': _muted_words(muted),
         'known': _known(standing, shown),
         'looks_up_known': looks_up_known,
         'probe': _probe(standing),
@@ -91,12 +93,21 @@ def page(life: ILivingRun, may_manage: bool) -> dict[str, Any]:
 
 
 def _progress(
-    standing: allfindings.Standing, progress: Progress | None, results: Results | None
+    standing: allfindings.Standing,
+    progress: Progress | None,
+    results: Results | None,
+    look: allfindings.Look,
 ) -> dict[str, Any]:
-    """Return the progress of the current run of the checks, and when the last run was."""
+    """Return the progress of the current run of the checks, when the last run was, and where all
+    findings come from.
+    """
     last = None
     if results is not None:
+        answers = len(results.findings)
+        others = len(look.shown) + len(look.muted) - answers
         last = {
+            'answers': counted(answers, 'answer'),
+            'others': counted(others, 'more comes', 'more come') if others > 0 else '',
             'when': clocktime(results.when),
             'ago': duration(standing.checks.seconds_ago),
             'checks': counted(len(results.seconds), 'check'),
@@ -164,7 +175,7 @@ def _muted(standing: allfindings.Standing, look: allfindings.Look) -> list[dict[
     today = datetime.now(UTC).date().isoformat()
     mutes = standing.mute_list()
     kept, _ = mutes.rows()
-    rows = []
+    rows: list[dict[str, Any]] = []
     for mute in kept:
         if mute.instance not in ('', mutes.instance) or mute.until < today:
             continue
@@ -190,7 +201,16 @@ def _muted(standing: allfindings.Standing, look: allfindings.Look) -> list[dict[
                 'note': note,
             }
         )
-    return rows
+    return sorted(rows, key=lambda row: bool(row['note']))
+
+
+def _muted_words(rows: list[dict[str, Any]]) -> str:
+    """Return how many findings the rows of `_muted` hide, and how many rows hide nothing now."""
+    idle = sum(1 for row in rows if row['note'])
+    words = counted(len(rows) - idle, 'finding')
+    if idle:
+        words += f', and {counted(idle, "mute that hides", "mutes that hide")} nothing now'
+    return words
 
 
 def _known(standing: allfindings.Standing, shown: list[_Shown]) -> dict[str, Any] | None:
@@ -221,6 +241,11 @@ def _known(standing: allfindings.Standing, shown: list[_Shown]) -> dict[str, Any
         ],
         'problems': [problem.finding.title for problem in facts.problems],
         'count': facts.count,
+        'of_incidents': counted(
+            facts.count - len(facts.affected) - len(facts.unaffected),
+            'more matches incidents only and is',
+            'more match incidents only and are',
+        ),
         'file': str(standing.life.path / KNOWN_ISSUES),
     }
 

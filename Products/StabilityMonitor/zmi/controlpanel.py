@@ -10,6 +10,7 @@ panel is never stored in the database: it is a class attribute of the Control Pa
 from __future__ import annotations
 
 from collections.abc import Callable
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from AccessControl import getSecurityManager
 from AccessControl.class_init import InitializeClass
 from AccessControl.SecurityInfo import ClassSecurityInfo
 from Acquisition import Implicit
+from Acquisition import aq_parent
 from ComputedAttribute import ComputedAttribute
 from OFS.SimpleItem import Item
 from ZPublisher import zpublish
@@ -27,20 +29,24 @@ from Products.PageTemplates.PageTemplateFile import PageTemplateFile
 from ..model.errors import NoSuchRun
 from ..model.errors import StabilityError
 from ..model.interfaces import ILivingRun
+from ..model.siteparts import SitesRead
 from ..recording.arming import STATE
 from ..reporting import runtrace
+from ..reporting.redaction import policy_of_life
 from ..reporting.renderers import FORMATS
 from ..reporting.renderers import render
 from ..reporting.report import build
 from ..reporting.tracetext import as_text
 from ..store.archive import Archive
 from ..store.rundirectory import RUN_NAME
+from . import acknowledging
 from . import checkpages
 from . import contentpolicy
 from . import csrftoken
 from . import drills
 from . import incidenttable
 from . import pages
+from . import plonesites
 from . import threadpages
 from .forms import message_query
 from .forms import variable
@@ -118,7 +124,12 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
     @security.protected(VIEW)
     @zpublish
     def manage_main(self, REQUEST: Request) -> str:
-        return self._page(self._overview, REQUEST, pages.overview)
+        may_manage = _may_manage(self)
+        return self._page(
+            self._overview,
+            REQUEST,
+            lambda life, archive: pages.overview(life, archive, may_manage),
+        )
 
     @security.protected(VIEW)
     @zpublish
@@ -137,18 +148,48 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
     @security.protected(VIEW)
     @zpublish
     def manage_incident(self, REQUEST: Request) -> str:
+        may_manage = _may_manage(self)
         return self._page(
             self._incident,
             REQUEST,
-            lambda life, archive: pages.incident(life, archive, _run(REQUEST)),
+            lambda life, archive: pages.incident(life, archive, _run(REQUEST), may_manage),
         )
+
+    @security.protected(MANAGE)
+    @zpublish(methods='POST')
+    def manage_acknowledge(self, REQUEST: Request) -> str | None:
+        """Acknowledge incidents, and redirect to the overview."""
+        life = STATE.life
+        if life is None:
+            return self._refused(
+                REQUEST, 'No incidents are available: the stability monitor did not start.', 503
+            )
+        who = getSecurityManager().getUser().getUserName() or '?'
+        try:
+            csrftoken.check(REQUEST, life, acknowledging.ACTION)
+            message = acknowledging.acknowledge(life, Archive(life.base), REQUEST.form, who)
+            kind = 'success'
+        except (StabilityError, OSError) as error:
+            message = str(error)
+            kind = 'warning'
+        query = message_query(message, kind)
+        REQUEST.RESPONSE.redirect(f'{self.absolute_url()}/manage_main{query}')
+        return None
 
     @security.protected(VIEW)
     @zpublish
     def manage_report(self, REQUEST: Request) -> str:
+        """Show the report about the archived `run`; without it, about this process."""
+
         def values(life: ILivingRun, archive: Archive) -> dict[str, Any]:
-            _, _, text = render(build(life, archive), 'text')
-            return {'downloads': pages.downloads(), 'text': text.decode('utf-8', 'replace')}
+            run = _run(REQUEST) if REQUEST.form.get('run') else None
+            document = build(life, archive, run=run, sites=self._sites(life))
+            return {
+                'run': run,
+                'incident': pages.address(run) if run else '',
+                'downloads': pages.downloads(run),
+                **pages.preview(life, document),
+            }
 
         return self._page(self._report, REQUEST, values)
 
@@ -167,12 +208,15 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
             )
         try:
             run = _run(REQUEST) if REQUEST.form.get('run') else None
-            document = build(life, Archive(life.base), run=run)
+            document = build(life, Archive(life.base), run=run, sites=self._sites(life))
             wanted = variable(REQUEST.form, 'format') or next(iter(FORMATS))
-            name, content_type, content = render(document, wanted)
+            name, content_type, content = render(document, wanted, policy_of_life(life))
         except StabilityError as error:
             return self._refused(REQUEST, str(error), 404)
         return self._download(REQUEST, name, content, content_type)
+
+    def _sites(self, life: ILivingRun) -> SitesRead:
+        return plonesites.read(self.getPhysicalRoot(), life)
 
     # -- threads -----------------------------------------------------------------------------------
 
@@ -323,7 +367,7 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
             )
         try:
             run = _run(request)
-            text = as_text(runtrace.trace(life.base, run))
+            text = as_text(runtrace.trace(life.base, run, policy_of_life(life)))
         except NoSuchRun as error:
             return self._refused(request, f'{error.args[0]} {_CHOOSE_A_RUN}', 404)
         except StabilityError as error:
@@ -343,13 +387,16 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
 
     def _refused(self, request: Request, message: str, status: int) -> str:
         request.RESPONSE.setStatus(status)
-        return self._rendered(self._message, request, {'message': message})
+        return self._rendered(self._message, request, {'title': 'Message', 'message': message})
 
     def _rendered(self, template: Template, request: Request, shown: dict[str, Any]) -> str:
         request.RESPONSE.setHeader('Cache-Control', 'no-store')
-        instance = 'this process'
+        instance = host = 'this process'
         if STATE.life is not None:
             instance = STATE.life.instance.label
+            host = STATE.life.instance.host
+        view = self._labels.get(template.getId(), LABEL)
+        panel = self._titled(f'{shown.get("title", view)} - {LABEL} - {host}')
         footer = ''
 
         def zope_footer(rendered: str) -> str:
@@ -357,19 +404,26 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
             footer = rendered
             return rendered
 
-        html: str = template.__of__(self)(
+        html: str = template.__of__(panel)(
             page=shown,
             zope_footer=zope_footer,
             instance=instance,
             macros=self._pieces.pt_macros(),
             parts=self._thread_pieces.pt_macros(),
-            view=self._labels.get(template.getId(), LABEL),
+            view=view,
             manage_tabs_message=variable(request.form, 'manage_tabs_message') or None,
             manage_tabs_type=_tabs_type(request),
         )
         policy = contentpolicy.of_page(footer, self.manage_navbar, request)
         contentpolicy.send(request.RESPONSE, policy)
         return html
+
+    def _titled(self, title: str) -> StabilityMonitor:
+        """Return a panel in the same place whose title Zope's header shows as that of the page."""
+        panel = StabilityMonitor()
+        panel.title = escape(title)  # the header does not quote it
+        placed: StabilityMonitor = panel.__of__(aq_parent(self))
+        return placed
 
 
 InitializeClass(StabilityMonitor)

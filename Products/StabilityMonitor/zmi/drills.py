@@ -1,4 +1,4 @@
-"""Drills: end this process on request, to test that the next process reports how it ended.
+"""Drills: end or hang this process on request, to test that the next process reports how it ended.
 
 The ids are those of `blackbox.DRILLS`.  The black box notes the position of the id in that tuple
 before the process ends.
@@ -33,16 +33,16 @@ _STEP = 16 << 20
 
 @dataclass(frozen=True)
 class Drill:
-    """A way to end this process.
+    """A way to end this process; `model.drillkinds` says what the next process should report.
 
-    `verdict` is the verdict that the next process should reach.  `do` returns only if it fails.
+    `button` is the text of its button.  `do` returns only if it fails.
     """
 
     id: str
     title: str
     what: str
-    verdict: str
     do: Callable[[], None]
+    button: str = 'End this process'
 
 
 # -- the ways to end -------------------------------------------------------------------------------
@@ -140,58 +140,54 @@ DRILLS = (
         'segfault',
         'Segmentation fault',
         'Reads memory at address 0 (SIGSEGV).',
-        'crashed',
         _segfault,
     ),
     Drill(
         'abort',
         'Abort',
         'Calls abort(), as C code does when it detects damaged data (SIGABRT).',
-        'aborted',
         os.abort,
     ),
     Drill(
         'fatal-error',
         'Python fatal error',
         'Calls Py_FatalError.  Python writes the message to standard error only.',
-        'aborted',
         _fatal_error,
     ),
     Drill(
         'stack-overflow',
         'Stack overflow',
         'Recurses through C until the stack of this thread is full.',
-        'stack-overflow',
         _stack_overflow,
     ),
     Drill(
         'exit',
         'Exit from C',
         'Calls os._exit(3): Python does not clean up and leaves no trace.',
-        'vanished',
         _exit,
     ),
     Drill(
         'kill',
         'SIGKILL',
         'Sends SIGKILL to this process, as a supervisor does when a stop takes too long.',
-        'vanished',
         _kill,
     ),
     Drill(
         'memory',
         'Out of memory',
-        'Allocates memory until the kernel kills the process.',
-        'out-of-memory',
+        'Allocates memory until the kernel kills the process.  Warning: all that shares its memory '
+        'cgroup, such as other Zopes or a database, runs out of memory, too; the kernel may kill '
+        'one of them instead.',
         _eat_memory,
+        'Eat memory',
     ),
     Drill(
         'gil',
         'Hang in C',
         'Holds the interpreter lock (GIL) forever, so Zope answers no request.  You must end Zope '
         'yourself, but wait longer than the option "stall" first.',
-        'hung',
         _hold_gil,
+        'Hang this process',
     ),
     Drill(
         'lock',
@@ -199,8 +195,8 @@ DRILLS = (
         'This request and all later requests wait for a lock that is never released.  Open pages '
         'until all workers wait.  You must end Zope yourself, but wait longer than the option '
         '"stall" first.',
-        'hung',
         _hang_on_lock,
+        'Hang all workers',
     ),
 )
 

@@ -18,6 +18,7 @@ from ..model.counts import counted
 from ..model.interfaces import ILivingRun
 from ..model.runrecord import RunRecord
 from ..postmortem.runhistory import of_instance
+from ..store.acknowledged import Acknowledgements
 from ..store.archive import Archive
 from ..store.damagedrecords import alone
 from ..store.damagedrecords import together
@@ -101,8 +102,13 @@ def table(life: ILivingRun, archive: Archive, form: dict[str, Any]) -> dict[str,
     page = min(wanted.page, pages)
     on_page = runs[(page - 1) * BATCH : page * BATCH]
     shows = {name: each.label for name, each in SHOWS.items()}
+    acknowledged, _ = Acknowledgements(archive.base).read()
+
+    def row(run: RunRecord) -> dict[str, Any]:
+        return ending(run, 'It') | {'acknowledged': run.run in acknowledged}
+
     return {
-        'rows': [alone(run, lambda run: ending(run, 'It')) for run in on_page],
+        'rows': [alone(run, row) for run in on_page],
         'count': counted(len(runs), 'run'),
         'known': len(known),
         'empty': SHOWS[wanted.show].empty,

@@ -6,29 +6,38 @@ except the SVG charts, which this product makes.
 
 from __future__ import annotations
 
-import functools
+import re
+import threading
 import time
-from collections.abc import Iterable
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
 
+from .. import __version__
 from ..checks.allfindings import Look
 from ..inspection import vitalsnow
 from ..knowledge.rulesinforce import of_incident
+from ..model.action import Action
+from ..model.counts import counted
+from ..model.drillkinds import VERDICTS_OF_DRILLS
+from ..model.drillkinds import expectation
 from ..model.eventkinds import event_kind
 from ..model.finding import Finding
 from ..model.interfaces import ILivingRun
 from ..model.jsonform import to_json
 from ..model.options import from_record
+from ..model.records import Frame
 from ..model.records import LogLine
 from ..model.records import NativeFrame
 from ..model.records import Note
 from ..model.records import Request
+from ..model.records import clocktime
 from ..model.records import duration
 from ..model.records import from_isotime
 from ..model.runrecord import KnownIssue
 from ..model.runrecord import RunRecord
+from ..model.secretclasses import CLASSES
 from ..model.severities import INFO
 from ..model.severities import WORST_FIRST
 from ..model.threadstates import Event
@@ -39,21 +48,33 @@ from ..postmortem.runhistory import crash_loop
 from ..postmortem.runhistory import last_server_run
 from ..postmortem.runhistory import of_instance
 from ..postmortem.runhistory import seconds_between
-from ..postmortem.runhistory import seconds_since_end
 from ..reporting import charts
 from ..reporting import fromdisk
 from ..reporting import vitalwords
-from ..reporting.axes import moment
+from ..reporting.endwords import end_words
+from ..reporting.endwords import hang_words
+from ..reporting.endwords import uptime_words
+from ..reporting.endwords import when_it_ended
+from ..reporting.equalthreads import equal_threads
+from ..reporting.equalthreads import slow_requests
+from ..reporting.equalthreads import slow_words
+from ..reporting.equalthreads import thread_label
+from ..reporting.nextsteps import next_steps
+from ..reporting.redaction import KEY
+from ..reporting.redaction import Document
+from ..reporting.redaction import policy_of_life
+from ..reporting.redaction import redacted
 from ..reporting.renderers import FORMATS
 from ..reporting.renderers import at_the_end
 from ..reporting.renderers import change_line
 from ..reporting.renderers import change_lines
 from ..reporting.renderers import checks_note
-from ..reporting.renderers import end_of_hang
+from ..reporting.renderers import render
 from ..reporting.renderers import strength_words
 from ..reporting.report import checks_state
 from ..reporting.report import in_flight
 from ..reporting.report import process
+from ..reporting.secretvalues import PSEUDONYM
 from ..reporting.stacksdocument import room_words
 from ..reporting.threadtext import frame_line
 from ..reporting.threadtext import without_repetition
@@ -62,7 +83,7 @@ from ..store.blackboxreader import read_curve
 from ..store.blackboxreader import read_samples
 from ..store.damagedrecords import alone
 from ..store.damagedrecords import together
-from ..system import processidentity
+from . import acknowledging
 from . import csrftoken
 from . import drills
 
@@ -73,12 +94,14 @@ _CONFIDENCE_SENTENCES = {
     'weak': 'The evidence is weak.',
 }
 _FORMAT_NAMES = {'text': 'text', 'json': 'JSON', 'html': 'HTML', 'zip': 'ZIP'}
+#: Where README and CHANGES can be read.
+_DOCUMENTS = 'https://pypi.org/project/Products.StabilityMonitor/'
 #: At most this many past runs are in the timeline.
 _TIMELINE_RUNS = 200
 #: Rows of a long list that are shown at once; the others are folded.
 _SHOWN = 12
-#: The facts that the Stability HOWTO asks for, with the labels of Zope's Control Panel.  They are
-#: always shown.
+#: The facts that the Stability HOWTO asks for, with the labels of Zope's Control Panel.  Those that
+#: are not known are listed, too.
 _HOWTO = (
     ('zope', 'Zope Version'),
     ('python', 'Python Version'),
@@ -89,8 +112,9 @@ _HOWTO = (
     ('pid', 'Process Id'),
     ('running_for', 'Running For'),
 )
-#: Facts that are shown if they are known.
+#: Facts that are listed if they are known.
 _MORE = (
+    ('plone', 'Plone Version'),
     ('started_at', 'Started'),
     ('listen', 'Listening address'),
     ('threads', 'Worker threads'),
@@ -103,11 +127,20 @@ _MORE = (
     ('recording', 'Recording'),
     ('run', 'Run'),
 )
+#: The facts that are shown at once, in this order; the others never change and are folded.
+_FIRST = ('product', 'zope', 'python', 'pid', 'running_for')
+#: Looks of the section about the last run.
+_GOOD = {'look': 'stability-good', 'icon': 'fa-check-circle'}
+_ACKNOWLEDGED = {'look': 'stability-closed', 'icon': 'fa-clipboard-check'}
+_OPEN_BEFORE = {'look': 'stability-warned', 'icon': 'fa-exclamation-triangle'}
+_OPEN = {'look': 'stability-bad', 'icon': 'fa-exclamation-triangle'}
 
 
-def overview(life: ILivingRun, archive: Archive) -> dict[str, Any]:
+def overview(life: ILivingRun, archive: Archive, may_manage: bool = False) -> dict[str, Any]:
     ours = of_instance(archive.summaries(), life.instance)
     last = last_server_run(ours)
+    incidents = acknowledging.OpenIncidents(archive, ours)
+    open_form = incidents.form(life, last, may_manage)
     living = RunRecord(
         run=life.name,
         started=life.started,
@@ -120,25 +153,69 @@ def overview(life: ILivingRun, archive: Archive) -> dict[str, Any]:
     def link(run: str) -> str:
         return '' if run == life.name else address(run)
 
+    def last_ending(run: RunRecord) -> dict[str, Any]:
+        return ending(run, 'The last run') | incidents.state(run)
+
     state, look = checks_state(life)
+    pressing = _pressing(life, look)
+    if incidents.problem:
+        pressing.append(incidents.problem)
+    shown = alone(last, last_ending) if last else None
+    requests = in_flight(life)
     return {
-        'last': alone(last, lambda run: ending(run, 'The last run')) if last else None,
-        'loop': together(ours, lambda runs: _loop_facts(crash_loop(runs))),
+        'title': 'Overview',
+        'last': shown,
+        'mood': _mood(shown, open_form),
+        'open_form': open_form,
+        'loop': together(ours, lambda runs: _loop_facts(crash_loop(runs, incidents.acknowledged))),
+        'now': now_words(requests, threading.get_ident(), life),
         'facts': _facts(process(life) | {'listen': life.instance.listen}),
+        'documents': _DOCUMENTS,
         'vitals': _vitals(life),
-        'in_flight': [request_row(request) for request in in_flight(life)],
+        'in_flight': [request_row(request) for request in requests],
         'checks_note': checks_note(state),
-        'findings': findings(_pressing(life, look)),
+        'findings': findings(pressing),
         'past': len(ours),
         'timeline': together(in_timeline, lambda runs: charts.timeline(runs, time.time(), link)),
         'legend': together(in_timeline, lambda runs: charts.legend(run.verdict for run in runs)),
     }
 
 
-@functools.cache
-def _boot_id() -> str:
-    boot_id: str = processidentity.identity()['boot_id']
-    return boot_id
+def _mood(last: dict[str, Any] | None, open_form: dict[str, Any] | None) -> dict[str, str]:
+    """Return the look of the section about the last run: the worst of what it says."""
+    if last and last['open']:
+        return _OPEN
+    if open_form:
+        return _OPEN_BEFORE
+    return _ACKNOWLEDGED if last and last['incident'] else _GOOD
+
+
+def now_words(requests: Sequence[Request], own: int, life: ILivingRun) -> dict[str, Any] | None:
+    """Return the line about the workers: {words, slow}; None if requests are not recorded.
+
+    `own` is the ident of the thread that makes the page; it does not count as busy.  `slow`: a
+    request takes longer than the option `slow-request`, or something hangs.
+    """
+    if life.recorder is None:
+        return None
+    others = [request for request in requests if request.ident != own]
+    hangs = [hang for hang in life.stacks().hangs if hang.lasts]
+    known = life.software.get('threads')
+    if isinstance(known, int) and known > 0:
+        words = f'{len(others) or "none"} of {counted(known, "thread")} busy'
+    else:
+        words = f'{counted(len(others), "thread")} busy'
+    oldest = max((request.seconds or 0.0 for request in others), default=0.0)
+    if others:
+        words += f', the oldest for {duration(oldest)}'
+    lasting = []
+    for hang in hangs:
+        seconds = hang.seconds or max(0.0, time.time() - hang.started)
+        lasting.append(f'{event_kind(hang.kind).title.lower()} for {duration(seconds)}')
+    return {
+        'words': '; '.join([*lasting, words]),
+        'slow': bool(hangs) or oldest > life.options.slow_request,
+    }
 
 
 def _loop_facts(runs: Sequence[RunRecord]) -> dict[str, Any] | None:
@@ -167,7 +244,7 @@ def ending(run: RunRecord, subject: str) -> dict[str, Any]:
     `subject` begins the headline, for example "The last run".
     """
     ago = ''
-    passed = seconds_since_end(run, _boot_id(), time.monotonic(), time.time())
+    passed = acknowledging.seconds_ago(run)
     if passed is not None:
         ago = f'{duration(passed)} ago'
     return {
@@ -181,10 +258,11 @@ def ending(run: RunRecord, subject: str) -> dict[str, Any]:
         'alert': 'danger' if run.is_incident else 'success',
         'confidence_sentence': _CONFIDENCE_SENTENCES.get(run.confidence, ''),
         'confidence': run.confidence,
-        'started': moment(run.started),
-        'ended': moment(run.ended),
+        'started': clocktime(run.started),
+        'ended': clocktime(run.ended),
         'ago': ago,
-        'uptime': duration(run.uptime_seconds),
+        'when': when_it_ended(run, ago),
+        'uptime': uptime_words(run),
         'instance': run.instance.label,
         'role': run.role,
         'pid': run.pid,
@@ -207,16 +285,20 @@ def address(run: str) -> str:
     return 'manage_incident?' + urlencode({'run': run})
 
 
-def _facts(known: dict[str, Any]) -> list[dict[str, str]]:
+def _facts(known: dict[str, Any]) -> dict[str, list[dict[str, str]]]:
+    """Return the facts of this process: `first` is shown at once, `rest` is folded."""
     known = known | {
+        'product': __version__,
         'running_for': duration(known['uptime_seconds']),
-        'started_at': moment(from_isotime(known['started'])),
+        'started_at': clocktime(from_isotime(known['started'])),
     }
-    rows = list(_HOWTO)
+    rows = {'product': 'Stability Monitor', **dict(_HOWTO)}
     for key, label in _MORE:
         if known.get(key) not in (None, ''):
-            rows.append((key, label))
-    return [{'label': label, 'value': _shown(known.get(key))} for key, label in rows]
+            rows[key] = label
+    shown = {key: {'label': label, 'value': _shown(known.get(key))} for key, label in rows.items()}
+    first = [shown.pop(key) for key in _FIRST]
+    return {'first': first, 'rest': list(shown.values())}
 
 
 def _shown(value: object) -> str:
@@ -256,12 +338,11 @@ def request_row(request: Request) -> dict[str, Any]:
     return {
         'method': request.method,
         'path': f'{request.path} …' if request.cut else request.path,
-        'started': moment(request.started or None),
-        'phase': request.phase,
+        'started': clocktime(request.started or None),
+        'state': request.state,
         'took': _took(request.seconds),
-        'thread': request.thread,
+        'thread': request.served_by,
         'user': request.user,
-        'status': request.answer,
         'crashed': request.crashed,
         'retry': request.retry,
         'times': f'{request.count} times' if request.count > 1 else '',
@@ -281,27 +362,37 @@ def _took(seconds: float | None) -> str:
 # -- one incident ----------------------------------------------------------------------------------
 
 
-def incident(life: ILivingRun, archive: Archive, run: str) -> dict[str, Any]:
+def incident(
+    life: ILivingRun, archive: Archive, run: str, may_manage: bool = False
+) -> dict[str, Any]:
     """Return the values for the page of one past run.  Raises NoSuchRun."""
-    return alone(archive.record(run), lambda record: _incident(life, archive, record))
+
+    def values(record: RunRecord) -> dict[str, Any]:
+        form = acknowledging.of_run(life, archive, record, may_manage)
+        return _incident(life, archive, record) | form
+
+    return alone(archive.record(run), values)
 
 
 def _incident(life: ILivingRun, archive: Archive, record: RunRecord) -> dict[str, Any]:
     requests = list(map(request_row, record.requests))
     recent = list(map(request_row, record.recent))
     issues = of_incident(record, archive.base.path)
+    steps = next_steps(replace(record, known_issues=issues))
     return {
+        'title': f'Incident {record.run}',
         'run': record.run,
         'end': ending(record, 'This run'),
+        'steps': list(map(_pieces, steps)),
         'evidence': [to_json(evidence) for evidence in record.evidence],
         'ruled_out': list(record.ruled_out),
         'candidates': list(record.candidates),
         'crashing': [request for request in requests if request['crashed']],
         'in_flight': [request for request in requests if not request['crashed']],
         'recent': _cut(recent),
-        'threads': list(map(_thread, record.threads)),
-        'hangs': list(map(hang_row, record.hangs)),
-        'slow': _cut(_slow_requests(record.notes)),
+        'threads': list(map(_threads, equal_threads(record.threads))),
+        'hangs': [hang_row(hang, record) for hang in record.hangs],
+        'slow': _cut(list(map(_slow, slow_requests(record.notes)))),
         'native': list(map(_native, record.native)),
         'exception': record.exception,
         'charts': charts.vital_signs(record.samples, record.curve, _stall(record.context)),
@@ -311,6 +402,7 @@ def _incident(life: ILivingRun, archive: Archive, record: RunRecord) -> dict[str
         'suspects': list(record.suspects),
         'known_issues': list(map(known_issue, issues)),
         'facts': _incident_facts(record),
+        'report': 'manage_report?' + urlencode({'run': record.run}),
         'downloads': downloads(record.run),
         'trace': 'trace?' + urlencode({'run': record.run}),
     }
@@ -364,17 +456,18 @@ def _incident_facts(record: RunRecord) -> list[dict[str, str]]:
         ('Run', record.run),
         ('Role', record.role),
         ('Process Id', record.pid),
-        ('Started', moment(record.started)),
-        ('Ended', moment(record.ended)),
-        ('Uptime', duration(record.uptime_seconds)),
+        ('Started', clocktime(record.started)),
+        ('Ended', end_words(record)),
+        ('Uptime', uptime_words(record)),
         ('Verdict', record.verdict),
         ('Confidence', record.confidence),
         ('Signal', record.signal),
         ('Exit code', record.exit_code),
         ('Signature', record.signature),
-        ('Phase reached', record.phase),
+        ('Phase at the end', record.phase),
         ('Drill', drill_name(record)),
         ('Zope', software.get('zope')),
+        ('Plone', software.get('plone')),
         ('Python', context.get('python')),
         ('System', context.get('platform')),
         ('C library', context.get('libc')),
@@ -387,21 +480,25 @@ def _incident_facts(record: RunRecord) -> list[dict[str, str]]:
     return rows
 
 
-def _thread(thread: ThreadState) -> dict[str, Any]:
-    frames = list(without_repetition(list(map(frame_line, thread.frames))))
-    words = []
-    if thread.ident:
-        words.append(f'0x{thread.ident:x}')
-    if thread.name:
-        words.append(thread.name)
-    return {
-        'name': ' '.join(words),
+def _threads(group: list[ThreadState]) -> dict[str, Any]:
+    """Return the values of a thread with its stack, or of several with the same stack."""
+    thread = group[0]
+    rooms = [room for room in map(room_words, group) if room]
+    return _stack(thread.frames, thread.cut) | {
+        'name': thread_label(group),
         'crashed': thread.crashed,
+        'alone': len(group) == 1 and not thread.crashed,
         'note': thread.note,
+        'room': rooms[0] if len(group) == 1 and rooms else '',
+    }
+
+
+def _stack(stack: Sequence[Frame], cut: bool) -> dict[str, Any]:
+    frames = list(without_repetition(list(map(frame_line, stack))))
+    return {
         'frames': frames,
-        'room': room_words(thread),
         'top': frames[0] if frames else 'no Python frames',
-        'cut': thread.cut,
+        'cut': cut,
     }
 
 
@@ -417,36 +514,33 @@ def known_issue(issue: KnownIssue) -> dict[str, Any]:
     }
 
 
-def hang_row(hang: Event) -> dict[str, Any]:
-    """Return the values of a hang, deadlock or spinning thread of a dead run."""
+def hang_row(hang: Event, record: RunRecord) -> dict[str, Any]:
+    """Return the values of a hang, deadlock or spinning thread of a dead run.
+
+    The evidence has the summary of those that lasted to its end.
+    """
     return {
         'kind': event_kind(hang.kind).title,
-        'summary': hang.summary,
-        'started': moment(hang.started or None),
+        'summary': '' if hang.lasts else hang.summary,
+        'started': clocktime(hang.started or None),
         'lasts': hang.lasts,
-        'lasted': f'{duration(hang.seconds)}, {end_of_hang(hang)}',
+        'lasted': hang_words(hang, record),
     }
 
 
-def _slow_requests(notes: Iterable[Note]) -> list[dict[str, Any]]:
-    """Return the newest note of each slow request, the newest request first."""
-    newest = {}  # by number of the request: later notes replace earlier ones
-    for note in notes:
-        if note.kind in ('slow', 'slow-ended'):
-            newest[note.request] = note
-    return [_slow(note) for note in reversed(newest.values())]
-
-
-def _slow(note: Note) -> dict[str, Any]:
-    """Return the values of a note about a slow request: a thread with its stack."""
-    age = _took(note.seconds)
-    has_ended = note.kind == 'slow-ended'
-    thread = ThreadState(frames=note.frames, cut=note.cut)
-    return _thread(thread) | {
+def _slow(group: list[Note]) -> dict[str, Any]:
+    """Return the values of a slow request with its stack, or of several in the same place."""
+    note = group[0]
+    return _stack(note.frames, note.cut) | {
         'name': note.title,
-        'note': f'ended after {age}' if has_ended else f'after {age}',
+        'times': f'{len(group)} times' if len(group) > 1 else '',
+        'note': slow_words(group),
         'detail': note.detail,
     }
+
+
+def _pieces(action: Action) -> list[dict[str, Any]]:
+    return [{'text': piece.text, 'code': piece.is_code} for piece in action.pieces]
 
 
 def _native(frame: NativeFrame) -> str:
@@ -460,12 +554,42 @@ def _native(frame: NativeFrame) -> str:
 
 def _log_line(line: LogLine) -> dict[str, Any]:
     return {
-        'time': moment(line.time or None),
+        'time': clocktime(line.time or None),
         'level': line.level,
         'logger': line.logger,
         'message': f'{line.message} …' if line.cut else line.message,
-        'repeated': '' if line.count < 2 else f'{line.count} times, last {moment(line.latest)}',
+        'repeated': '' if line.count < 2 else f'{line.count} times, last {clocktime(line.latest)}',
         'style': 'danger' if line.level in ('ERROR', 'CRITICAL') else 'warning',
+    }
+
+
+def preview(life: ILivingRun, document: Document) -> dict[str, Any]:
+    """Return the text of a report as it leaves, beside what was taken out of it.
+
+    {pieces [{text, original}], taken [{pseudonym, original, what}], counts, off}: `original` is
+    what a pseudonym stands for, '' for other text.
+    """
+    copy, done = redacted(document, policy_of_life(life))
+    _, _, content = render(copy, 'text')
+    originals = done.originals()
+    pieces = [
+        {'text': part, 'original': originals.get(part, '')}
+        for part in re.split(rf'\b({PSEUDONYM.pattern})\b', content.decode('utf-8', 'replace'))
+        if part
+    ]
+    values = copy[KEY]['values']
+    return {
+        'pieces': pieces,
+        'taken': [
+            {
+                'pseudonym': pseudonym,
+                'original': value,
+                'what': CLASSES.get(done.classes[pseudonym], 'what "redact-pattern" matches'),
+            }
+            for pseudonym, value in originals.items()
+        ],
+        'counts': [f'{CLASSES.get(name, name)}: {count}' for name, count in values.items()],
+        'off': [CLASSES[name] for name in copy[KEY]['off']],
     }
 
 
@@ -485,13 +609,21 @@ def downloads(run: str | None = None) -> list[dict[str, str]]:
 # -- drills ----------------------------------------------------------------------------------------
 
 
+def _expected_here(life: ILivingRun, drill: drills.Drill) -> str:
+    """Return what this site will report of a drill, with the reason; '' for the usual report."""
+    expected = expectation(drill.id, life.context, life.fault_log is not None)
+    return str(expected) if expected and expected.since else ''
+
+
 def drill_page(life: ILivingRun, action: str) -> dict[str, Any]:
     rows = [
         {
             'id': drill.id,
             'title': drill.title,
             'what': drill.what,
-            'verdict': verdict(drill.verdict).ending,
+            'button': drill.button,
+            'verdict': verdict(VERDICTS_OF_DRILLS[drill.id]).ending,
+            'here': _expected_here(life, drill),
             'refusal': drills.refusal(life, drill),
         }
         for drill in drills.DRILLS

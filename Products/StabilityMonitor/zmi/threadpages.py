@@ -30,6 +30,8 @@ from ..reporting import bars
 from ..reporting import threadtext
 from ..reporting import tracetext
 from ..reporting.flames import flames
+from ..reporting.redaction import policy_of_life
+from ..reporting.redaction import redacted_values
 from ..reporting.stacksdocument import age
 from ..reporting.stacksdocument import ordered
 from ..reporting.stacksdocument import stack_words
@@ -309,7 +311,8 @@ def picture(life: ILivingRun, run: str, number: str) -> str:
         return ''
     for profile in life.slow_requests():
         if number == str(profile.number):
-            return flames(profile.stacks.stacks())
+            label = f'Flame graph of {profile.method} {profile.path} - {life.instance.host}'
+            return flames(profile.stacks.stacks(), label)
     return ''
 
 
@@ -390,7 +393,8 @@ def forget_native() -> None:
 
 def stacks_text(life: ILivingRun) -> str:
     subject = f'process {life.pid} (run {life.name})'
-    return threadtext.text(life.stacks(), subject, threading.get_ident())
+    stacks = redacted_values({'stacks': life.stacks()}, policy_of_life(life))['stacks']
+    return threadtext.text(stacks, subject, threading.get_ident())
 
 
 def trace_text(life: ILivingRun) -> bytes:
@@ -403,5 +407,6 @@ def trace_text(life: ILivingRun) -> bytes:
         started=life.started,
         run=life.name,
         overflow=recording.words['overflow'],
+        policy=policy_of_life(life),
     )
     return tracetext.as_text(lines)

@@ -1,4 +1,4 @@
-"""What the configuration of Zope says: options, instance, role, versions.
+"""What the configuration of Zope says: options, instance, role, versions, databases.
 
 It is read while arming.
 """
@@ -20,7 +20,9 @@ from typing import Any
 
 from App.config import getConfiguration
 
+from ..model.jsonform import to_json
 from ..model.records import Instance
+from .databaseconf import configured_databases
 
 SECTION = 'stabilitymonitor'
 
@@ -37,13 +39,15 @@ def circumstances() -> dict[str, Any]:
         'role': role(),
         'instance': Instance(socket.gethostname(), config.clienthome or '', listen),
         'software': {
-            'zope': _zope_version(),
+            'zope': _version('Zope'),
+            'plone': _version('Products.CMFPlone'),
             'software_home': _software_home(),
             'instance_home': config.instancehome or '',
             'client_home': config.clienthome or '',
             'debug_mode': bool(config.debug_mode),
             'threads': threads,
             'server_software': '',
+            'databases': list(map(to_json, configured_databases(config))),
         },
     }
 
@@ -137,8 +141,8 @@ def _software_home() -> str:
     return str(Path(file).parent.parent) if file else ''
 
 
-def _zope_version() -> str:
+def _version(distribution: str) -> str:
     try:
-        return version('Zope')
+        return version(distribution)
     except PackageNotFoundError:
         return ''

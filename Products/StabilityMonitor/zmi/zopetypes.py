@@ -19,3 +19,7 @@ Configuration: TypeAlias = Any
 #: An open ZODB database, and its storage.
 OpenDatabase: TypeAlias = Any
 Storage: TypeAlias = Any
+#: A section of zope.conf, whose keys are attributes.
+Section: TypeAlias = Any
+#: A persistent folder: the root of the database, or a Plone site.
+Container: TypeAlias = Any

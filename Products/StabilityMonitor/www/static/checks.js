@@ -20,13 +20,24 @@
 			|| Array.from(part.querySelectorAll('input[name=reason]')).some(function (each) { return each.value; });
 	}
 
+	/* A selector that finds the element with the focus again after a part was replaced. */
+	function focused(part) {
+		var focus = document.activeElement;
+		if (part.contains(focus) && focus.matches('details[data-key] > summary')) {
+			return 'details[data-key="' + CSS.escape(focus.parentNode.dataset.key) + '"] > summary';
+		}
+		return part.contains(focus) && focus.id ? '#' + focus.id : '';
+	}
+
 	function swap(part, fresh) {
-		var open = {};
+		var open = {}, focus = focused(part), again;
 		part.querySelectorAll('details[data-key]').forEach(function (each) { open[each.dataset.key] = each.open; });
 		part.replaceChildren.apply(part, fresh.childNodes);
 		part.querySelectorAll('details[data-key]').forEach(function (each) {
 			if (each.dataset.key in open) { each.open = open[each.dataset.key]; }
 		});
+		again = focus && part.querySelector(focus);
+		if (again) { again.focus(); }
 	}
 
 	function show(text) {

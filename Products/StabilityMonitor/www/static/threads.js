@@ -26,15 +26,27 @@
 		return !selection.isCollapsed && part.contains(selection.anchorNode);
 	}
 
+	/* A selector that finds the element with the focus again after a part was replaced. */
+	function focused(part) {
+		var focus = document.activeElement;
+		if (part.contains(focus) && focus.matches('summary')) {
+			return 'details[data-key="' + CSS.escape(focus.parentNode.dataset.key) + '"] > summary';
+		}
+		if (part.contains(focus) && focus.matches('a')) {
+			return 'a[href^="' + focus.getAttribute('href').split('&samples')[0] + '"]';
+		}
+		return '';
+	}
+
 	function swap(part, text) {
-		var open = states(part), focus = document.activeElement, key = null;
+		var open = states(part), focus = focused(part), again;
 		if (isInUse(part)) { return; }
-		if (part.contains(focus)) { key = focus.parentNode.dataset.key; }
 		part.replaceChildren.apply(part, new DOMParser().parseFromString(text, 'text/html').body.childNodes);
 		part.querySelectorAll('details[data-key]').forEach(function (each) {
 			if (each.dataset.key in open) { each.open = open[each.dataset.key]; }
-			if (key !== null && each.dataset.key === key) { each.querySelector('summary').focus(); }
 		});
+		again = focus && part.querySelector(focus);
+		if (again) { again.focus(); }
 	}
 
 	/* One part of the page: fetches its fragment repeatedly while `isOn()`, one request at a time. */

@@ -1,0 +1,52 @@
+"""The option `--print-completion`: a script with which a shell completes words of the command.
+
+`shtab` makes the script from the parser; it is the extra "completion" of setup.py.
+"""
+
+from __future__ import annotations
+
+import importlib
+from argparse import Action
+from argparse import ArgumentParser
+from argparse import Namespace
+from typing import Any
+
+_SHELLS = ('bash', 'zsh', 'tcsh')
+
+
+def of_folders(*options: Action) -> None:
+    """Let the shell complete names of folders after these options."""
+    for option in options:
+        # This is shtab's way to say it; the names are those of functions in its script.
+        option.complete = {  # type: ignore[attr-defined]
+            'bash': '_shtab_compgen_dirs',
+            'zsh': '_files -/',
+            'tcsh': 'd',
+        }
+
+
+def add_option(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        '--print-completion',
+        action=_PrintCompletion,
+        choices=_SHELLS,
+        help='print a script that completes words of this command in that shell, and exit',
+    )
+
+
+class _PrintCompletion(Action):
+    def __call__(
+        self,
+        parser: ArgumentParser,
+        namespace: Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        try:
+            shtab = importlib.import_module('shtab')
+        except ImportError:
+            parser.error(
+                "this needs the library shtab: pip install 'Products.StabilityMonitor[completion]'"
+            )
+        print(shtab.complete(parser, values))
+        parser.exit()

@@ -1,0 +1,53 @@
+"""Words for the end of a run and of its hangs.  What was not seen is said to be not seen."""
+
+from __future__ import annotations
+
+from ..model.records import clocktime
+from ..model.records import duration
+from ..model.records import short_clocktime
+from ..model.runrecord import RunRecord
+from ..model.threadstates import Event
+
+
+def end_words(run: RunRecord) -> str:
+    """Return when a run ended: a time, or its last sign of life and when it was found dead."""
+    ended = clocktime(run.ended)
+    if run.ended_before is None:
+        return ended
+    return f'last sign {ended}; {_before(run, run.ended)}'
+
+
+def when_it_ended(run: RunRecord, ago: str) -> str:
+    """Return a sentence that says when a run ended.  `ago` is for example "3 min ago"."""
+    ended = clocktime(run.ended)
+    if run.ended_before is None:
+        return f'It ended {ago} ({ended}).'
+    return f'Its last sign of life was {ago} ({ended}); it {_before(run, run.ended)}.'
+
+
+def uptime_words(run: RunRecord) -> str:
+    return _at_least(run) + duration(run.uptime_seconds)
+
+
+def hang_words(hang: Event, run: RunRecord) -> str:
+    """Return how long a hang, deadlock or spinning thread of a dead run lasted.
+
+    For example "for at least 20 s; last sign 02:50:03; ended before 02:51:10 (next start)".
+    """
+    lasted = duration(hang.seconds)
+    if not hang.lasts:
+        return f'for {lasted}, then it ended'
+    if run.ended_before is None:
+        return f'for {lasted}, until the run ended'
+    last_sign = short_clocktime(run.ended, hang.started)
+    return f'for at least {lasted}; last sign {last_sign}; {_before(run, hang.started)}'
+
+
+def _at_least(run: RunRecord) -> str:
+    return '' if run.ended_before is None else 'at least '
+
+
+def _before(run: RunRecord, beside: float | None) -> str:
+    """Return the time before which a run ended, and who found it dead at that time."""
+    finder = 'next start' if run.found_by else 'seen by the command'
+    return f'ended before {short_clocktime(run.ended_before, beside)} ({finder})'

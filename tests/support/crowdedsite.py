@@ -1,0 +1,154 @@
+"""A site whose pages show all that they can show: incidents, a crash loop, a deadlock, slow
+requests, findings, muted findings, charts and drills.
+"""
+
+import json
+import socket
+import time
+
+from Products.StabilityMonitor.model.records import Evidence
+from Products.StabilityMonitor.model.records import Frame
+from Products.StabilityMonitor.model.records import Instance
+from Products.StabilityMonitor.model.records import LifePoint
+from Products.StabilityMonitor.model.records import LogLine
+from Products.StabilityMonitor.model.records import NativeFrame
+from Products.StabilityMonitor.model.runrecord import KnownIssue
+from Products.StabilityMonitor.model.threadstates import Event
+from Products.StabilityMonitor.model.threadstates import ThreadState
+from support import stacksdocuments
+from support.syntheticruns import STARTED
+from support.syntheticruns import note
+from support.syntheticruns import record
+from support.syntheticruns import request
+from support.syntheticruns import sample
+
+OPTIONS = {'drills': 'on', 'sample-interval': '0.1s'}
+#: Shows the stacks of a test instead of those of this process.
+SOURCE = """
+def pretend(self, document, stacks):
+    import json
+    from types import SimpleNamespace
+    from Products.StabilityMonitor.recording.arming import STATE
+    from Products.StabilityMonitor.model.jsonform import from_json
+    from Products.StabilityMonitor.model.threadstates import Stacks
+    life, shown = STATE.life, from_json(Stacks, json.loads(document))
+    counted = SimpleNamespace(stacks=lambda: json.loads(stacks))
+    profiles = tuple(SimpleNamespace(**vars(slow) | {"stacks": counted}) for slow in shown.slow)
+    life.rounds.stacks = lambda: shown
+    life.rounds.slow.known = lambda: profiles
+    return life.name
+"""
+FRAMES = tuple(Frame(f'/site/views{number}.py', number, 'view') for number in range(40))
+_LONG = 'x' * 200
+
+
+def crash(number, after, **values):
+    """Return an incident whose page has no empty part; it starts `after` seconds after STARTED."""
+    at = STARTED + after
+    samples = tuple(
+        sample(
+            rss=(200 + tick) << 20,
+            cpu=0.4,
+            threads=9,
+            descriptors=40 + tick,
+            queue=tick,
+            waited=float(tick),
+            connections=tick + 3,
+            accept_queue=tick,
+            accept_errors=tick,
+            descriptor_limit=1024,
+            connection_limit=100,
+            cgroup_current=(300 + tick) << 20,
+            cgroup_limit=400 << 20,
+            after=after + tick,
+        )
+        for tick in range(30)
+    )
+    curve = tuple(
+        LifePoint(at + 60 * minute, 60.0 * minute, (200 + minute) << 20, 300 << 20, 40, 9)
+        for minute in range(30)
+    )
+    return record(
+        number,
+        'crashed',
+        after,
+        confidence='strong',
+        signal='SIGSEGV',
+        summary='Zope crashed: Segmentation fault (SIGSEGV) in lxml.etree, in GET /shop.',
+        signature='lxml.etree:view',
+        evidence=(Evidence('fault log', 'It has a fatal header.'), Evidence('black box', _LONG)),
+        candidates=('SIGKILL', 'os._exit'),
+        ruled_out=('a reboot', 'the OOM killer'),
+        requests=(
+            request(1, path=f'/shop/{_LONG}', crashed=True, user='admin', retry=1, seconds=9.0),
+            request(2, path='/stock', seconds=100.0),
+        ),
+        recent=tuple(
+            request(n, path=f'/page/{n}', seconds=0.1, status=200, count=n) for n in range(3, 30)
+        ),
+        threads=(
+            ThreadState(0x7F01, 'waitress-0', True, FRAMES, cut=True, note='served GET /shop'),
+            ThreadState(0x7F02, 'waitress-1', False, FRAMES, stack_size=8 << 20, stack_used=9000),
+            ThreadState(0x7F03, 'MainThread'),
+        ),
+        native=(NativeFrame('etree.so', 'parse', 12, 0x7F00), NativeFrame(_LONG, '', None, None)),
+        suspects=({'module': 'lxml.etree', 'distribution': 'lxml', 'version': '6', 'why': 'top'},),
+        known_issues=(
+            KnownIssue(
+                id='waitress',
+                title='A waitress of old crashes',
+                severity='warning',
+                strength='strong',
+                matched=('version: waitress 2.1 is < 3.0.1',),
+                against=('no frame shows it',),
+                action='waitress >= 3.0.1',
+                source='the changes of waitress',
+            ),
+        ),
+        samples=samples,
+        curve=curve,
+        log=tuple(
+            LogLine(at + n, level, 'Zope', f'message {n} {_LONG}', count=n, last=at + n)
+            for n, level in enumerate(('ERROR', 'WARNING', 'CRITICAL') * 6, 1)
+        ),
+        exception='Traceback (most recent call last):\n' + '  File "a.py", line 1\n' * 90,
+        compiled_modules=tuple(f'module{number}._c' for number in range(50)),
+        context={'python': '3.11.7', 'platform': 'Linux', 'software': {'zope': '6.3'}},
+        drill='segfault',
+        notes=tuple(
+            note('slow', request=n, ident=n, seconds=40.0, title=f'GET /slow/{n}', frames=FRAMES)
+            for n in (1, 2)
+        ),
+        hangs=(
+            Event('hang', at + 5, seconds=30.0, summary=f'All 4 workers were busy. {_LONG}'),
+            Event('deadlock', at + 5, at + 9, 4.0, 'Two threads waited for each other.'),
+        ),
+        **values,
+    )
+
+
+class CrowdedSite:
+    """Fills the data directory of a Zope before it starts, and pretends threads after it.
+
+    `incident` is the name of the run with everything on its page.
+    """
+
+    def __init__(self, zope):
+        self.zope = zope.publish(SOURCE)
+        instance = Instance(socket.gethostname(), str(zope.client_home), f'127.0.0.1:{zope.port}')
+        now = time.time() - STARTED
+        stops = [record(n, after=now - 9000 + 60 * n, instance=instance) for n in range(101)]
+        crashes = [crash(n, now - 11000 + 100 * n, instance=instance) for n in range(101, 104)]
+        self.incident = crashes[-1].run
+        for run in stops + crashes:
+            folder = zope.stability / 'archive' / run.run
+            folder.mkdir(parents=True)
+            (folder / 'incident.json').write_text(json.dumps(run.to_json()))
+
+    def start(self):
+        self.zope.start()
+        shown = stacksdocuments.document()
+        form = {'document': json.dumps(shown), 'stacks': json.dumps(stacksdocuments.STACKS)}
+        self.run = self.zope.post('/pretend', form).text
+        self.slow = shown['slow'][0]['number']
+        return self
