@@ -256,8 +256,13 @@ def before_abort_handler():
 
 
 def do_abort_handler():
-    until_settled()  # before 3.14, faulthandler may crash if a thread begins or ends meanwhile
-    do_wait()
+    """Wait with the GIL held: before 3.14, faulthandler may crash if another thread runs meanwhile.
+
+    Holding the GIL is no protection from a thread that is just beginning or ending.
+    """
+    until_settled()
+    say('waiting')
+    ctypes.PyDLL(None).sleep(60)
 
 
 def do_handler_after():
