@@ -43,6 +43,29 @@ class KnownIssue:
 
 
 @dataclass(frozen=True)
+class Decision:
+    """How a run ended, as it was known at one time."""
+
+    verdict: str = ''
+    confidence: str = ''
+    signal: str | None = None
+    exit_code: int | None = None
+
+
+@dataclass(frozen=True)
+class Amendment:
+    """What one witness has changed in a record, see `model.witnesses`.
+
+    `time` is when the witness wrote it down; `before` and `after` are equal if it confirmed.
+    """
+
+    time: Moment | None = None
+    source: str = ''
+    before: Decision = Decision()
+    after: Decision = Decision()
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """How one run ended, and everything known about it: the contents of `incident.json`.
 
@@ -52,6 +75,8 @@ class RunRecord:
     If nothing of the run tells when it ended, `ended` is its last sign of life, and `ended_before`
     the time at which it was found dead, by the start of the run `found_by` or, if that is '', by
     the command.  `ended_before` is None if its end was recorded, and in records of older releases.
+
+    `amendments` is never in `incident.json`: it is made from the files of witnesses beside it.
     """
 
     run: str
@@ -94,6 +119,7 @@ class RunRecord:
     monotonic: float | None = None
     ended_before: Moment | None = None
     found_by: str = ''
+    amendments: tuple[Amendment, ...] = ()
 
     @property
     def is_incident(self) -> bool:

@@ -14,6 +14,8 @@ from typing import Any
 
 from ..model.errors import NoSuchRun
 from ..model.runrecord import RunRecord
+from ..model.witnesses import amended
+from ..store import witnessfiles
 from ..store.archive import Archive
 from ..store.archive import is_clean_script
 from ..store.archive import newest_first
@@ -69,7 +71,7 @@ class AllRuns(Archive):
             # If the path is gone, another process has archived the run meanwhile, and this record
             # may be incomplete.
             if is_folder(path):
-                found.append(record)
+                found.append(amended(record, witnessfiles.of_run(path)))
         return found
 
     def summaries(self) -> tuple[RunRecord, ...]:

@@ -22,6 +22,8 @@ from ..model.records import clocktime
 from ..model.records import duration
 from ..model.records import instance_of
 from ..model.runrecord import RunRecord
+from ..model.witnesses import amended
+from ..store import witnessfiles
 from ..store.archive import Archive
 from ..store.archive import newest_first
 from ..store.rundirectory import CONTEXT
@@ -57,7 +59,8 @@ def triage(
 ) -> list[RunRecord]:
     """Judge and archive every dead run below `base` except the run `own`.
 
-    Returns the records that this process archived, oldest first.  An error is passed to `on_error`
+    Returns the records that this process archived, oldest first, with what witnesses have told so
+    far.  An error is passed to `on_error`
     with the name of the run and its record, which is None if the run was not judged; without
     `on_error` it is raised.
     """
@@ -81,7 +84,7 @@ def triage(
         try:
             record = examine(claimed.path, world, own)
             archive.add(claimed.path, record)
-            done.append(record)
+            done.append(amended(record, witnessfiles.of_run(archive.path / name)))
         except Exception as error:
             if on_error is None:
                 raise

@@ -1,6 +1,7 @@
 """The archive: it holds each dead run once, with its evidence beside its `incident.json`.
 
-An archived record never changes, so summaries are kept in memory by name.  Clean runs of scripts
+What is written there never changes, but witnesses may add files of their own (`witnessfiles`), and
+what is read here includes them.  Summaries are kept in memory by name.  Clean runs of scripts
 are only counted: each appends one byte to `clean-scripts`, so that no
 count is lost if several processes archive at the same time.
 """
@@ -27,9 +28,11 @@ from ..model.interfaces import IArchive
 from ..model.records import Instance
 from ..model.records import instance_of
 from ..model.runrecord import RunRecord
+from ..model.witnesses import amended
 from . import damagedrecords
 from . import distributionsets
 from . import runnumbers
+from . import witnessfiles
 from .blackboxreader import LARGEST
 from .regularfiles import Folder
 from .regularfiles import NotARegularFile
@@ -61,6 +64,8 @@ _INCIDENTS_KEPT = 10  # this many of the newest incidents are never too old
 _BLOCK = 512  # bytes in a block, as counted by stat
 #: Cache of the summaries that were read: {archive: {run: record}}.
 _KNOWN: dict[Path, dict[str, RunRecord]] = {}
+#: What each archive was amended with, as far as it is in that cache.
+_AMENDED: dict[Path, witnessfiles.Amended] = {}
 
 
 @implementer(IArchive)
@@ -77,6 +82,7 @@ class Archive:
         """Return all archived runs without their large fields, newest first."""
         names = self._names()
         known = self._known
+        self._forget_amended(known)
         removed = known.keys() - set(names)
         for name in removed:
             known.pop(name, None)
@@ -85,6 +91,12 @@ class Archive:
     @property
     def _known(self) -> dict[str, RunRecord]:
         return _KNOWN.setdefault(self.path, {})
+
+    def _forget_amended(self, known: dict[str, RunRecord]) -> None:
+        """Forget the summaries of runs of which a witness has told more since they were read."""
+        names = _AMENDED.setdefault(self.path, witnessfiles.Amended()).names(self.base)
+        for name in list(known) if names is None else names:
+            known.pop(name, None)
 
     def _names(self) -> list[str]:
         return [name for name in names_in(self.path) if RUN_NAME.fullmatch(name)]
@@ -102,6 +114,7 @@ class Archive:
             else:
                 found = _damaged(path)
         found = damagedrecords.alone(found, _usable)
+        found = amended(found, witnessfiles.of_run(path))
         self._known[name] = found
         return found
 
@@ -124,7 +137,8 @@ class Archive:
         record = _from_file(path / INCIDENT)
         if record is None:
             record = _damaged(path)
-        return damagedrecords.alone(record, self._with_versions)
+        record = damagedrecords.alone(record, self._with_versions)
+        return amended(record, witnessfiles.of_run(path))
 
     def _with_versions(self, record: RunRecord) -> RunRecord:
         _usable(record)
