@@ -7,6 +7,8 @@ from support.syntheticruns import STARTED
 from support.syntheticruns import record
 
 from Products.StabilityMonitor.model.threadstates import Event
+from Products.StabilityMonitor.model.witnesses import Witness
+from Products.StabilityMonitor.model.witnesses import amended
 from Products.StabilityMonitor.reporting import endwords
 from Products.StabilityMonitor.reporting.renderers import run_lines
 
@@ -49,3 +51,15 @@ def test_the_end_of_a_run(run, ended, uptime, when):
 
 def test_the_command_does_not_call_itself_a_start():
     assert '(seen by the command)' in endwords.end_words(replace(UNSEEN, found_by=''))
+
+
+def test_what_witnesses_have_changed():
+    judged = record(0, 'vanished', confidence='likely')
+    assert endwords.amended_words(judged) == ''
+    status = Witness('sibling', STARTED + 127, 'It saw it.', signal='SIGKILL')
+    found = amended(judged, [status])
+    words = 'vanished (likely) at first; killed (certain) since 14:15:27, by another Zope'
+    assert endwords.amended_words(found) == words
+    assert f'amended            {words}' in run_lines(found)
+    moment = Witness('sibling', STARTED + 127, 'It saw it.')
+    assert endwords.amended_words(amended(judged, [moment])) == 'confirmed by another Zope'

@@ -21,6 +21,8 @@ VERDICTS_OF_DRILLS = {
     'gil': 'hung',
     'lock': 'hung',
 }
+#: {id of a drill: the verdict if a witness has seen the exit status, see `model.witnesses`}
+WITH_WITNESS = {'exit': 'exited', 'kill': 'killed'}
 #: The drills whose only trace is a dump in the fault log.
 _DUMPED = ('segfault', 'abort', 'stack-overflow')
 #: {kind of an output in a run context: words for it}

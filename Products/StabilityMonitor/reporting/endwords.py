@@ -5,8 +5,10 @@ from __future__ import annotations
 from ..model.records import clocktime
 from ..model.records import duration
 from ..model.records import short_clocktime
+from ..model.runrecord import Decision
 from ..model.runrecord import RunRecord
 from ..model.threadstates import Event
+from ..model.witnesses import SOURCES
 
 
 def end_words(run: RunRecord) -> str:
@@ -41,6 +43,29 @@ def hang_words(hang: Event, run: RunRecord) -> str:
         return f'for {lasted}, until the run ended'
     last_sign = short_clocktime(run.ended, hang.started)
     return f'for at least {lasted}; last sign {last_sign}; {_before(run, hang.started)}'
+
+
+def amended_words(run: RunRecord) -> str:
+    """Return what witnesses have changed in the record; '' if there was none.
+
+    For example "vanished (weak) at first; killed (certain) since 02:51:10, by another Zope".
+    """
+    if not run.amendments:
+        return ''
+    names = {SOURCES.get(each.source, each.source): None for each in run.amendments}
+    changes = [each for each in run.amendments if each.before != each.after]
+    if not changes:
+        return f'confirmed by {", ".join(names)}'
+    words = f'{_decision(changes[0].before)} at first'
+    for change in changes:
+        source = SOURCES.get(change.source, change.source)
+        when = short_clocktime(change.time, run.ended)
+        words += f'; {_decision(change.after)} since {when}, by {source}'
+    return words
+
+
+def _decision(decision: Decision) -> str:
+    return f'{decision.verdict} ({decision.confidence})'
 
 
 def _at_least(run: RunRecord) -> str:

@@ -325,6 +325,12 @@ _WHO_KILLS = Action(
 )
 
 
+_WHO_EXITS = Action(
+    'Find the code that ends the process itself: search the code of the site for "os._exit", and '
+    'think of C libraries, which may call "exit".'
+)
+
+
 def _unfinished_request(run: RunRecord) -> Action:
     """Code that ends the process itself, as `os._exit`, does so in a request."""
     began = sorted(run.requests, key=lambda request: request.started)
@@ -373,8 +379,10 @@ _STEPS = (
     _Row(_log_rotation, ('signalled',)),
     _Row(_sender, ('signalled',)),
     _Row(_DISK, ('unreadable',)),
+    _Row(_unfinished_request, ('exited',)),
+    _Row(_WHO_EXITS, ('exited',)),
     _Row(_SYSTEM_LOG, ('signalled', 'killed', 'exited', 'vanished', 'unreadable')),
-    _Row(_unfinished_request, ('killed', 'exited', 'vanished')),
+    _Row(_unfinished_request, ('killed', 'vanished')),
     _Row(_WHO_KILLS, ('killed', 'vanished')),
     _Row(_report),
     _Row(_CHANGED_VERSIONS),

@@ -38,6 +38,7 @@ from ..store.damagedrecords import alone
 from ..store.damagedrecords import damaged
 from ..store.damagedrecords import log_once
 from .axes import size
+from .endwords import amended_words
 from .endwords import end_words
 from .endwords import hang_words
 from .endwords import uptime_words
@@ -385,6 +386,7 @@ def _lines_of_run(record: RunRecord) -> Iterator[str]:
     facts = {
         'verdict': record.verdict,
         'confidence': record.confidence,
+        'amended': amended_words(record),
         'run': record.run,
         'signal': record.signal,
         'exit code': record.exit_code,

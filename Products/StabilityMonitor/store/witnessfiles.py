@@ -70,7 +70,7 @@ def read(folder: Folder) -> tuple[Witness, ...]:
             continue
         with contextlib.suppress(OSError, ValueError):
             document = foreignjson.parse(folder.read_whole(name, MOST))
-            witness = from_json(Witness, document)
+            witness = from_json(Witness, document, strict=True)
             if witness.source == match[1] and _is_possible(witness):
                 found.append(witness)
     return tuple(found)

@@ -21,6 +21,7 @@ from ..knowledge.rulesinforce import of_incident
 from ..model.action import Action
 from ..model.counts import counted
 from ..model.drillkinds import VERDICTS_OF_DRILLS
+from ..model.drillkinds import WITH_WITNESS
 from ..model.drillkinds import expectation
 from ..model.eventkinds import event_kind
 from ..model.finding import Finding
@@ -51,6 +52,7 @@ from ..postmortem.runhistory import seconds_between
 from ..reporting import charts
 from ..reporting import fromdisk
 from ..reporting import vitalwords
+from ..reporting.endwords import amended_words
 from ..reporting.endwords import end_words
 from ..reporting.endwords import hang_words
 from ..reporting.endwords import uptime_words
@@ -461,6 +463,7 @@ def _incident_facts(record: RunRecord) -> list[dict[str, str]]:
         ('Uptime', uptime_words(record)),
         ('Verdict', record.verdict),
         ('Confidence', record.confidence),
+        ('Amended', amended_words(record)),
         ('Signal', record.signal),
         ('Exit code', record.exit_code),
         ('Signature', record.signature),
@@ -609,6 +612,14 @@ def downloads(run: str | None = None) -> list[dict[str, str]]:
 # -- drills ----------------------------------------------------------------------------------------
 
 
+def _expected(drill: str) -> str:
+    """Return what a drill is reported as, in words."""
+    words = verdict(VERDICTS_OF_DRILLS[drill]).ending
+    if drill in WITH_WITNESS:
+        words += f'; if another process sees it: {verdict(WITH_WITNESS[drill]).ending}'
+    return words
+
+
 def _expected_here(life: ILivingRun, drill: drills.Drill) -> str:
     """Return what this site will report of a drill, with the reason; '' for the usual report."""
     expected = expectation(drill.id, life.context, life.fault_log is not None)
@@ -622,7 +633,7 @@ def drill_page(life: ILivingRun, action: str) -> dict[str, Any]:
             'title': drill.title,
             'what': drill.what,
             'button': drill.button,
-            'verdict': verdict(VERDICTS_OF_DRILLS[drill.id]).ending,
+            'verdict': _expected(drill.id),
             'here': _expected_here(life, drill),
             'refusal': drills.refusal(life, drill),
         }
