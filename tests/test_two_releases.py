@@ -23,6 +23,11 @@ from support.childprograms import PROGRAMS
 from support.childprograms import Program
 from support.childprograms import run_python
 
+from Products.StabilityMonitor.model.witnesses import FAULT
+from Products.StabilityMonitor.model.witnesses import Witness
+from Products.StabilityMonitor.store import witnessfiles
+from Products.StabilityMonitor.store.rundirectory import Base
+
 SHARED_FILES = PROGRAMS / 'shared_files.py'
 #: The version at the beginning of issue 11, which also wrote the golden files.
 OLDER = 'cacf5be6d188c459e5ea7d534b553c778b991fb4'
@@ -42,6 +47,7 @@ NEW_KEYS = (
     'monotonic',
     'ended_before',
     'found_by',
+    'amendments',
 )
 #: Sentences that are reworded, but are not in the golden files.
 REWORDED = (
@@ -296,6 +302,25 @@ def judged(writer, dead):
     dead.put_into(writer.directory, dead.all)
     writer.command('triage')
     return writer.archived()
+
+
+def test_the_older_release_triages_a_run_of_which_a_witness_has_told(releases, dead):
+    """It keeps the file of the witness, and shows the record as it was judged."""
+    older, today = releases.values()
+    run = next(run for run, verdict in dead.all.items() if verdict == 'crashed')
+    dead.put_into(older.directory, [run])
+    witness = Witness('run', 1.0, 'It was seen.', signal='SIGSEGV', cause=FAULT)
+    assert witnessfiles.add(Base(today.directory), run, witness)
+    older.command('triage')
+    kept = files(older)
+    judged = older.archived()[run]
+    shown = today.document('show', run, '--format', 'json')
+    assert [step['source'] for step in shown['amendments']] == ['run']
+    assert shown['verdict'] == judged['verdict'] == 'crashed'
+    assert 'amendments' not in judged
+    assert shown['evidence'][-1]['fact'] == 'It was seen.'
+    assert older.command('show', run).stdout.startswith(judged['summary'])
+    assert files(older) == kept
 
 
 def missing(record, told):
