@@ -88,6 +88,15 @@ def test_a_hang_is_reported_while_it_lasts_and_by_the_next_start(site, page, way
     assert missing_afterwards(previous, way) == []
 
 
+def hangs(previous):
+    """(kind, whether it lasts) of each hang; on a busy machine, workers may be busy without one."""
+    return [
+        (hang['kind'], hang['ended'] is None)
+        for hang in previous['hangs']
+        if hang['kind'] != 'saturated'
+    ]
+
+
 def test_a_hang_that_ends_is_an_event(site):
     run, previous = hung_for_a_while(
         site,
@@ -95,9 +104,7 @@ def test_a_hang_that_ends_is_an_event(site):
         lambda: all(hang['ended'] for hang in site.standing()['hangs']),
     )
     assert (previous['run'], previous['verdict']) == (run, 'stopped')
-    assert [(hang['kind'], hang['ended'] is None) for hang in previous['hangs']] == [
-        ('hang', False)
-    ]
+    assert hangs(previous) == [('hang', False)]
 
 
 def test_a_server_loop_that_resumes_is_an_event_even_after_sigstop(site):
@@ -116,9 +123,7 @@ def test_a_server_loop_that_resumes_is_an_event_even_after_sigstop(site):
     site.run_as(STANDING)
     previous = site.previous()
     assert (previous['run'], previous['verdict']) == (run, 'stopped'), previous['evidence']
-    assert [(hang['kind'], hang['ended'] is None) for hang in previous['hangs']] == [
-        ('hang', False)
-    ]
+    assert hangs(previous) == [('hang', False)]
 
 
 def test_a_shutdown_that_waits_for_a_request_is_not_a_hang(site):
