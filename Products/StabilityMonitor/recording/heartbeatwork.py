@@ -36,6 +36,7 @@ from ..store.rundirectory import Base
 from ..store.rundirectory import RunDirectory
 from ..store.runmailbox import Inbox
 from ..system import loglater
+from ..system import processend
 from ..system import signalmask
 from ..system.tasks import native_id_of
 from ..system.vitalsigns import Vitals
@@ -61,6 +62,7 @@ from .partguard import Findings
 from .recorder import Recorder
 from .runclock import RunClock
 from .serverloop import ServerLoop
+from .siblings import Siblings
 from .slowrequests import SlowRequests
 from .stackwatch import StackWatch
 from .visitors import Answering
@@ -150,6 +152,7 @@ class Rounds:
         )
         self.watchdog: Watchdog | None = None
         self.inbox: Inbox | None = None
+        self.siblings: Siblings | None = None
         self._awaited: frozenset[int] = frozenset()
         self._rearmed_each = 1  # the timer of the heartbeat is restarted once in this many beats
         # {subject: function that returns the answer}, for the inbox.  The function for "checks" is
@@ -240,6 +243,7 @@ class Rounds:
         if self.life.directory:
             if not self.life.is_short_of_descriptors:
                 self._arm_watchdog(self.life.directory.path)
+                self._watch_siblings(self.life.directory.path.name)
             self._open_inbox(self.life.directory.path)
 
     def _arm_watchdog(self, directory: Path) -> None:
@@ -322,6 +326,14 @@ class Rounds:
             self.inbox = Inbox(directory, self.answers, aside)
             self.heartbeat.duties.append(self.inbox.listen)
             self.heartbeat.inspections.append(self.inbox.look)
+
+    def _watch_siblings(self, own: str) -> None:
+        if self.life.role != 'server' or not processend.is_possible():
+            return
+        with self.life.findings.guarded('siblings', 'The ends of other Zopes are not seen.'):
+            self.siblings = Siblings(self.life.base, own, self.life.findings)
+            self.heartbeat.duties.append(self.siblings.look)
+            self.heartbeat.rounds.append(self.siblings.look_at_all)
 
     # -- at each beat ------------------------------------------------------------------------------
 
@@ -573,7 +585,7 @@ class Rounds:
     def detach(self) -> None:
         """In a forked child: release what belongs to the parent."""
         loglater.start_anew()
-        for part in (self.vitals, self.visitors, self.inbox, self.watchdog):
+        for part in (self.vitals, self.visitors, self.inbox, self.watchdog, self.siblings):
             if part:
                 part.detach()
 

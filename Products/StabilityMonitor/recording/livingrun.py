@@ -73,7 +73,7 @@ _DIRECTORY_ACTION = Action(
 )
 
 #: Below this limit of open files, parts that hold many descriptors are off: Zope alone needs about
-#: 13 and one for each connection, and this product up to 37.
+#: 13 and one for each connection, and this product up to 37, without those of `siblings`.
 _FEW_DESCRIPTORS = 64
 
 
