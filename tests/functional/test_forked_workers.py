@@ -6,6 +6,7 @@ import http.client
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 from support import zopekit
@@ -13,7 +14,10 @@ from support.childprograms import COMMAND
 from support.childprograms import run_python
 from support.zopekit import CHECKOUT
 
+from Products.StabilityMonitor.store.archive import Archive
+from Products.StabilityMonitor.store.rundirectory import Base
 from Products.StabilityMonitor.store.rundirectory import name_facts
+from Products.StabilityMonitor.system import processend
 
 pytestmark = pytest.mark.zope
 pytest.importorskip('gunicorn', reason='gunicorn is not installed')
@@ -92,6 +96,44 @@ def test_a_worker_that_gunicorn_ends_for_being_too_slow_was_not_aborted(tmp_path
     assert 'GET /sleep had taken' in record['summary'] and 'no answer' in record['summary']
     (slow,) = [request for request in record['recent'] if request['path'] == '/sleep']
     assert slow['status'] == 0
+
+
+def living(server):
+    """Return the pids of the runs that are not judged yet."""
+    return {name_facts(run.name)[1] for run in (server.stability / 'runs').glob('2*')}
+
+
+def pidfds(pid):
+    links = [os.readlink(link) for link in Path(f'/proc/{pid}/fd').iterdir() if link.is_symlink()]
+    return links.count('anon_inode:[pidfd]')
+
+
+@pytest.mark.skipif(not processend.is_possible(), reason='no pidfd here')
+def test_workers_and_master_see_each_others_end(tmp_path):
+    """After the fork a worker keeps none of the descriptors of its master: it has its own."""
+    server = Gunicorn(tmp_path, options={'sample-interval': '100ms'})
+    server.create()
+    try:
+        server.start()
+
+        def all_watch_all():
+            server.get('/')  # a worker arms at its first request
+            return [pidfds(pid) for pid in living(server)] == [2, 2, 2]
+
+        zopekit.wait_for(all_watch_all, 60, 'two workers and their master')
+        killed = max(living(server) - {server.pid})
+        os.kill(killed, signal.SIGKILL)
+        archive = Archive(Base(server.stability))
+
+        def judged():
+            server.get('/')
+            return [run for run in archive.summaries() if run.pid == killed and run.amendments]
+
+        (run,) = zopekit.wait_for(judged, 60, 'the witness')
+        assert (run.verdict, run.confidence, run.signal) == ('killed', 'certain', 'SIGKILL')
+        zopekit.wait_for(all_watch_all, 60, 'the next worker')
+    finally:
+        server.destroy()
 
 
 class ThreadedGunicorn(Gunicorn):
