@@ -7,6 +7,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 from threading import get_ident
+from types import SimpleNamespace
 
 import pytest
 from support.fakelife import FakeLife
@@ -17,11 +18,13 @@ from support.syntheticruns import record
 
 from Products.StabilityMonitor.model.options import load
 from Products.StabilityMonitor.model.records import clocktime
+from Products.StabilityMonitor.model.witnesses import Witness
 from Products.StabilityMonitor.postmortem import triage as module
 from Products.StabilityMonitor.postmortem import verdict
 from Products.StabilityMonitor.postmortem.triage import at_start
 from Products.StabilityMonitor.postmortem.triage import remedy
 from Products.StabilityMonitor.postmortem.triage import triage
+from Products.StabilityMonitor.store import witnessfiles
 from Products.StabilityMonitor.store.archive import Archive
 from Products.StabilityMonitor.store.regularfiles import Folder
 from Products.StabilityMonitor.store.rundirectory import Base
@@ -231,6 +234,68 @@ def test_scripts_and_other_instances_log_nothing(base, start):
     stranger = life(base, keep_days='9999')
     stranger.instance = replace(HERE, listen='elsewhere')
     assert start(stranger) == ([], [])
+
+
+SEEN = Witness('sibling', 1.8e9, 'It was seen.', signal='SIGKILL')
+
+
+@pytest.fixture
+def late(base, start, caplog):
+    """A run that vanished and was told at a start, and the life of that start.
+
+    `look()` looks for late witnesses and returns the new lines of the log.
+    """
+    run = DeadRun(base.path).served()
+    late = SimpleNamespace(run=run.name, life=life(base, keep_days='9999'))
+    lines, _ = start(late.life)
+    assert 'vanished' in lines[0][1]
+
+    def look():
+        caplog.clear()
+        with caplog.at_level('INFO', 'StabilityMonitor'):
+            for duty in late.life.rounds:
+                duty()
+        return [(entry.levelname, entry.getMessage()) for entry in caplog.records]
+
+    late.look = look
+    return late
+
+
+def test_what_a_witness_adds_after_the_start_is_told_once(base, late):
+    assert late.look() == []
+    witnessfiles.add(base, late.run, SEEN)
+    ((level, line),) = late.look()
+    assert level == 'WARNING' and line.startswith('The last run (pid 100, started ')
+    assert 'has another verdict, by what was seen by another Zope: Zope was killed' in line
+    assert line.endswith(f' [killed, certain] {late.run}')
+    assert late.look() == []
+
+
+def test_a_witness_that_changes_no_verdict_is_not_told(base, late):
+    witnessfiles.add(base, late.run, replace(SEEN, signal=None))
+    assert late.look() == []
+    witnessfiles.add(base, late.run, replace(SEEN, source='zdaemon'))
+    assert len(late.look()) == 1
+
+
+def test_witnesses_are_read_for_a_minute_only(base, late, monkeypatch):
+    monkeypatch.setattr(module.time, 'monotonic', lambda: 1e12)
+    assert late.look() == []  # the last time
+    witnessfiles.add(base, late.run, SEEN)
+    assert late.look() == []
+
+
+def test_a_run_that_is_removed_has_no_late_witnesses(base, late):
+    witnessfiles.add(base, late.run, SEEN)
+    shutil.rmtree(base.archive / late.run)
+    assert late.look() == []
+
+
+def test_a_witness_before_the_start_is_in_the_first_line(base, start):
+    run = DeadRun(base.path).served()
+    witnessfiles.add(base, run.name, SEEN)
+    lines, _ = start(life(base, keep_days='9999'))
+    assert len(lines) == 1 and '[killed, certain]' in lines[0][1]
 
 
 def test_a_failed_triage_is_a_finding(base, start, monkeypatch):

@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..model.action import Action
+from ..model.errors import NoSuchRun
 from ..model.interfaces import ILivingRun
 from ..model.records import clocktime
 from ..model.records import duration
 from ..model.records import instance_of
 from ..model.runrecord import RunRecord
+from ..model.witnesses import SOURCES
 from ..model.witnesses import amended
 from ..store import witnessfiles
 from ..store.archive import Archive
@@ -36,6 +38,8 @@ from ..store.rundirectory import number_of
 from ..store.rundirectory import read_json
 from ..system.eventlog import LOGGER
 
+#: For this many seconds after a start, what a witness writes about the last run is told.
+OPEN_FOR = 60.0
 #: What to do about the reason why the system refused to write, by its error number.
 _REMEDIES = {
     errno.ENOSPC: 'Free space on the disk of {folder}, or inodes ("df -i"): it is full.',
@@ -183,9 +187,53 @@ def at_start(life: ILivingRun) -> None:
                 of_this_instance.append(archived)
             for record in newest_first(of_this_instance)[:1]:
                 _say_how_it_ended(record)
+                if record in done:
+                    life.every_round(LateWitnesses(life, archive, record).look)
         life.in_background(
             lambda: archive.prune(options.keep_runs, options.keep_days, options.keep_bytes)
         )
+
+
+class LateWitnesses:
+    """Tells once if the last run, which was judged at this start, gets another verdict by what a
+    witness writes soon after.
+
+    For example, another Zope learns the exit status only when a supervisor has waited for the
+    process.
+    """
+
+    def __init__(
+        self,
+        life: ILivingRun,
+        archive: Archive,
+        record: RunRecord,
+    ) -> None:
+        self._life = life
+        self._archive = archive
+        self._run = record.run
+        self._verdict = record.verdict
+        self._seen = len(record.amendments)
+        self._until: float | None = time.monotonic() + OPEN_FOR
+
+    def look(self) -> None:
+        """Read the files of the witnesses again, in the background.  Called in each round."""
+        if self._until is not None:
+            if time.monotonic() >= self._until:
+                self._until = None  # after one more look
+            self._life.in_background(self._read)
+
+    def _read(self) -> None:
+        if len(witnessfiles.of_run(self._archive.path / self._run)) == self._seen:
+            return
+        try:
+            record = self._archive.record(self._run)
+        except NoSuchRun:  # it was removed meanwhile
+            self._until = None
+            return
+        self._seen = len(record.amendments)
+        if record.verdict != self._verdict:
+            self._until = None
+            _say_what_was_seen(record)
 
 
 def remedy(error: Exception, folder: Path) -> Action:
@@ -206,6 +254,23 @@ def _say_how_it_ended(last: RunRecord) -> None:
         last.pid,
         clocktime(last.started),
         duration(last.uptime_seconds),
+        last.summary,
+        last.verdict,
+        last.confidence,
+        last.run,
+    )
+
+
+def _say_what_was_seen(last: RunRecord) -> None:
+    """Write one line into the event log: what a witness has changed in the verdict."""
+    source = last.amendments[-1].source
+    LOGGER.log(
+        logging.WARNING if last.is_incident else logging.INFO,
+        'The last run (pid %s, started %s) has another verdict, by what was seen by %s: %s '
+        '[%s, %s] %s',
+        last.pid,
+        clocktime(last.started),
+        SOURCES.get(source, source),
         last.summary,
         last.verdict,
         last.confidence,
