@@ -1,5 +1,6 @@
 """Siblings: one server sees the ends of the others of its data directory."""
 
+import contextlib
 import errno
 import os
 import shutil
@@ -19,6 +20,7 @@ from Products.StabilityMonitor.recording.siblings import Siblings
 from Products.StabilityMonitor.store import witnessfiles
 from Products.StabilityMonitor.store.regularfiles import rename
 from Products.StabilityMonitor.store.rundirectory import Base
+from Products.StabilityMonitor.store.rundirectory import name_facts
 from Products.StabilityMonitor.store.rundirectory import new_name
 from Products.StabilityMonitor.system import processend
 from Products.StabilityMonitor.system.processend import CannotTell
@@ -441,3 +443,36 @@ def test_errands_run_in_the_background(tmp_path):
     assert until(told, 'the witness') and has_no_findings(world)
     watcher.detach()
     world.clean_up()
+
+
+def pidfds_of(pid):
+    links = []
+    for name in os.listdir(f'/proc/{pid}/fd'):
+        with contextlib.suppress(FileNotFoundError):
+            links.append(os.readlink(f'/proc/{pid}/fd/{name}'))
+    return links.count('anon_inode:[pidfd]')
+
+
+def test_armed_processes_see_each_others_end_and_forked_children_hold_nothing(start):
+    one, two = start('fork_and_stay'), start('return')
+    one.hear(), two.hear()
+    (name,) = (name for name in one.base.waiting() if name_facts(name)[1] == one.pid)
+    until(lambda: (pidfds_of(one.pid), pidfds_of(two.pid)) == (1, 1), 'both watch')
+    one.tell('go')
+    child = int(one.hear().split()[1])
+    assert pidfds_of(child) == 0 and pidfds_of(one.pid) == 1
+    one.signal('SIGKILL')
+    one.process.wait()
+    (witness,) = until(lambda: witnessfiles.of_run(one.base.runs / name), 'the witness')
+    assert witness.fact.startswith('The process ended')
+    assert f'this Zope (pid {two.pid}) saw it' in witness.fact
+    assert pidfds_of(two.pid) == 0
+
+
+def test_with_few_descriptors_no_sibling_is_watched(start):
+    start('return').hear()
+    one = start('return', prefix=('sh', '-c', 'ulimit -n 63; exec "$@"', 'sh'))
+    two = start('return')
+    one.hear(), two.hear()
+    until(lambda: pidfds_of(two.pid) == 2, 'the others')
+    assert pidfds_of(one.pid) == 0
