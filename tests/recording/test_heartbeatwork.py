@@ -30,8 +30,10 @@ from Products.StabilityMonitor.recording.recorder import Recorder
 from Products.StabilityMonitor.recording.runclock import Freeze
 from Products.StabilityMonitor.store import blackbox as box
 from Products.StabilityMonitor.store import blackboxreader
+from Products.StabilityMonitor.store.rundirectory import Base
 from Products.StabilityMonitor.store.runmailbox import ask
 from Products.StabilityMonitor.system import loglater
+from Products.StabilityMonitor.system import processend
 from Products.StabilityMonitor.threads.frames import stacks
 
 
@@ -733,3 +735,20 @@ def test_errors_of_accept_are_not_known_without_waitress(rounds, life):
     (sample,) = blackboxreader.read_samples(life.recorder.buffer)
     assert (sample.accept_errors, sample.connection_limit, sample.connections) == (-1, -1, -1)
     assert sample.descriptor_limit != 0
+
+
+@pytest.mark.skipif(not processend.is_possible(), reason='no pidfd here')
+@pytest.mark.parametrize(
+    'role, short, watches', [('server', False, 1), ('script', False, 0), ('server', True, 0)]
+)
+def test_only_a_server_with_enough_descriptors_watches_siblings(
+    life, tmp_path, role, short, watches
+):
+    life.role, life.is_short_of_descriptors = role, short
+    life.base = Base(tmp_path / 'stability')
+    life.base.prepare()
+    rounds = Rounds(life)
+    rounds._in_thread()
+    named = [duty.__qualname__ for duty in (*rounds.heartbeat.duties, *rounds.heartbeat.rounds)]
+    assert named.count('Siblings.look') == named.count('Siblings.look_at_all') == watches
+    rounds.detach()
