@@ -212,6 +212,13 @@ OPTIONS = (
         '',
         'A regular expression; what it matches is taken out, too; empty: none.',
     ),
+    Option(
+        'supervisor-log',
+        str,
+        '',
+        'The log of zdaemon, supervisord or gunicorn, which knows the exit status; empty: found '
+        'through the parent process.',
+    ),
     Option('tracker-url', str, '', 'The address where you file reports.'),
     Option('support-name', str, '', 'Your name in reports.'),
     Option('support-contact', str, '', 'Your e-mail address in reports.'),
@@ -306,6 +313,7 @@ RECORDED = (
     'sample-interval',
     'redact',
     'redact-pattern',
+    'supervisor-log',
 )
 
 

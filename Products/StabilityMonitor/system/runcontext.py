@@ -23,6 +23,7 @@ from ..model.jsonform import to_json
 from ..model.records import Instance
 from . import cgroups
 from . import stacksizes
+from . import supervisorlog
 from .processidentity import identity
 from .signalmask import has_python_handler
 from .signalmask import signal_set
@@ -90,6 +91,7 @@ def collect(
     if (proc / 'stat').exists():
         boot_time = counter((proc / 'stat').read_bytes(), b'btime')
     arguments = getattr(sys, 'argv', None)  # an embedded Python may have none
+    name = supervisor(proc, environ)
     return {
         'format': 1,
         'identity': identity(proc=proc),
@@ -115,7 +117,10 @@ def collect(
         'host_kills': counter(_bytes(proc / 'vmstat'), b'oom_kill'),
         'limits': _resource_limits(),
         'core_pattern': _line(proc / 'sys/kernel/core_pattern'),
-        'supervisor': supervisor(proc, environ),
+        'supervisor': name,
+        'supervisor_log': supervisorlog.find(name, os.getppid(), os.getpid(), proc),
+        'invocation_id': environ.get('INVOCATION_ID', ''),
+        'pid_namespace': _link(proc / 'self/ns/pid'),
         'outputs': {str(fd): output(fd, proc) for fd in (1, 2)},
         'abort_handler': has_python_handler('SIGABRT'),
         'hostname': socket.gethostname(),
@@ -272,6 +277,13 @@ def _libc() -> str:
 
 def _line(path: Path) -> str:
     return _bytes(path).decode(errors='replace').strip()
+
+
+def _link(path: Path) -> str:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ''
 
 
 def _bytes(path: Path) -> bytes:
