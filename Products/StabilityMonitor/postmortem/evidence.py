@@ -6,12 +6,10 @@ This is the only module of the room that reads facts of the system.  Tests pass 
 from __future__ import annotations
 
 import functools
-import math
 import os
 import re
 import time
 from collections.abc import Iterable
-from collections.abc import Iterator
 from dataclasses import dataclass
 from dataclasses import field
 from pathlib import Path
@@ -44,6 +42,7 @@ from ..system.processidentity import process_is_there
 from . import crashplace
 from . import faultlines
 from . import faultlog
+from . import kernellog
 from . import lastwords
 from . import lockedstorage
 from . import sentsignal
@@ -54,17 +53,11 @@ _STDERR_TAIL = 512 << 10
 _MARK_TAIL = 256 << 10
 #: At most this many bytes of a file of the kernel, for example /proc/stat, are read.
 _KERNEL_FILE = 1 << 20
-#: At most this many records of the kernel's log are read.
-_KERNEL_RECORDS = 50_000
 #: The file with the counter of OOM kills in a memory cgroup's directory, by cgroup version.
 _COUNTERS = {1: 'memory.oom_control', 2: 'memory.events'}
 _SIGNALS = tuple(name for name in blackbox.MARKS if name.startswith('SIG'))
 _STOP_SIGNALS = ('SIGTERM', 'SIGINT')
 _BOOT_TIME = re.compile(r'^btime (\d{1,12})$', re.MULTILINE)
-#: What the kernel logs when a thread dies of a fault: "python3[4711]: segfault at 0 ip ...",
-#: "traps: waitress-0[4711] general protection fault ip:...", "... trap invalid opcode ip:...".
-#: The number is the kernel's id of the thread.
-_KERNEL_FAULT = re.compile(r'(.{1,40})\[(\d{1,10})\]:? (?:segfault at|general protection|trap )')
 #: A statement that imports: the module, or the package and the first name from it.
 _IMPORT = re.compile(
     rb'[ \t]*(?:from[ \t]+([\w.]{1,200})[ \t]+)?import[ \t]+\(?[ \t]*([\w.]{0,200})'
@@ -86,8 +79,6 @@ _TICK = 0.05
 _SAME = 0.001
 #: Seconds by which the watchdog may be late on a busy machine.
 _LATE = 2.0
-#: Seconds by which the kernel's clock and the process's monotonic clock may differ.
-_CLOCK_SLACK = 5
 
 
 #: What a run noted about itself, as read from its file.  The file may hold anything.
@@ -102,6 +93,9 @@ class World:
     proc: Path = Path('/proc')
     kernel_log: Path = Path('/dev/kmsg')
     machine_id: Path = Path('/etc/machine-id')
+    #: Where syslog keeps the kernel's log for those who may not read /dev/kmsg.
+    kernel_files: tuple[Path, ...] = (Path('/var/log/kern.log'), Path('/var/log/messages'))
+    journalctl: Path = Path('/usr/bin/journalctl')
 
 
 @dataclass(frozen=True)
@@ -391,7 +385,7 @@ def collect(path: Path, world: World) -> Traces:
         hang = None  # the timers expired while no thread ran, so they say nothing about a hang
         stuck = {}
 
-    stderr = _stderr_tail(context, [sample.stderr_size for sample in samples])
+    stderr = stderr_tail(context, [sample.stderr_size for sample in samples])
     stderr_fault = None
     last_words: tuple[str, ...] = ()
     if stderr is not None:
@@ -586,7 +580,7 @@ def _frozen(context: Context, recording: Recording | None, marks: list[float]) -
     return silence if silence > timeout + interval + _LATE else 0.0
 
 
-def _stderr_tail(context: Context, sizes: list[int]) -> bytes | None:
+def stderr_tail(context: Context, sizes: list[int]) -> bytes | None:
     """Return the end of what this run wrote to standard error; None if it can no longer be read.
 
     It can be read only if standard error was a regular file that is still there.  `sizes` are the
@@ -733,9 +727,8 @@ def _kernel_line(world: World, pid: int, context: Context) -> str:
     Only lines since the start of the run count: an earlier process may have had the same pid.
     """
     since = _number(context.get('monotonic'))
-    wanted = f'Killed process {pid} '
-    for message in _kernel_messages(world.kernel_log, since):
-        if wanted in message:
+    for message in kernellog.of_device(world.kernel_log, since):
+        if kernellog.killed(message, pid):
             return message
     return ''
 
@@ -759,49 +752,11 @@ def _kernel_fault(
     idents[pid] = main_ident
     sample = recording.last_sample
     moment = sample.monotonic + fault_time - sample.time
-    for message in _kernel_messages(world.kernel_log, moment, moment):
-        fault = _KERNEL_FAULT.match(message)
+    for message in kernellog.of_device(world.kernel_log, moment, moment):
+        fault = kernellog.FAULT_LINE.match(message)
         if fault and int(fault[2]) in idents:
             return message, idents[int(fault[2])]
     return '', 0
-
-
-def _kernel_messages(path: Path, since: float, until: float = math.inf) -> Iterator[str]:
-    """Yield the first line of each message that the kernel logged in that time, newest first.
-
-    The times are in seconds of the monotonic clock, give or take _CLOCK_SLACK.  Often the log
-    cannot be read without privileges.
-
-    A record is `priority,number,microseconds since the boot,flags;message`.
-    """
-    for record in reversed(_kernel_records(path)):
-        head, _, message = record.partition(';')
-        fields = head.split(',')
-        if len(fields) < 3 or not fields[2].isdecimal():
-            continue
-        logged = int(fields[2][:18]) / 1e6
-        lines = message.strip().splitlines()
-        if lines and since - _CLOCK_SLACK <= logged <= until + _CLOCK_SLACK:
-            yield lines[0]
-
-
-def _kernel_records(path: Path) -> list[str]:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    except OSError:
-        return []
-    records: list[str] = []
-    try:
-        while len(records) < _KERNEL_RECORDS:
-            record = os.read(descriptor, 8192)
-            if not record:
-                break
-            records.append(record.decode(errors='replace'))
-    except OSError:  # EAGAIN: there are no more records; EPIPE: this one was overwritten
-        pass
-    finally:
-        os.close(descriptor)
-    return records
 
 
 def _same(then: object, now: object) -> bool | None:

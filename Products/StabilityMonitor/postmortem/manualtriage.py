@@ -6,9 +6,11 @@ from the context of a run, see `options.for_record`.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from collections.abc import Mapping
 
+from ..model.errors import NoSuchRun
 from ..model.options import from_record
 from ..model.runrecord import RunRecord
 from ..store.archive import Archive
@@ -39,6 +41,8 @@ def by_hand(
     options = recorded_options(base)
     base = as_recorded(base, options)
     done = triage(base, on_error=on_error)
+    if done:
+        done = _with_witnesses(base, done, on_error)
     runs = options.get('keep-runs')
     days = options.get('keep-days')
     size = options.get('keep-bytes')
@@ -50,6 +54,28 @@ def by_hand(
         return done, 0
     removed = Archive(base).prune(keep_runs=runs, keep_days=days, keep_bytes=size)
     return done, removed
+
+
+def _with_witnesses(
+    base: Base,
+    done: list[RunRecord],
+    on_error: Callable[[str, Exception, RunRecord | None], object],
+) -> list[RunRecord]:
+    """Ask the logs of others about these runs and about recent ones; return the records of these
+    runs with what the logs say.
+    """
+    from . import witnesses  # it is needed only if a run was dead
+
+    judged = {record.run for record in done}
+    others = [record for record in witnesses.recent(base) if record.run not in judged]
+    witnesses.ask(base, [*done, *others], lambda name, error: on_error(name, error, None))
+    archive = Archive(base)
+    found = []
+    for record in done:
+        with contextlib.suppress(NoSuchRun):  # clean runs of scripts are only counted
+            record = archive.record(record.run)
+        found.append(record)
+    return found
 
 
 def as_recorded(base: Base, options: Mapping[str, str | int | float]) -> Base:

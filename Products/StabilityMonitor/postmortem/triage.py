@@ -189,6 +189,11 @@ def at_start(life: ILivingRun) -> None:
                 _say_how_it_ended(record)
                 if record in done:
                     life.every_round(LateWitnesses(life, archive, record).look)
+        if left or done:
+            # In MainThread, because it defines classes; without a dead run it is not needed.
+            from . import witnesses
+
+            witnesses.ask_later(life, (*left, *done))
         life.in_background(
             lambda: archive.prune(options.keep_runs, options.keep_days, options.keep_bytes)
         )

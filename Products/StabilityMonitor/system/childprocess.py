@@ -96,14 +96,18 @@ class ChildProcess:
         os.write(self.stdin, words)
 
     def read(
-        self, until: float, is_wanted: Callable[[], bool] = lambda: True
+        self,
+        until: float,
+        is_wanted: Callable[[], bool] = lambda: True,
+        most: int | None = None,
     ) -> tuple[bytes, bool]:
         """Return (the child's output, whether that is all of it).
 
-        Reads until the child closes its output, until the monotonic time `until`, or until the
-        output is no longer wanted.
+        Reads until the child closes its output, until the monotonic time `until`, until the output
+        is no longer wanted, or until it is at least `most` bytes.
         """
         parts: list[bytes] = []
+        size = 0
         poll = select.poll()  # select() cannot take descriptors from 1024 on
         poll.register(self.stdout, select.POLLIN)
         while is_wanted():
@@ -117,6 +121,9 @@ class ChildProcess:
             if not part:
                 return b''.join(parts), True
             parts.append(part)
+            size += len(part)
+            if most is not None and size >= most:
+                break
         return b''.join(parts), False
 
     def end(self, patience: float = 0.0) -> None:

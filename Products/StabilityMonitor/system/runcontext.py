@@ -125,6 +125,7 @@ def collect(
         'abort_handler': has_python_handler('SIGABRT'),
         'hostname': socket.gethostname(),
         'parent': os.getppid(),
+        'parent_name': _line(proc / str(os.getppid()) / 'comm'),
     }
 
 

@@ -68,7 +68,7 @@ def _written_by(parent: int, started: re.Pattern[bytes], proc: Path) -> str:
 
 def _is_written(information: Path) -> bool:
     flags = _OPENED_FOR.search(information.read_text())
-    return bool(flags) and int(flags[1] if flags else '0', 8) & os.O_ACCMODE != os.O_RDONLY
+    return flags is not None and int(flags[1], 8) & os.O_ACCMODE != os.O_RDONLY
 
 
 def _tail(path: str | Path, most: int = _TAIL) -> bytes:

@@ -1,0 +1,164 @@
+"""Reads what the kernel logged about the end of a process: a fault, or an OOM kill.
+
+The kernel names the thread in which a fault was, and the process that it killed, by its own ids.
+A process in a pid namespace, as in most containers, knows only other ids, so nothing is joined
+there.  Its times are those of the monotonic clock, give or take a few seconds.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import time
+from collections.abc import Collection
+from collections.abc import Iterable
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+from ..model.plaintext import clean
+from ..model.witnesses import FAULT
+from ..model.witnesses import OUT_OF_MEMORY
+from ..model.witnesses import Witness
+
+#: The namespace in which the ids of a process are those of the kernel (PROC_PID_INIT_INO).
+FIRST_NAMESPACE = 'pid:[4026531836]'
+#: At most this many records of the kernel's log are read.
+_MOST_RECORDS = 50_000
+#: Seconds by which the kernel's clock and the process's monotonic clock may differ.
+CLOCK_SLACK = 5
+_QUOTED = 400
+#: What the kernel logs when a thread dies of a fault: "python3[4711]: segfault at 0 ip ...",
+#: "traps: waitress-0[4711] general protection fault ip:...", "... trap invalid opcode ip:...".
+#: The number is the kernel's id of the thread.
+FAULT_LINE = re.compile(
+    r'(.{1,40})\[(\d{1,10})\]:? (segfault at|general protection|trap (?:[a-z0-9]+ ?){1,4})'
+)
+_KILL_LINE = re.compile(r'.{0,60}\bKilled process (\d{1,10})[ ,].*')
+#: The signal that a fault of this name leads to.
+_SIGNALS = {
+    'segfault at': 'SIGSEGV',
+    'general protection': 'SIGSEGV',
+    'trap invalid opcode': 'SIGILL',
+    'trap divide error': 'SIGFPE',
+    'trap stack segment': 'SIGBUS',
+}
+#: A line of a log file: "Dec  1 11:06:34 host kernel: [ 123.456789] text", or with an ISO time.
+_SYSLOG = re.compile(
+    r'(?:(?P<iso>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:[.,]\d{1,9})?(?P<zone>Z|[+-]\d\d:?\d\d)'
+    r'|(?P<day>[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d))'
+    r' \S{1,255} kernel: (?:\[ *\d{1,10}\.\d{1,9}\] )?(?P<words>.*)'
+)
+
+
+def of_device(path: Path, since: float, until: float = math.inf) -> Iterator[str]:
+    """Yield the first line of each message in that time, newest first; see `timed`."""
+    for _, message in timed(path, since, until):
+        yield message
+
+
+def timed(path: Path, since: float, until: float = math.inf) -> Iterator[tuple[float, str]]:
+    """Yield (time, first line) of each message that the kernel logged in that time, newest first.
+
+    `path` is /dev/kmsg.  Times are in seconds of the monotonic clock, and may differ by
+    CLOCK_SLACK.  Often the log cannot be read without privileges.
+
+    A record is `priority,number,microseconds since the boot,flags;message`.
+    """
+    for record in reversed(_records(path)):
+        head, _, message = record.partition(';')
+        fields = head.split(',')
+        if len(fields) < 3 or not fields[2].isdecimal():
+            continue
+        logged = int(fields[2][:18]) / 1e6
+        lines = message.strip().splitlines()
+        if lines and since - CLOCK_SLACK <= logged <= until + CLOCK_SLACK:
+            yield logged, lines[0]
+
+
+def is_readable(path: Path) -> bool:
+    """Whether /dev/kmsg has messages for this process."""
+    return bool(_records(path, most=1))
+
+
+def _records(path: Path, most: int = _MOST_RECORDS) -> list[str]:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:
+        return []
+    records: list[str] = []
+    try:
+        while len(records) < most:
+            record = os.read(descriptor, 8192)
+            if not record:
+                break
+            records.append(record.decode(errors='replace'))
+    except OSError:  # EAGAIN: there are no more records; EPIPE: this one was overwritten
+        pass
+    finally:
+        os.close(descriptor)
+    return records
+
+
+def of_file(text: str, now: float) -> Iterator[tuple[float, str]]:
+    """Yield (time in seconds since the epoch, message) of the kernel's lines in a log of syslog.
+
+    Most of these times have no year: then it is the last one before `now` in which they fit.
+    """
+    for line in text.split('\n'):
+        found = _SYSLOG.fullmatch(line[:2000])
+        moment = _moment(found, now) if found else None
+        if found and moment is not None:
+            yield moment, found['words']
+
+
+def _moment(found: re.Match[str], now: float) -> float | None:
+    try:
+        if found['iso']:
+            return datetime.fromisoformat(found['iso'] + found['zone']).timestamp()
+        year = time.localtime(now + 86400).tm_year
+        moment = time.mktime(time.strptime(f'{year} {found["day"]}', '%Y %b %d %H:%M:%S'))
+        if moment > now + 86400:
+            moment = time.mktime(time.strptime(f'{year - 1} {found["day"]}', '%Y %b %d %H:%M:%S'))
+        return moment
+    except (ValueError, OverflowError):
+        return None
+
+
+def killed(message: str, pid: int) -> bool:
+    """Whether the kernel says that it has killed this process for lack of memory."""
+    found = _KILL_LINE.fullmatch(message)
+    return found is not None and int(found[1]) == pid
+
+
+def witness(
+    lines: Iterable[tuple[float, str]], pid: int, threads: Collection[int], now: float
+) -> Witness | None:
+    """Return what the kernel saw of the end of process `pid`.
+
+    `lines` are (time in seconds since the epoch, message) of the time of its end; `threads` are the
+    ids of its threads; `now` is when this is written down.
+    """
+    found = []
+    for moment, message in lines:
+        fault = FAULT_LINE.match(message)
+        quoted = f'It logged: "{clean(message[:_QUOTED])}"'
+        if killed(message, pid):
+            signal, cause = 'SIGKILL', OUT_OF_MEMORY
+        elif fault and (int(fault[2]) == pid or int(fault[2]) in threads):
+            known = (name for words, name in _SIGNALS.items() if fault[3].startswith(words))
+            signal, cause = next(known, ''), FAULT
+        else:
+            continue
+        found.append(
+            Witness(
+                source='kernel',
+                time=now,
+                fact=quoted,
+                ended=moment,
+                signal=signal or None,
+                cause=cause if signal else '',
+            )
+        )
+    return min(found, key=lambda each: each.ended or 0.0, default=None)
