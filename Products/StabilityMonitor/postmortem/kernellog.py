@@ -106,7 +106,7 @@ def of_file(text: str, now: float) -> Iterator[tuple[float, str]]:
 
     Most of these times have no year: then it is the last one before `now` in which they fit.
     """
-    for line in text.split('\n'):
+    for line in text.split('\n')[:-1]:  # the last line may be torn
         found = _SYSLOG.fullmatch(line[:2000])
         moment = _moment(found, now) if found else None
         if found and moment is not None:

@@ -230,8 +230,9 @@ def signal_name(number: int) -> str:
 
 
 def _lines(text: str) -> Iterator[str]:
-    # `splitlines` would also split at characters that a request can bring into a log.
-    for line in text.split('\n'):
+    # `splitlines` would also split at characters that a request can bring into a log.  The last
+    # line may be torn: "exit status 1" may become "exit status 13".
+    for line in text.split('\n')[:-1]:
         line = line.strip('\0\r')
         if 0 < len(line) <= _LONGEST:
             yield line
@@ -298,8 +299,8 @@ def _witness(
 
 
 def _signal(word: str) -> str:
-    """Return the usual name of a signal: zdaemon writes SIGIOT for SIGABRT."""
+    """Return the usual name of a signal, '' if there is none: zdaemon writes SIGIOT for SIGABRT."""
     number = getattr(signal, word, None)
     if word.startswith('signal '):
         number = int(word.removeprefix('signal '))
-    return signal_name(number) if isinstance(number, int) else word
+    return signal_name(number) if isinstance(number, int) else ''
