@@ -81,7 +81,8 @@ def test_other_parents_are_not_looked_at(parent, tmp_path):
 def test_the_configuration_on_the_command_line_names_the_log(parent, tmp_path, words):
     conf = tmp_path / 'supervisord.conf'
     conf.write_text(
-        '[program:zope]\nlogfile=/wrong\n[supervisord]\n;logfile=/old\nlogfile = %(here)s/s.log ; it\n'
+        '[program:zope]\nlogfile=/wrong\n'
+        '[supervisord]\n;logfile=/old\nlogfile = %(here)s/s.log ; it\n'
     )
     parent.command('python3', 'supervisord', *(word.format(conf=conf) for word in words))
     assert parent.find()['path'] == str(tmp_path / 's.log')

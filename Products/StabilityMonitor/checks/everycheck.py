@@ -17,6 +17,7 @@ from . import rotation
 from . import software
 from . import supervision
 from . import switches
+from . import witnesses
 
 #: Every check, in the order in which they run.
 CHECKS = tuple(
@@ -42,6 +43,7 @@ CHECKS = tuple(
         endingsignals.KillingSignals,
         rotation.LogRotation,
         supervision.Supervisor,
+        witnesses.Witnesses,
         switches.ZopeSwitches,
         switches.PythonSwitches,
         switches.LateVariables,

@@ -122,6 +122,12 @@ class Site:
         Path('/usr/lib/systemd/system'),
         Path('/lib/systemd/system'),
     )
+    journals: tuple[Path, ...] = (Path('/var/log/journal'), Path('/run/log/journal'))
+    kernel_logs: tuple[Path, ...] = (
+        Path('/dev/kmsg'),
+        Path('/var/log/kern.log'),
+        Path('/var/log/messages'),
+    )
 
     @classmethod
     def of(cls, life: ILivingRun, zope: ZopeFacts | None = None) -> Site:
