@@ -87,6 +87,7 @@ setup(
             'selenium',
             'selenium-axe-python',
             'setuptools',
+            'supervisor',
             'twine',
             'zdaemon',
             'ZEO',

@@ -2,7 +2,6 @@
 
 import contextlib
 import http.client
-import importlib.util
 import os
 import signal
 import subprocess
@@ -12,13 +11,15 @@ import pytest
 from programs.handshake import until
 from support.childprograms import PROGRAMS
 from support.childprograms import environment
+from support.zopekit import ZopeInstance
 from support.zopekit import free_port
 
 from Products.StabilityMonitor.postmortem.manualtriage import by_hand
+from Products.StabilityMonitor.store.archive import Archive
 from Products.StabilityMonitor.store.rundirectory import Base
 from Products.StabilityMonitor.store.rundirectory import may_live
 
-pytestmark = pytest.mark.skipif(sys.platform != 'linux', reason='found through /proc')
+pytestmark = pytest.mark.supervisors
 
 #: {way: (verdict, exit code, signal)}
 ENDS = {
@@ -26,12 +27,6 @@ ENDS = {
     'exit': ('exited', 7, None),
     'segv': ('crashed', None, 'SIGSEGV'),
 }
-
-
-def needs(name):
-    return pytest.mark.skipif(
-        importlib.util.find_spec(name) is None, reason=f'{name} is not installed'
-    )
 
 
 @pytest.fixture(params=ENDS)
@@ -87,7 +82,6 @@ def assert_told(record, way, source, line):
     assert line in fact
 
 
-@needs('zdaemon')
 def test_zdaemon_tells_the_status(tmp_path, way):
     (tmp_path / 'zdaemon.conf').write_text(f"""
 <runner>
@@ -118,7 +112,6 @@ def _lines_with(path, words):
     return ''
 
 
-@needs('supervisor')
 def test_supervisord_tells_the_status(tmp_path, way):
     log = tmp_path / 'supervisord.log'
     (tmp_path / 'supervisord.conf').write_text(f"""
@@ -143,7 +136,6 @@ stdout_logfile={tmp_path}/zope.log
     assert_told(record, way, 'supervisord', 'exited: zope (')
 
 
-@needs('gunicorn')
 def test_gunicorn_tells_the_status_of_a_worker(tmp_path, way):
     port = free_port()
     words = ['--chdir', PROGRAMS, '--bind', f'127.0.0.1:{port}', 'doomed:app']
@@ -165,3 +157,33 @@ def test_gunicorn_tells_the_status_of_a_worker(tmp_path, way):
         until(lambda: len(base.waiting()) > 1, 'the next worker')
         record = judged(tmp_path)
     assert_told(record, way, 'gunicorn', f'(pid:{record.pid})')
+
+
+class Gunicorn(ZopeInstance):
+    def command(self):
+        where = ('--paste', str(self.home / 'etc' / 'zope.ini'))
+        bind = ('--bind', f'127.0.0.1:{self.port}')
+        return [self.python, '-m', 'gunicorn', *where, *bind, '--workers', '1']
+
+
+@pytest.mark.zope
+def test_a_start_of_zope_asks_in_the_background(tmp_path):
+    server = Gunicorn(tmp_path).create()
+    server.publish('def whoami(self):\n    import os\n    return str(os.getpid())\n')
+    try:
+        server.start()
+        killed = int(server.get('/whoami').text)
+        os.kill(killed, signal.SIGKILL)
+        archive = Archive(Base(server.stability))
+
+        def amended():
+            return [record for record in archive.summaries() if record.amendments]
+
+        (summary,) = until(amended, 'the witness')
+        record = archive.record(summary.run)
+        report = str(server.report())
+    finally:
+        server.destroy()
+    assert (record.pid, record.verdict, record.confidence) == (killed, 'killed', 'certain')
+    assert server.archive()[0]['verdict'] == 'vanished', 'the record itself is not rewritten'
+    assert 'could not be asked' not in report

@@ -26,9 +26,16 @@ def _missing_gcc():
     return None if shutil.which('gcc') or shutil.which('cc') else 'no C compiler here'
 
 
+def _missing_supervisors():
+    names = ('zdaemon', 'supervisor', 'gunicorn')
+    wanted = [name for name in names if not importlib.util.find_spec(name)]
+    return f'{", ".join(wanted)} not installed here' if wanted else None
+
+
 NEEDS = {
     'zope': _missing_zope,
     'browser': _missing_browser,
     'root': _missing_root,
     'gcc': _missing_gcc,
+    'supervisors': _missing_supervisors,
 }
