@@ -207,6 +207,20 @@ def test_the_end_of_an_earlier_process_with_the_same_pid_does_not_count():
     assert supervisorlogs.zdaemon(before, DEAD) is None
 
 
+def test_a_predecessor_with_the_same_pid_that_died_just_before_does_not_count():
+    dead = replace(DEAD, started=END - 1)
+    before = zdaemon('pid 4711: exit status 3', -2) + zdaemon('spawned process pid=4711', -2)
+    assert supervisorlogs.zdaemon(before, dead) is None
+    own = zdaemon('pid 4711: terminated by SIGKILL')
+    assert supervisorlogs.zdaemon(before + own, dead).signal == 'SIGKILL'
+    before = gunicorn('Worker (pid:4711) exited with code 3.', -2)
+    before += gunicorn('Booting worker with pid: 4711', -2, writer=4711)
+    assert supervisorlogs.gunicorn(before, dead) is None
+    before = SPAWNED + supervisord('exited: zope (exit status 3; not expected)', -2)
+    before += supervisord("spawned: 'zope' with pid 4711", -2)
+    assert supervisorlogs.supervisord(before, dead) is None
+
+
 def test_supervisord_is_believed_only_if_it_says_which_pid_the_name_has():
     end = supervisord('exited: zope (exit status 3; not expected)')
     assert supervisorlogs.supervisord(end, DEAD) is None

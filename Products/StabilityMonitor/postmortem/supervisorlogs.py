@@ -35,6 +35,8 @@ _SLACK = 3.0
 _LONGEST = 2000
 _QUOTED = 300
 
+# `re` compiles these when they are first used, in the background: that takes 10 to 30 ms, and this
+# module is imported by the thread that starts Zope.
 _TIME = r'(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:[.,]\d{1,6})?(?: ?([+-]\d{4}))?'
 #: How zdaemon and supervisord write a wait status.
 _STATUS = (
@@ -44,24 +46,22 @@ _STATUS = (
 )
 #: Between the time and the words, ZConfig and other formats write the level and the logger.
 _ZDAEMON_HEAD = rf'{_TIME}(?: [\[\]\w.:-]{{1,40}}){{0,4}} '
-_ZDAEMON_SPAWN = re.compile(rf'{_ZDAEMON_HEAD}spawned process pid=(?P<pid>\d{{1,10}})')
-_ZDAEMON_END = re.compile(
+_ZDAEMON_SPAWN = rf'{_ZDAEMON_HEAD}spawned process pid=(?P<pid>\d{{1,10}})'
+_ZDAEMON_END = (
     rf'{_ZDAEMON_HEAD}(?:unknown\(!=\d{{1,10}}\) )?pid (?P<pid>\d{{1,10}}): {_STATUS}'
     r'(?:; exiting now)?'
 )
-_SUPERVISORD_BEGIN = re.compile(rf'{_TIME} \w+ supervisord started with pid \d+')
-_SUPERVISORD_SPAWN = re.compile(
-    rf"{_TIME} \w+ spawned: '(?P<name>[^']{{1,200}})' with pid (?P<pid>\d{{1,10}})"
-)
-_SUPERVISORD_END = re.compile(
+_SUPERVISORD_BEGIN = rf'{_TIME} \w+ supervisord started with pid \d+'
+_SUPERVISORD_SPAWN = rf"{_TIME} \w+ spawned: '(?P<name>[^']{{1,200}})' with pid (?P<pid>\d{{1,10}})"
+_SUPERVISORD_END = (
     rf'{_TIME} \w+ (?P<what>exited|stopped): (?P<name>.{{1,200}}?) \({_STATUS}'
     r'(?:; (?:not )?expected)?\)'
 )
 #: Each line of gunicorn names the process that wrote it.
-_GUNICORN = re.compile(rf'\[{_TIME}\] \[(?P<writer>\d{{1,10}})\] \[\w+\] (?P<words>.*)')
-_GUNICORN_SPAWN = re.compile(r'Booting worker with pid: (?P<pid>\d{1,10})')
-_GUNICORN_TIMEOUT = re.compile(r'WORKER TIMEOUT \(pid:(?P<pid>\d{1,10})\)')
-_GUNICORN_END = re.compile(
+_GUNICORN = rf'\[{_TIME}\] \[(?P<writer>\d{{1,10}})\] \[\w+\] (?P<words>.*)'
+_GUNICORN_SPAWN = r'Booting worker with pid: (?P<pid>\d{1,10})'
+_GUNICORN_TIMEOUT = r'WORKER TIMEOUT \(pid:(?P<pid>\d{1,10})\)'
+_GUNICORN_END = (
     r'Worker (?:'
     r'\(pid:(?P<pid>\d{1,10})\) was sent (?P<signal>SIG[A-Z0-9]{1,12}|signal \d{1,3})!'
     r'(?: Perhaps out of memory\?)?'
@@ -73,13 +73,11 @@ _GUNICORN_END = re.compile(
 )
 #: uWSGI writes a time only with --logdate, and then in a form that the site chooses.
 _UWSGI_HEAD = r'(?:[^!*]{1,60} - )?'
-_UWSGI_SPAWN = re.compile(
+_UWSGI_SPAWN = (
     rf'{_UWSGI_HEAD}(?:Res|s)pawned uWSGI worker .{{1,40}}?pid: (?P<pid>\d{{1,10}})[,)].*'
 )
-_UWSGI_HARAKIRI = re.compile(
-    rf'{_UWSGI_HEAD}\*\*\* HARAKIRI ON WORKER \d+ \(pid: (?P<pid>\d{{1,10}})[,)].*'
-)
-_UWSGI_END = re.compile(
+_UWSGI_HARAKIRI = rf'{_UWSGI_HEAD}\*\*\* HARAKIRI ON WORKER \d+ \(pid: (?P<pid>\d{{1,10}})[,)].*'
+_UWSGI_END = (
     rf'{_UWSGI_HEAD}(?:DAMN ! worker \d+ \(pid: (?P<pid>\d{{1,10}})\) '
     r'(?:died|died, killed by signal (?P<number>\d{1,3})'
     r'|MISTERIOUSLY killed by signal (?P<number2>\d{1,3})) :\( trying respawn \.\.\.'
@@ -116,16 +114,19 @@ Parser = Callable[[str, DeadProcess], Witness | None]
 
 
 def zdaemon(text: str, dead: DeadProcess) -> Witness | None:
-    for line in _lines(text):
-        spawned = _ZDAEMON_SPAWN.fullmatch(line)
-        if spawned and int(spawned['pid']) == dead.pid and _is_later(spawned, dead):
-            return None
-        end = _ZDAEMON_END.fullmatch(line)
-        if end and int(end['pid']) == dead.pid:
+    found = None
+    for line in _lines(text, str(dead.pid)):
+        spawned = re.fullmatch(_ZDAEMON_SPAWN, line)
+        if spawned and int(spawned['pid']) == dead.pid:
+            if _is_later(spawned, dead):
+                break
+            found = None  # that was an earlier process with the same pid
+        end = re.fullmatch(_ZDAEMON_END, line)
+        if end and not found and int(end['pid']) == dead.pid:
             ended = _end(end, dead)
             if ended is not None:
-                return _witness('zdaemon', line, ended, dead, end)
-    return None
+                found = _witness('zdaemon', line, ended, dead, end)
+    return found
 
 
 def supervisord(text: str, dead: DeadProcess) -> Witness | None:
@@ -134,73 +135,79 @@ def supervisord(text: str, dead: DeadProcess) -> Witness | None:
     Programs of two groups may have the same name.  While two processes of a name live, a line about
     the end of one tells nothing.
     """
+    found = None
     running: dict[str, set[int]] = {}
-    for line in _lines(text):
-        if _SUPERVISORD_BEGIN.fullmatch(line):
+    for line in _lines(text, 'supervisord started ', ' spawned: ', ' exited: ', ' stopped: '):
+        if re.fullmatch(_SUPERVISORD_BEGIN, line):
             running.clear()
-        spawned = _SUPERVISORD_SPAWN.fullmatch(line)
+        spawned = re.fullmatch(_SUPERVISORD_SPAWN, line)
         if spawned:
-            if int(spawned['pid']) == dead.pid and _is_later(spawned, dead):
-                return None
+            if int(spawned['pid']) == dead.pid:
+                if _is_later(spawned, dead):
+                    break
+                found = None  # that was an earlier process with the same pid
             running.setdefault(spawned['name'], set()).add(int(spawned['pid']))
-        end = _SUPERVISORD_END.fullmatch(line)
+        end = re.fullmatch(_SUPERVISORD_END, line)
         if not end:
             continue
         pids = running.get(end['name'], set())
         if dead.pid in pids and len(pids) > 1:
             return None
         running.pop(end['name'], None)
-        ended = _end(end, dead)
-        if dead.pid in pids and ended is not None:
+        ended = _end(end, dead) if dead.pid in pids else None
+        if ended is not None:
             found = _witness('supervisord', line, ended, dead, end)
             if end['what'] == 'stopped':
                 # The log does not name the signal that it sent; SIGTERM is the default.
-                asked = found.signal if found.signal in _ASKING else 'SIGTERM'
-                found = replace(found, asked=asked or '')
-            return found
-    return None
+                asked = found.signal if found.signal in _ASKING else None
+                found = replace(found, asked=asked or 'SIGTERM')
+    return found
 
 
 def gunicorn(text: str, dead: DeadProcess) -> Witness | None:
     """Only lines that the parent of the worker wrote tell its end: requests may write others."""
+    found = None
     timeout = ''
-    for line in _lines(text):
-        head = _GUNICORN.fullmatch(line)
+    for line in _lines(text, str(dead.pid)):
+        head = re.fullmatch(_GUNICORN, line)
         if not head:
             continue
         words = head['words']
-        spawned = _GUNICORN_SPAWN.fullmatch(words)
-        if spawned and int(spawned['pid']) == dead.pid and _is_later(head, dead):
-            return None
-        if dead.parent and int(head['writer']) != dead.parent:
+        spawned = re.fullmatch(_GUNICORN_SPAWN, words)
+        if spawned and int(spawned['pid']) == dead.pid:
+            if _is_later(head, dead):
+                break
+            found, timeout = None, ''  # that was an earlier process with the same pid
+        if found or (dead.parent and int(head['writer']) != dead.parent):
             continue
-        late = _GUNICORN_TIMEOUT.fullmatch(words)
+        late = re.fullmatch(_GUNICORN_TIMEOUT, words)
         if late and int(late['pid']) == dead.pid and _end(head, dead) is not None:
             timeout = line
-        end = _GUNICORN_END.fullmatch(words)
+        end = re.fullmatch(_GUNICORN_END, words)
+        if not end or dead.pid not in _numbers(end, 'pid'):
+            continue
         ended = _end(head, dead)
-        if not end or ended is None or dead.pid not in _numbers(end, 'pid'):
+        if ended is None:
             continue
         found = _witness('gunicorn', line, ended, dead, end, timeout)
         if end['raw']:  # a wait status with the flag of a core file
             number = int(end['raw']) & 0x7F
             dumped = bool(int(end['raw']) & 0x80)
             found = replace(found, signal=signal_name(number), core_dumped=dumped)
-        return found
-    return None
+    return found
 
 
 def uwsgi(text: str, dead: DeadProcess) -> Witness | None:
     """`text` begins at the last sign of life, because the lines have no time."""
     harakiri = ''
-    for line in _lines(text):
-        spawned = _UWSGI_SPAWN.fullmatch(line)
+    for line in _lines(text, str(dead.pid)):
+        spawned = re.fullmatch(_UWSGI_SPAWN, line)
         if spawned and int(spawned['pid']) == dead.pid:
             return None
-        late = _UWSGI_HARAKIRI.fullmatch(line)
+        late = re.fullmatch(_UWSGI_HARAKIRI, line)
         if late and int(late['pid']) == dead.pid:
             harakiri = line
-        end = _UWSGI_END.fullmatch(line)
+        end = re.fullmatch(_UWSGI_END, line)
         if end and dead.pid in _numbers(end, 'pid'):
             return _witness('uwsgi', line, None, dead, end, harakiri)
     return None
@@ -229,10 +236,13 @@ def signal_name(number: int) -> str:
         return f'signal {number}'
 
 
-def _lines(text: str) -> Iterator[str]:
+def _lines(text: str, *wanted: str) -> Iterator[str]:
+    """Yield the whole lines, of all or with one of these words."""
     # `splitlines` would also split at characters that a request can bring into a log.  The last
     # line may be torn: "exit status 1" may become "exit status 13".
     for line in text.split('\n')[:-1]:
+        if wanted and not any(word in line for word in wanted):
+            continue
         line = line.strip('\0\r')
         if 0 < len(line) <= _LONGEST:
             yield line

@@ -21,7 +21,7 @@ _STARTED = {
 #: At most this many descriptors of the parent are looked at.
 _MOST_FILES = 256
 #: Bytes that are read at the end of each file; the supervisor has just written that line.
-_TAIL = 64 << 10
+_TAIL = 16 << 10
 _CONFIGURATION = 256 << 10
 _OPENED_FOR = re.compile(r'^flags:\s*0?([0-7]{1,12})$', re.MULTILINE)
 _SECTION = re.compile(r'^\[([^\]]+)\]', re.MULTILINE)
@@ -42,13 +42,13 @@ def find(
     """
     path = ''
     if kind in _STARTED:
-        path = _written_by(parent, re.compile(_STARTED[kind] % pid), proc)
+        path = _written_by(parent, pid, re.compile(_STARTED[kind] % pid), proc)
     if not path and kind == 'supervisord':
         path = _configured(parent, proc, root)
     return {'kind': kind, 'path': path} if path else {}
 
 
-def _written_by(parent: int, started: re.Pattern[bytes], proc: Path) -> str:
+def _written_by(parent: int, pid: int, started: re.Pattern[bytes], proc: Path) -> str:
     folder = proc / str(parent)
     try:
         numbers = sorted(map(int, os.listdir(folder / 'fd')))
@@ -59,7 +59,8 @@ def _written_by(parent: int, started: re.Pattern[bytes], proc: Path) -> str:
             path = os.readlink(folder / 'fd' / str(number))
             if not path.startswith('/') or not _is_written(folder / 'fdinfo' / str(number)):
                 continue
-            if started.search(_tail(path)):
+            tail = _tail(path)
+            if b'%d' % pid in tail and started.search(tail):
                 return path
         except OSError:
             continue
