@@ -65,6 +65,7 @@ def test_a_run_records_the_options_that_the_command_needs():
         'sample-interval': 1.0,
         'redact': 'all',
         'redact-pattern': '',
+        'supervisor-log': '',
     }
 
 

@@ -467,7 +467,8 @@ ELSEWHERE = {
     'checks/rotation.py',  # recipes of logrotate
     'checks/software.py',  # metadata of distributions
     'checks/supervision.py',  # units of systemd
-    'postmortem/evidence.py',  # the kernel's log
+    'checks/sitewitnesses.py',  # the journal of systemd
+    'postmortem/kernellog.py',  # /dev/kmsg
 }
 
 

@@ -14,10 +14,10 @@ from . import limits
 from . import memory
 from . import outputs
 from . import rotation
+from . import sitewitnesses
 from . import software
 from . import supervision
 from . import switches
-from . import witnesses
 
 #: Every check, in the order in which they run.
 CHECKS = tuple(
@@ -43,7 +43,7 @@ CHECKS = tuple(
         endingsignals.KillingSignals,
         rotation.LogRotation,
         supervision.Supervisor,
-        witnesses.Witnesses,
+        sitewitnesses.Witnesses,
         switches.ZopeSwitches,
         switches.PythonSwitches,
         switches.LateVariables,

@@ -64,11 +64,11 @@ def _with_witnesses(
     """Ask the logs of others about these runs and about recent ones; return the records of these
     runs with what the logs say.
     """
-    from . import witnesses  # it is needed only if a run was dead
+    from . import witnesslogs  # it is needed only if a run was dead
 
     judged = {record.run for record in done}
-    others = [record for record in witnesses.recent(base) if record.run not in judged]
-    witnesses.ask(base, [*done, *others], lambda name, error: on_error(name, error, None))
+    others = [record for record in witnesslogs.recent(base) if record.run not in judged]
+    witnesslogs.ask(base, [*done, *others], lambda name, error: on_error(name, error, None))
     archive = Archive(base)
     found = []
     for record in done:

@@ -191,9 +191,9 @@ def at_start(life: ILivingRun) -> None:
                     life.every_round(LateWitnesses(life, archive, record).look)
         if left or done:
             # In MainThread, because it defines classes; without a dead run it is not needed.
-            from . import witnesses
+            from . import witnesslogs
 
-            witnesses.ask_later(life, (*left, *done))
+            witnesslogs.ask_later(life, (*left, *done))
         life.in_background(
             lambda: archive.prune(options.keep_runs, options.keep_days, options.keep_bytes)
         )

@@ -13,7 +13,7 @@ from support.syntheticruns import quiet_world
 
 from Products.StabilityMonitor.model.errors import NoSuchRun
 from Products.StabilityMonitor.postmortem import triage
-from Products.StabilityMonitor.postmortem import witnesses
+from Products.StabilityMonitor.postmortem import witnesslogs
 from Products.StabilityMonitor.postmortem.manualtriage import by_hand
 from Products.StabilityMonitor.store import witnessfiles
 from Products.StabilityMonitor.store.archive import Archive
@@ -25,7 +25,7 @@ INVOCATION = 'ab' * 16
 
 
 class Dead:
-    """A run that vanished, judged in `world`; `ask` asks the witnesses."""
+    """A run that vanished, judged in `world`; `ask` asks the witnesslogs."""
 
     def __init__(self, tmp_path):
         self.base = Base(tmp_path / 'stability')
@@ -57,7 +57,7 @@ class Dead:
 
     def ask(self):
         (record,) = triage.triage(self.base, world=self.world)
-        witnesses.ask(self.base, [record], lambda *error: self.errors.append(error), self.world)
+        witnesslogs.ask(self.base, [record], lambda *error: self.errors.append(error), self.world)
         return Archive(self.base).record(self.run.name)
 
 
@@ -101,7 +101,7 @@ def test_what_the_context_names_does_no_harm(dead, tmp_path):
     for path in (*names, '/dev/zero', str(tmp_path), 'relative', '', 'a\0b', '/a\0b', 7, None):
         dead.run.change(supervisor_log={'kind': 'zdaemon', 'path': path})
         question = triage.examine(dead.run.path, dead.world)
-        witnesses.ask(dead.base, [question], lambda *error: dead.errors.append(error), dead.world)
+        witnesslogs.ask(dead.base, [question], lambda *error: dead.errors.append(error), dead.world)
     dead.run.change(supervisor_log='x', outputs=[], options={'supervisor-log': 7})
     assert dead.ask().verdict == 'vanished' and dead.errors == []
 
@@ -110,7 +110,7 @@ def test_a_source_that_fails_does_not_stop_the_others(dead, monkeypatch):
     def fail(path):
         raise ValueError('the reason')
 
-    monkeypatch.setattr(witnesses, '_tail', fail)
+    monkeypatch.setattr(witnesslogs, '_tail', fail)
     dead.world.kernel_log.write_text(f'4,2,1006000000,-;{_segv(100)}\n')
     record = dead.ask()
     assert [(name, str(error)) for name, error in dead.errors] == [('supervisor', 'the reason')]
@@ -122,7 +122,7 @@ def test_a_run_that_is_gone_is_no_error(dead):
     dead.log.write_text(dead.line('pid 100: exit status 3'))
     errors = []
     gone = replace(record, run=record.run[:-4] + 'ffff')
-    witnesses.ask(dead.base, [gone], lambda *error: errors.append(error), dead.world)
+    witnesslogs.ask(dead.base, [gone], lambda *error: errors.append(error), dead.world)
     assert errors == []
     with pytest.raises(NoSuchRun):
         Archive(dead.base).record(gone.run)
@@ -132,7 +132,7 @@ def test_a_witness_that_has_spoken_is_not_asked_again(dead):
     dead.log.write_text(dead.line('pid 100: exit status 3'))
     record = dead.ask()
     dead.log.write_text(dead.line('pid 100: exit status 4'))
-    witnesses.ask(dead.base, [record], print, dead.world)
+    witnesslogs.ask(dead.base, [record], print, dead.world)
     assert Archive(dead.base).record(dead.run.name).exit_code == 3
 
 
@@ -168,10 +168,10 @@ def test_a_fault_of_another_boot_thread_or_time_is_not_joined(dead):
     assert kernel(dead, seconds=900.0).verdict == 'vanished'
     record = Archive(dead.base).record(dead.run.name)
     dead.world.kernel_log.write_text(f'4,2,1006000000,-;{_segv(101)}\n')
-    witnesses.ask(dead.base, [record], print, dead.world)
+    witnesslogs.ask(dead.base, [record], print, dead.world)
     dead.world.kernel_log.write_text(f'4,2,1006000000,-;{_segv(100)}\n')
     (dead.world.proc / 'sys/kernel/random/boot_id').write_text('boot-2\n')
-    witnesses.ask(dead.base, [record], print, dead.world)
+    witnesslogs.ask(dead.base, [record], print, dead.world)
     assert witnessfiles.of_run(dead.base.archive / dead.run.name) == ()
 
 
@@ -234,7 +234,7 @@ def test_uwsgi_is_believed_for_what_it_wrote_after_the_last_samples(dead, tmp_pa
     }
     dead.run.change(supervisor='uwsgi', supervisor_log={}, outputs={'2': output})
     record = triage.examine(dead.run.path, dead.world)
-    witnesses.ask(dead.base, [record], print, dead.world)
+    witnesslogs.ask(dead.base, [record], print, dead.world)
     assert witnessfiles.of_run(dead.run.path) == ()
     with open(log, 'a') as more:
         more.write(line)
@@ -246,7 +246,9 @@ def test_uwsgi_is_believed_for_what_it_wrote_after_the_last_samples(dead, tmp_pa
 
 def test_a_start_asks_in_the_background_and_again_later(dead, tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(witnesses, 'ask', lambda base, records, *rest: asked.append(list(records)))
+    monkeypatch.setattr(
+        witnesslogs, 'ask', lambda base, records, *rest: asked.append(list(records))
+    )
     life = FakeLife(dead.base.path, errands=[])
     triage.at_start(life)
     assert asked == [], 'the start does not wait for it'
@@ -271,13 +273,13 @@ def test_a_start_without_dead_runs_and_a_script_ask_nobody(dead, tmp_path):
 
 def test_only_runs_that_vanished_lately_are_asked_about_again(dead, tmp_path):
     dead.ask()
-    assert [record.run for record in witnesses.recent(dead.base)] == []
+    assert [record.run for record in witnesslogs.recent(dead.base)] == []
     now = time.time()
     gone = identity() | {'pid': 101, 'start_ticks': 1, 'boot_id': 'boot-1'}
     recent = DeadRun(dead.base.path, 1).served().change(identity=gone)
     DeadRun(dead.base.path, 2).crashed()
     triage.triage(dead.base, world=replace(dead.world, now=now))
-    assert [record.run for record in witnesses.recent(dead.base)] == [recent.name]
+    assert [record.run for record in witnesslogs.recent(dead.base)] == [recent.name]
 
 
 def test_the_command_asks_and_shows_what_it_learned(dead):

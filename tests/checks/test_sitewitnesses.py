@@ -7,7 +7,7 @@ import pytest
 from support.syntheticruns import DeadRun
 
 from Products.StabilityMonitor.checks.livesite import Site
-from Products.StabilityMonitor.checks.witnesses import Witnesses
+from Products.StabilityMonitor.checks.sitewitnesses import Witnesses
 from Products.StabilityMonitor.system.processidentity import identity
 
 
@@ -104,6 +104,6 @@ def test_the_journal_counts_for_a_service_of_systemd(tmp_path):
 
 
 def test_the_log_of_the_kernel_alone_does_not_tell_every_end(tmp_path):
-    (tmp_path / 'kmsg').touch()
+    (tmp_path / 'kmsg').write_text('4,1,1,-;x\n')
     found = look(tmp_path, kernel_logs=(Path('/nowhere'), tmp_path / 'kmsg'))
     assert found.severity.code == 'info' and 'it has faults and OOM kills' in found.detail

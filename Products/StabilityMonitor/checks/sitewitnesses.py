@@ -1,19 +1,19 @@
 """The check of the witnesses: does anything outside of this process see how it ends?
 
-SIGKILL and os._exit leave no trace in the process itself.  See `postmortem.witnesses`.
+SIGKILL and os._exit leave no trace in the process itself.  See `postmortem.witnesslogs`.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 
 from ..model.action import Action
 from ..model.counts import counted
 from ..model.finding import Finding
 from ..model.options import from_record
 from ..model.severities import INFO
+from ..postmortem import kernellog
 from ..store.regularfiles import names_in
 from ..store.regularfiles import open_outside
 from ..store.rundirectory import CONTEXT
@@ -144,18 +144,9 @@ def _journal(site: Site) -> tuple[str, str]:
 def _kernel(site: Site) -> tuple[str, str]:
     """Return a fact alone: the kernel logs faults and OOM kills, and no other end."""
     for path in site.kernel_logs:
-        if _is_kernel_log(path):
+        if kernellog.is_readable(path):
             return '', f'The log of the kernel can be read ({path}): it has faults and OOM kills.'
     return '', 'The log of the kernel cannot be read.'
-
-
-def _is_kernel_log(path: Path) -> bool:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    except OSError:
-        return False
-    os.close(descriptor)
-    return True
 
 
 def _is_readable(path: str) -> bool:
