@@ -2,7 +2,7 @@
 
 A witness is another process that saw the end: the one that waited for it, a sibling, the kernel.
 Each writes down what it saw once, beside the record (`store.witnessfiles`).  The record stays as it
-was judged; what people see is made here from both, always in the same way, whichever of them came first.
+was judged.  What people see is made here from both, and it does not matter which came first.
 
 A status that was witnessed decides where the own traces of a run decide nothing.  Of any other run
 it is evidence, and may make its verdict certain.  What contradicts is shown with both sides.
