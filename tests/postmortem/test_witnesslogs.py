@@ -44,12 +44,14 @@ class Dead:
             supervisor='zdaemon',
             supervisor_log={'kind': 'zdaemon', 'path': str(self.log)},
             parent=1,
-            pid_namespace=FIRST,
         ).served()
-        gone = identity() | {'pid': 100, 'start_ticks': 1, 'boot_id': 'boot-1'}
-        self.run.change(identity=gone)
+        self.move(FIRST)
         self.ended = self.run.started + 5
         self.errors = []
+
+    def move(self, namespace):
+        gone = {'pid': 100, 'start_ticks': 1, 'boot_id': 'boot-1', 'pid_namespace': namespace}
+        self.run.change(identity=identity() | gone)
 
     def line(self, words, after=0.0):
         at = time.strftime('%Y-%m-%dT%H:%M:%S', time.localtime(self.ended + after))
@@ -155,12 +157,12 @@ def test_the_kernel_tells_a_fault_of_a_run_without_a_stack(dead):
 
 
 def test_ids_of_another_namespace_are_not_joined(dead):
-    dead.run.change(pid_namespace='pid:[4026532000]')
+    dead.move('pid:[4026532000]')
     assert kernel(dead).verdict == 'vanished'
 
 
-def test_runs_of_older_releases_are_not_joined(dead):
-    dead.run.change(pid_namespace=None)
+def test_a_run_whose_namespace_is_not_known_is_not_joined(dead):
+    dead.move('')
     assert kernel(dead).verdict == 'vanished'
 
 

@@ -244,7 +244,9 @@ def _of_journal(question: _Question) -> Witness | None:
 def _of_kernel(question: _Question) -> Witness | None:
     record, world = question.record, question.world
     boot = _line(world.proc / 'sys/kernel/random/boot_id')
-    in_first = question.context.get('pid_namespace') == kernellog.FIRST_NAMESPACE
+    identity = question.context.get('identity')
+    known = identity if isinstance(identity, dict) else {}
+    in_first = known.get('pid_namespace') == kernellog.FIRST_NAMESPACE
     if not in_first or not boot or record.boot_id != boot:
         return None
     requests = (*record.requests, *record.recent)

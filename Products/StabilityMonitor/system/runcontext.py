@@ -120,7 +120,6 @@ def collect(
         'supervisor': name,
         'supervisor_log': supervisorlog.find(name, os.getppid(), os.getpid(), proc),
         'invocation_id': environ.get('INVOCATION_ID', ''),
-        'pid_namespace': _link(proc / 'self/ns/pid'),
         'outputs': {str(fd): output(fd, proc) for fd in (1, 2)},
         'abort_handler': has_python_handler('SIGABRT'),
         'hostname': socket.gethostname(),
@@ -278,13 +277,6 @@ def _libc() -> str:
 
 def _line(path: Path) -> str:
     return _bytes(path).decode(errors='replace').strip()
-
-
-def _link(path: Path) -> str:
-    try:
-        return os.readlink(path)
-    except OSError:
-        return ''
 
 
 def _bytes(path: Path) -> bytes:
