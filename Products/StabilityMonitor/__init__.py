@@ -13,8 +13,6 @@ import os
 import sys
 from collections.abc import Iterable
 
-from .system.eventlog import LOGGER
-
 __version__ = '1.0.dev0'
 
 
@@ -25,7 +23,7 @@ def initialize(context: object) -> None:
 
         tab.hang()
     except Exception:
-        LOGGER.exception('The Control Panel has no tab "Stability": adding it failed.')
+        _log_failure('The Control Panel has no tab "Stability": adding it failed.')
 
 
 def _arm() -> None:
@@ -54,6 +52,13 @@ def _has_past(folders: Iterable[os.PathLike[str]], own: str) -> bool:
     return bool(found - {own})
 
 
+def _log_failure(sentence: str) -> None:
+    # Imported here, because `stabilitymonitor run` needs no `logging` for the life of Zope.
+    from .system.eventlog import LOGGER
+
+    LOGGER.exception(sentence)
+
+
 def _inside_configured_zope() -> bool:
     config = getattr(sys.modules.get('App.config'), '_config', None)
     return config is not None and type(config).__name__ != 'DefaultConfiguration'
@@ -63,4 +68,4 @@ if _inside_configured_zope():
     try:
         _arm()
     except Exception:  # whatever fails here, the site must start
-        LOGGER.exception('The stability monitor records nothing: arming failed.')
+        _log_failure('The stability monitor records nothing: arming failed.')
