@@ -31,6 +31,7 @@ from programs.handshake import say  # noqa: E402
 from programs.handshake import until  # noqa: E402
 from programs.handshake import wait_for_go  # noqa: E402
 
+from Products.StabilityMonitor.model.options import RUN_PIPE  # noqa: E402
 from Products.StabilityMonitor.model.records import Instance  # noqa: E402
 from Products.StabilityMonitor.recording.watchdog import TURNS  # noqa: E402
 from Products.StabilityMonitor.store import blackboxreader  # noqa: E402
@@ -876,7 +877,8 @@ def arm(directory, options):
     configured = {'directory': directory, 'sample-interval': '50ms', 'stall': '30s', **options}
     instance = dataclasses.replace(INSTANCE, client_home=options.pop('client_home', '/nowhere'))
     configured.pop('client_home', None)
-    life = arming.arm(configured, {}, instance, 'server', {'zope': '6.3'})
+    environ = {name: os.environ[name] for name in (RUN_PIPE,) if name in os.environ}
+    life = arming.arm(configured, environ, instance, 'server', {'zope': '6.3'})
     life.armed()
     life.serving()
 

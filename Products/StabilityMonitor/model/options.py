@@ -21,6 +21,8 @@ from .secretclasses import classes_of
 Value = bool | int | float | str
 
 PREFIX = 'STABILITYMONITOR_'
+#: A variable that is no option: "stabilitymonitor run" sets it, see `system.runpipe`.
+RUN_PIPE = PREFIX + 'RUN_PIPE'
 
 _SIZES = {'kb': 1 << 10, 'mb': 1 << 20, 'gb': 1 << 30, 'b': 1}
 _TIMES = {'ms': 0.001, 's': 1.0, 'm': 60.0, 'h': 3600.0, 'd': 86400.0}
@@ -282,7 +284,7 @@ def _unknown(configured: Mapping[str, str], environ: Mapping[str, str]) -> Itera
             hint = _hint(name, '', [option.name for option in OPTIONS])
             yield OptionProblem(name, f'There is no option {name!r}; it was ignored.{hint}')
     for name in sorted(environ):
-        if name.startswith(PREFIX) and name not in variables:
+        if name.startswith(PREFIX) and name not in variables and name != RUN_PIPE:
             hint = _hint(name, PREFIX, sorted(variables))
             yield OptionProblem(name, f'There is no variable {name}; it was ignored.{hint}')
 

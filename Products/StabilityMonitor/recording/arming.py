@@ -57,6 +57,7 @@ def arm(
     options, problems = load(configured, environ)
     life = LivingRun(options, instance, role, software)
     life.configured = configured
+    life.environ = environ
     for problem in problems:
         life.findings.add(
             f'option-{problem.name}',

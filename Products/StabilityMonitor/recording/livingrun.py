@@ -47,6 +47,7 @@ from ..store.rundirectory import new_name
 from ..store.rundirectory import preallocate
 from ..store.rundirectory import write_whole
 from ..system import runcontext
+from ..system import runpipe
 from ..system import stacksizes
 from ..system.alternatestack import AlternateStacks
 from ..system.distributions import installed
@@ -90,6 +91,7 @@ class LivingRun:
     ) -> None:
         self.options = options
         self.configured: Mapping[str, str] = {}  # the options of zope.conf, for a forked worker
+        self.environ: Mapping[str, str] = {}
         self.instance = instance
         self.role = role
         self.software = software
@@ -188,6 +190,12 @@ class LivingRun:
                 Action('Move the data directory to a local disk with the option "directory".'),
                 INFO,
             )
+
+    def _tell_parent(self) -> None:
+        """Tell "stabilitymonitor run", if it has started this process, which run this is."""
+        if self.directory:
+            with contextlib.suppress(OSError, ValueError):  # another program has closed the pipe
+                runpipe.tell(self.environ, self.pid, str(self.path), self.name)
 
     def _keep_away_from_others(self) -> None:
         """Use a directory of our own if the data directory belongs to another user.
@@ -632,6 +640,12 @@ _PARTS = (
         LivingRun._run_directory,
         'Nothing is kept on disk: a crash will leave no trace.',
         _DIRECTORY_ACTION,
+        is_risky=False,
+    ),
+    _Part(
+        'run-pipe',
+        LivingRun._tell_parent,
+        'The command "stabilitymonitor run" cannot tell how this run ends.',
         is_risky=False,
     ),
     _Part(
