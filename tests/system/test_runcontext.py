@@ -4,6 +4,7 @@ import signal
 
 import pytest
 
+from Products.StabilityMonitor.model.records import Instance
 from Products.StabilityMonitor.system import runcontext
 
 
@@ -72,3 +73,17 @@ def test_a_shell_with_a_trap_may_pass_the_signal_on(tmp_path):
 
 def test_a_circle_of_parents_ends(tmp_path):
     assert runcontext.shell_as_pid_1(7, processes(tmp_path, 'sh', (7, 9), (9, 7))) == ''
+
+
+@pytest.mark.parametrize(
+    'environ, invocation, process',
+    [
+        ({}, '', 0),
+        ({'INVOCATION_ID': 'ab' * 16, 'SYSTEMD_EXEC_PID': '4711'}, 'ab' * 16, 4711),
+        ({'SYSTEMD_EXEC_PID': 'nonsense'}, '', 0),
+        ({'SYSTEMD_EXEC_PID': '9' * 11}, '', 0),
+    ],
+)
+def test_the_start_of_the_unit_is_recorded(environ, invocation, process):
+    context = runcontext.collect({}, Instance('host', '/home', ''), 'server', environ=environ)
+    assert (context['invocation_id'], context['unit_process']) == (invocation, process)

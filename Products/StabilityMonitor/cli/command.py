@@ -56,6 +56,7 @@ from . import nagios
 from . import stacks as clistacks
 from . import status as clistatus
 from . import whichrun
+from . import witness as cliwitness
 from .exitstatus import UNUSABLE
 from .exitstatus import WELL
 from .exitstatus import WRONG
@@ -283,6 +284,18 @@ def trace(runs: AllRuns, options: Namespace) -> int:
     return WELL
 
 
+def witness(runs: AllRuns, options: Namespace) -> int:
+    """Leave what systemd saw of the end with the run; only for "ExecStopPost=" of Zope's unit."""
+    try:
+        cliwitness.leave(runs.base, os.environ)
+    except (StabilityError, OSError):
+        raise
+    except Exception as error:  # the unit of Zope must not fail of it
+        notice(f'What systemd saw was not recorded: {error}')
+        return UNUSABLE
+    return WELL
+
+
 _COMMANDS: dict[str, Callable[[AllRuns, Namespace], int]] = {
     'status': status,
     'history': history,
@@ -293,6 +306,7 @@ _COMMANDS: dict[str, Callable[[AllRuns, Namespace], int]] = {
     'checks': checks,
     'stacks': stacks,
     'trace': trace,
+    'witness': witness,
 }
 
 
@@ -307,6 +321,7 @@ _EXAMPLES = {
     'checks': '--client-home var checks --all',
     'stacks': '--client-home var stacks --native',
     'trace': '--client-home var trace 20261123T074501Z',
+    'witness': '--directory /srv/site/var/stability witness',
 }
 
 

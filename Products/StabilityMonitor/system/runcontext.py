@@ -125,7 +125,17 @@ def collect(
         'hostname': socket.gethostname(),
         'parent': os.getppid(),
         'parent_name': _line(proc / str(os.getppid()) / 'comm'),
+        'unit_process': _unit_process(environ),
     }
+
+
+def _unit_process(environ: Mapping[str, str]) -> int:
+    """Return the pid of the process that systemd itself has started; 0 if it does not tell.
+
+    It tells from version 248 on.  Descendants of that process inherit the variable.
+    """
+    found = environ.get('SYSTEMD_EXEC_PID', '')
+    return int(found) if found.isascii() and found.isdigit() and len(found) <= 10 else 0
 
 
 def system_name() -> str:
