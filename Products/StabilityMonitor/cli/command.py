@@ -10,6 +10,7 @@ import getpass
 import os
 import sys
 import time
+from argparse import REMAINDER
 from argparse import SUPPRESS
 from argparse import ArgumentParser
 from argparse import Namespace
@@ -53,6 +54,7 @@ from . import checks as clichecks
 from . import completion
 from . import dataowner
 from . import nagios
+from . import run as clirun
 from . import stacks as clistacks
 from . import status as clistatus
 from . import whichrun
@@ -308,6 +310,12 @@ _COMMANDS: dict[str, Callable[[AllRuns, Namespace], int]] = {
     'trace': trace,
     'witness': witness,
 }
+#: The subcommand that reads no data directory.
+_RUN = 'run'
+_RUN_WORDS = (
+    'Start Zope, pass each signal on to it, and end as it does; what was seen of its end is kept '
+    'with its run.'
+)
 
 
 #: {subcommand: an example for its --help}
@@ -322,6 +330,7 @@ _EXAMPLES = {
     'stacks': '--client-home var stacks --native',
     'trace': '--client-home var trace 20261123T074501Z',
     'witness': '--directory /srv/site/var/stability witness',
+    _RUN: 'run -- runwsgi etc/zope.ini',
 }
 
 
@@ -396,7 +405,26 @@ def _parser() -> ArgumentParser:
             )
         if name in ('status', 'history', 'show', 'report', 'checks', 'stacks'):
             _add_forms(command, name)
+    _add_run(commands.add_parser)
     return parser
+
+
+def _add_run(add_parser: Callable[..., ArgumentParser]) -> None:
+    command = add_parser(
+        _RUN,
+        help=_RUN_WORDS,
+        description=_RUN_WORDS,
+        epilog=f'Example: stabilitymonitor {_EXAMPLES[_RUN]}',
+        usage='%(prog)s [-h] [--termination-log FILE] -- COMMAND ...',
+    )
+    command.add_argument(
+        clirun.LOG_OPTION,
+        default='',
+        metavar='FILE',
+        help='the file for the verdict, which must exist (default: as pid 1 of a container '
+        f'{clirun.TERMINATION_LOG}, which Kubernetes makes; otherwise none)',
+    )
+    command.add_argument('words', metavar='COMMAND', nargs=REMAINDER, help='what starts Zope')
 
 
 def _add_forms(command: ArgumentParser, name: str) -> None:
@@ -443,6 +471,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if ended.code == UNUSABLE and '--nagios' in words:
             return nagios.unknown('wrong usage of the command')
         raise
+    if options.command == _RUN:
+        return _run(options)
     run_command = _COMMANDS[options.command]
     try:
         base = whichrun.data_directory(options)
@@ -467,6 +497,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         sentence = f'{error}. Run this command as the user that Zope runs as.'
         return _failed(options, sentence, UNUSABLE)
+
+
+def _run(options: Namespace) -> int:
+    """Only where options of all subcommands stand before "run": else `cli.main` does it."""
+    words = options.words[options.words[:1] == ['--'] :]
+    if not words:
+        notice('Name the command that starts Zope: stabilitymonitor run -- COMMAND ...')
+        return UNUSABLE
+    return clirun.run(words, options.termination_log)
 
 
 def _failed(options: Namespace, sentence: str, exit_status: int) -> int:
