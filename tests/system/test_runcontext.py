@@ -87,3 +87,29 @@ def test_a_circle_of_parents_ends(tmp_path):
 def test_the_start_of_the_unit_is_recorded(environ, invocation, process):
     context = runcontext.collect({}, Instance('host', '/home', ''), 'server', environ=environ)
     assert (context['invocation_id'], context['unit_process']) == (invocation, process)
+
+
+# -- `stabilitymonitor run` ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    'command, yes',
+    [
+        ('/usr/bin/python3 /opt/bin/stabilitymonitor run -- gunicorn app', True),
+        ('python3 -m Products.StabilityMonitor run runwsgi zope.ini', True),
+        ('python3 -m Products.StabilityMonitor status', False),
+        ('/opt/bin/stabilitymonitor status run', False),
+        ('run stabilitymonitor', False),
+        ('', False),
+    ],
+)
+def test_the_command_line_of_run_is_known(command, yes):
+    assert runcontext.is_run(command.split(' ')) == yes
+
+
+@pytest.mark.parametrize('above, wanted', [('zdaemon', 'zdaemon'), ('systemd', '')])
+def test_run_restarts_nothing_so_what_started_it_counts(tmp_path, above, wanted):
+    proc = processes(tmp_path, 'systemd', (40, 1), (50, 40))
+    (proc / '40/cmdline').write_bytes(f'/bin/{above}\0-C\0x.conf\0'.encode())
+    (proc / '50/cmdline').write_bytes(b'stabilitymonitor\0run\0--\0gunicorn\0app\0')
+    assert runcontext.supervisor(proc, {}, 50) == wanted

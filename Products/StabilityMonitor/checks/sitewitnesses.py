@@ -21,6 +21,7 @@ from ..store.rundirectory import RUN_NAME
 from ..store.rundirectory import is_alive
 from ..store.rundirectory import name_facts
 from ..store.rundirectory import read_json
+from ..system.runcontext import is_run
 from .check import Check
 from .livesite import Site
 from .supervision import unit
@@ -72,12 +73,8 @@ class Witnesses(Check):
 
 def _run(site: Site) -> tuple[str, str]:
     """Return (the witness or '', a fact): whether `stabilitymonitor run` is the parent."""
-    words = site.text(f'{site.parent}/cmdline').split('\0')
-    names = [os.path.basename(word) for word in words]
-    for name, following in zip(names, names[1:], strict=False):
-        is_command = name in ('stabilitymonitor', 'Products.StabilityMonitor', '__main__.py')
-        if is_command and following == 'run':
-            return 'stabilitymonitor run', 'The parent process is "stabilitymonitor run".'
+    if is_run(site.text(f'{site.parent}/cmdline').split('\0')):
+        return 'stabilitymonitor run', 'The parent process is "stabilitymonitor run".'
     return '', ''
 
 

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -52,6 +53,8 @@ _RESTARTERS = {
     'runsv': 'runsv',
     's6-supervise': 's6-supervise',
 }
+#: Names of the command of this product: its script, and the package as started with "-m".
+_COMMANDS = ('stabilitymonitor', 'Products.StabilityMonitor', '__main__.py')
 _FILE_KINDS = {
     stat.S_IFREG: 'file',
     stat.S_IFIFO: 'pipe',
@@ -151,9 +154,14 @@ def supervisor(
     environ: Mapping[str, str] = os.environ,
     parent: int | None = None,
 ) -> str:
-    """Return what started and restarts this process, such as "zdaemon"; "" if not known."""
+    """Return what started and restarts this process, such as "zdaemon"; "" if not known.
+
+    `stabilitymonitor run` restarts nothing, so what started that counts.
+    """
     if parent is None:
         parent = os.getppid()
+    if is_run(_words(parent, proc)):
+        parent = _parent(parent, proc)
     found = restarter(parent, proc)
     if found:
         return found
@@ -196,8 +204,7 @@ def restarter(pid: int, proc: Path = Path('/proc')) -> str:
 
     It is recognized by the programs on its command line.
     """
-    command = _bytes(proc / str(pid) / 'cmdline').decode(errors='replace')
-    for argument in command.split('\0'):
+    for argument in _words(pid, proc):
         path, _, _ = argument.partition(' ')
         name = os.path.basename(path)
         program = _PROGRAM.match(name)
@@ -207,6 +214,18 @@ def restarter(pid: int, proc: Path = Path('/proc')) -> str:
         if known:
             return known
     return ''
+
+
+def is_run(words: Sequence[str]) -> bool:
+    """Whether this is a command line of `stabilitymonitor run`."""
+    names = [os.path.basename(word) for word in words]
+    pairs = zip(names, names[1:], strict=False)
+    return any(name in _COMMANDS and following == 'run' for name, following in pairs)
+
+
+def _words(pid: int, proc: Path) -> list[str]:
+    """Return the command line of a process."""
+    return _bytes(proc / str(pid) / 'cmdline').decode(errors='replace').split('\0')
 
 
 def output(descriptor: int, proc: Path = Path('/proc')) -> dict[str, Any]:
