@@ -112,3 +112,8 @@ def test_the_loop_of_the_server_is_not_called_by_code_of_the_site():
     launcher = Frame('/site/bin/runwsgi', 8, '<module>')
     run = record(0, 'crashed', threads=(ThreadState(1, crashed=True, frames=(*LOOP, launcher)),))
     assert 'runwsgi' not in told(run)
+
+
+def test_nobody_is_sent_to_a_maintainer_of_code_that_is_not_named():
+    words = ' '.join(map(str, next_steps(record(0, 'killed'))))
+    assert 'maintainer' not in words

@@ -167,7 +167,7 @@ def _decided(record: RunRecord, best: Witness, asked: str, cause: str) -> RunRec
         summary = f'Zope was stopped by {asked or best.signal}; it ended with {best.status}.'
     elif best.signal == 'SIGKILL':
         verdict = 'killed'
-        summary = 'Zope was killed (SIGKILL).'
+        summary = 'Zope was killed (SIGKILL); who sent the signal is not known.'
     elif best.signal in _CRASH_SIGNALS or best.signal == 'SIGABRT':
         verdict = 'aborted' if best.signal == 'SIGABRT' else 'crashed'
         if cause == FAULT:

@@ -90,6 +90,9 @@ def _crashed_request(run: RunRecord) -> Action:
 
 
 def _report(run: RunRecord) -> Action:
+    names_code = run.exception or run.native or any(thread.frames for thread in run.threads)
+    if not names_code:
+        return NOTHING
     return Action(
         'Send the report to the maintainer of the code that is named here: press "Report", or run '
         '"stabilitymonitor report {run}".',
@@ -104,6 +107,9 @@ _CHANGED_VERSIONS = Action(
 _NEXT_TIME = Action(
     'If it happens again, compare the signatures: an equal signature means the same fault.'
 )
+_KEEP = Action('Press "Report" and keep the report: it has all that is known about this end.')
+
+
 # -- crashes ---------------------------------------------------------------------------------------
 
 
@@ -387,4 +393,5 @@ _STEPS = (
     _Row(_report),
     _Row(_CHANGED_VERSIONS),
     _Row(_NEXT_TIME),
+    _Row(_KEEP),
 )
