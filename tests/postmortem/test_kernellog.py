@@ -5,6 +5,7 @@ import time
 import pytest
 
 from Products.StabilityMonitor.postmortem import kernellog
+from Products.StabilityMonitor.system import kernelmessages
 
 NOW = 1_790_000_100.0
 SEGFAULT = (
@@ -87,6 +88,6 @@ def test_a_line_of_december_is_read_in_january():
 def test_records_of_the_device_have_the_time_of_the_kernel(tmp_path):
     log = tmp_path / 'kmsg'
     log.write_text(f'4,1,90000000,-;{SEGFAULT}\n')
-    assert list(kernellog.timed(log, 88)) == [(90.0, SEGFAULT)]
-    assert list(kernellog.timed(log, 97)) == []
-    assert kernellog.is_readable(log) and not kernellog.is_readable(tmp_path / 'missing')
+    assert list(kernelmessages.timed(log, 88)) == [(90.0, SEGFAULT)]
+    assert list(kernelmessages.timed(log, 97)) == []
+    assert kernelmessages.is_readable(log) and not kernelmessages.is_readable(tmp_path / 'missing')

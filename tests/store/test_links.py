@@ -468,7 +468,6 @@ ELSEWHERE = {
     'checks/software.py',  # metadata of distributions
     'checks/supervision.py',  # units of systemd
     'checks/sitewitnesses.py',  # the journal of systemd
-    'postmortem/kernellog.py',  # /dev/kmsg
 }
 
 

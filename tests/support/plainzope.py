@@ -142,9 +142,10 @@ def without(library):
 
 
 #: The possible findings of a plain Zope, and a function for each that says whether it applies.
-#: "supervisor" always applies, since nothing restarts this Zope.
+#: Two always apply: nothing restarts this Zope, and nothing else sees its end.
 POSSIBLE_FINDINGS = {
     'supervisor': lambda site: True,
+    'witnesses': lambda site: True,
     'killing-signals': signals_kill,
     'core-files': no_core_file,
     'breadcrumbs-place': fleeting_place,

@@ -13,7 +13,6 @@ from ..model.counts import counted
 from ..model.finding import Finding
 from ..model.options import from_record
 from ..model.severities import INFO
-from ..postmortem import kernellog
 from ..store.regularfiles import names_in
 from ..store.regularfiles import open_outside
 from ..store.rundirectory import CONTEXT
@@ -21,6 +20,7 @@ from ..store.rundirectory import RUN_NAME
 from ..store.rundirectory import is_alive
 from ..store.rundirectory import name_facts
 from ..store.rundirectory import read_json
+from ..system import kernelmessages
 from ..system.runcontext import is_run
 from .check import Check
 from .livesite import Site
@@ -141,7 +141,7 @@ def _journal(site: Site) -> tuple[str, str]:
 def _kernel(site: Site) -> tuple[str, str]:
     """Return a fact alone: the kernel logs faults and OOM kills, and no other end."""
     for path in site.kernel_logs:
-        if kernellog.is_readable(path):
+        if kernelmessages.is_readable(path):
             return '', f'The log of the kernel can be read ({path}): it has faults and OOM kills.'
     return '', 'The log of the kernel cannot be read.'
 

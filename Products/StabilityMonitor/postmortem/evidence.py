@@ -38,6 +38,7 @@ from ..store.rundirectory import mark_file
 from ..store.rundirectory import name_facts
 from ..store.rundirectory import read_json
 from ..store.wallclock import WallClock
+from ..system import kernelmessages
 from ..system.processidentity import process_is_there
 from . import crashplace
 from . import faultlines
@@ -727,7 +728,7 @@ def _kernel_line(world: World, pid: int, context: Context) -> str:
     Only lines since the start of the run count: an earlier process may have had the same pid.
     """
     since = _number(context.get('monotonic'))
-    for message in kernellog.of_device(world.kernel_log, since):
+    for message in kernelmessages.of_device(world.kernel_log, since):
         if kernellog.killed(message, pid):
             return message
     return ''
@@ -752,7 +753,7 @@ def _kernel_fault(
     idents[pid] = main_ident
     sample = recording.last_sample
     moment = sample.monotonic + fault_time - sample.time
-    for message in kernellog.of_device(world.kernel_log, moment, moment):
+    for message in kernelmessages.of_device(world.kernel_log, moment, moment):
         fault = kernellog.FAULT_LINE.match(message)
         if fault and int(fault[2]) in idents:
             return message, idents[int(fault[2])]

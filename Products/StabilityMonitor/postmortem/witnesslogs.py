@@ -33,6 +33,7 @@ from ..store.regularfiles import own_user
 from ..store.regularfiles import read_start_outside
 from ..store.regularfiles import read_tail
 from ..store.rundirectory import Base
+from ..system import kernelmessages
 from . import evidence
 from . import journal
 from . import kernellog
@@ -260,7 +261,7 @@ def _kernel_lines(question: _Question) -> list[tuple[float, str]]:
     of life, from the first place that can be read.
     """
     record, world, dead = question.record, question.world, question.dead
-    if kernellog.is_readable(world.kernel_log):
+    if kernelmessages.is_readable(world.kernel_log):
         if record.samples:
             wall, monotonic = record.samples[-1].time, record.samples[-1].monotonic
         elif record.monotonic is not None:
@@ -269,9 +270,9 @@ def _kernel_lines(question: _Question) -> list[tuple[float, str]]:
             return []
         ahead = wall - monotonic
         since = dead.last_sign - ahead
-        return [(at + ahead, line) for at, line in kernellog.timed(world.kernel_log, since)]
-    since = dead.last_sign - kernellog.CLOCK_SLACK
-    until = question.now + kernellog.CLOCK_SLACK
+        return [(at + ahead, line) for at, line in kernelmessages.timed(world.kernel_log, since)]
+    since = dead.last_sign - kernelmessages.CLOCK_SLACK
+    until = question.now + kernelmessages.CLOCK_SLACK
     for path in world.kernel_files:
         text = question.read(str(path))
         if text:
