@@ -198,8 +198,3 @@ def test_a_status_is_taken_apart():
     killed = parentprocess.Ended(4711, signal.SIGSEGV | 0x80, Usage, 99)
     assert (killed.code, killed.signal, killed.core_dumped) == (None, signal.SIGSEGV, True)
     assert killed.has_failed and not parentprocess.Ended(4711, 0, Usage, 99).has_failed
-
-
-def test_a_signal_has_its_name():
-    assert parentprocess.signal_name(9) == 'SIGKILL'
-    assert parentprocess.signal_name(signal.SIGRTMIN + 3) == 'SIGRTMIN+3'

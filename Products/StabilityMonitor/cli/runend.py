@@ -35,7 +35,7 @@ from ..store.rundirectory import name_facts
 from ..store.rundirectory import number_of
 from ..store.rundirectory import read_json
 from ..system.parentprocess import Ended
-from ..system.parentprocess import signal_name
+from ..system.signalnames import signal_name
 from . import dataowner
 from .terminal import notice
 

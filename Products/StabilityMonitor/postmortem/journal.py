@@ -21,8 +21,8 @@ from ..model.plaintext import clean
 from ..model.witnesses import OUT_OF_MEMORY
 from ..model.witnesses import Witness
 from ..system.childprocess import ChildProcess
+from ..system.signalnames import signal_name
 from .supervisorlogs import DeadProcess
-from .supervisorlogs import signal_name
 
 #: The kinds of entries of systemd: a process of a unit has ended; systemd-oomd has killed a unit.
 _ENDED = '98e322203f7a4ed290d09fe03c09fe15'

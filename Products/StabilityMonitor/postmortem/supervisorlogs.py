@@ -28,6 +28,7 @@ from types import MappingProxyType
 
 from ..model.plaintext import clean
 from ..model.witnesses import Witness
+from ..system.signalnames import signal_name
 
 #: Seconds by which a line may be older than the last sign of life: most logs have whole seconds.
 _SLACK = 3.0
@@ -227,13 +228,6 @@ def first_moment(text: str) -> float | None:
         if moments:
             return moments[0]
     return None
-
-
-def signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f'signal {number}'
 
 
 def _lines(text: str, *wanted: str) -> Iterator[str]:

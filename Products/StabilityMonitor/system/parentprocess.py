@@ -20,6 +20,8 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 
+from .signalnames import signal_name
+
 #: `si_code` of a signal that the kernel sent by itself, as for a terminal; Python has no name.
 _SI_KERNEL = 0x80
 #: Options of prctl(2).
@@ -70,14 +72,6 @@ class Ended:
     @property
     def has_failed(self) -> bool:
         return self.code != 0
-
-
-def signal_name(number: int) -> str:
-    """Return the name of a signal, such as "SIGTERM" or "SIGRTMIN+3"."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f'SIGRTMIN+{number - signal.SIGRTMIN}'
 
 
 # -- start -----------------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from typing import Any
 
 from .processidentity import PID_LIMIT
 from .processidentity import start_ticks
+from .signalnames import signal_name
 
 fcntl: ModuleType | None
 try:
@@ -61,14 +61,7 @@ def decoded(status: int) -> ProcessEnd:
     code = os.waitstatus_to_exitcode(status)
     if code >= 0:
         return ProcessEnd(exit_code=code)
-    return ProcessEnd(signal=_name(-code), core_dumped=bool(status & _CORE))
-
-
-def _name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # most real-time signals have no name
-        return f'signal {number}'
+    return ProcessEnd(signal=signal_name(-code), core_dumped=bool(status & _CORE))
 
 
 class ProcessDescriptor:
