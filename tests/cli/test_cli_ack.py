@@ -87,3 +87,24 @@ def test_a_name_is_found_without_the_option(base, command, monkeypatch):
     monkeypatch.setenv('SUDO_USER', 'grace')
     command('ack', name)
     assert Acknowledgements(base).read()[0][name].who == 'grace'
+
+
+def test_an_acknowledgement_can_be_taken_back(base, command):
+    names = crashes(base, 3)
+    command('ack', '--all')
+    assert command('ack', '-1', '--undo')[:2] == (0, 'No longer acknowledged: 1 incident.\n')
+    assert status(command)[1]['open_incidents'] == [names[-1]]
+    assert command('ack', '-1', '--undo')[1] == 'No longer acknowledged: 0 incidents.\n'
+    assert command('ack', '--all', '--undo')[1] == 'No longer acknowledged: 2 incidents.\n'
+    assert Acknowledgements(base).read() == ({}, None)
+
+
+def test_the_history_marks_what_is_acknowledged(base, command):
+    first, second = crashes(base, 2)
+    command('ack', second)
+    _, output, _ = command('history')
+    (line,) = (line for line in output.splitlines() if line.endswith('(acknowledged)'))
+    assert second in line
+    _, output, _ = command('history', '--format', 'json')
+    rows = {row['run']: row['acknowledged'] for row in json.loads(output)['runs']}
+    assert rows == {first: False, second: True}

@@ -85,10 +85,12 @@ def history(runs: AllRuns, options: Namespace) -> int:
     records = runs.summaries()
     rows = [alone(record, RunRecord.summary_json) for record in records]
     waiting = {record.run for record in runs.waiting}
+    acknowledged, _ = Acknowledgements(runs.base).read()
     if options.format == 'json':
         for record, row in zip(records, rows, strict=True):
             row['is_incident'] = record.is_incident
             row['archived'] = record.run not in waiting
+            row['acknowledged'] = record.run in acknowledged
         print_json(
             {
                 'generated': isotime(time.time()),
@@ -98,7 +100,7 @@ def history(runs: AllRuns, options: Namespace) -> int:
             }
         )
         return WELL
-    print_lines(titled_history_lines(rows, waiting))
+    print_lines(titled_history_lines(rows, waiting, acknowledged))
     if runs.clean_scripts:
         clean_scripts = counted(
             runs.clean_scripts, 'clean run of a script', 'clean runs of scripts'
@@ -225,7 +227,7 @@ def judge(runs: AllRuns, options: Namespace) -> int:
 
 def ack(runs: AllRuns, options: Namespace) -> int:
     """Acknowledge an incident, or with --all each one: it counts for no crash loop and no exit
-    status any more.
+    status any more.  --undo takes that back.
     """
     dataowner.refuse_others(runs.base.path, 'acknowledge its incidents')
     if options.everything == (options.run is not None):
@@ -238,6 +240,10 @@ def ack(runs: AllRuns, options: Namespace) -> int:
             raise NothingNamed(f'The run {record.run} is no incident.')
         names = [record.run]
     base = as_recorded(runs.base, recorded_options(runs.base))
+    if options.undo:
+        count = Acknowledgements(base).withdraw(names)
+        print(f'No longer acknowledged: {counted(count, "incident")}.')
+        return WELL
     count = Acknowledgements(base).acknowledge(names, options.name or _own_name(), options.note)
     if names and not count:
         print('It was acknowledged before; nothing was changed.')
@@ -381,6 +387,7 @@ def _parser() -> ArgumentParser:
             command.add_argument(
                 '--all', action='store_true', dest='everything', help='acknowledge all incidents'
             )
+            command.add_argument('--undo', action='store_true', help='let the incident count again')
             command.add_argument('--note', default='', help='why, or what was done')
             command.add_argument('--name', default='', help='your name (default: your login name)')
         if name in ('report', 'trace'):

@@ -457,16 +457,20 @@ def _history_line(run: Document) -> str:
 def titled_history_lines(
     history: Iterable[Document],
     waiting: Collection[str] = frozenset(),
+    acknowledged: Collection[str] = frozenset(),
 ) -> Iterator[str]:
-    """Like `history_lines`, with column titles; runs in `waiting` are marked as not archived."""
+    """Like `history_lines`, with column titles.  Runs in `waiting` are marked as not archived, and
+    so are those that are acknowledged.
+    """
     history = list(history)
     if history:
         yield f'{"ended":29}  {"verdict":20} {"signal":8} {"uptime":21} {"role":6} run'
     for run, line in zip(history, history_lines(history), strict=True):
         if run['run'] in waiting:
-            yield f'{line}  (not yet archived)'
-        else:
-            yield line
+            line += '  (not yet archived)'
+        if run['run'] in acknowledged:
+            line += '  (acknowledged)'
+        yield line
 
 
 def _section(title: str, body: Iterable[object]) -> Iterator[str]:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import replace
 
 from ..model.action import Action
 from ..model.finding import Finding
@@ -77,6 +78,27 @@ class Acknowledgements:
             return entries
 
         self._list.change(added)
+        return count
+
+    def withdraw(self, runs: Sequence[str]) -> int:
+        """Take back the acknowledgement of these runs; return how many had one.
+
+        Raises what `acknowledge` raises.
+        """
+        count = 0
+
+        def without(entries: list[Acknowledgement]) -> list[Acknowledgement]:
+            nonlocal count
+            kept = []
+            count = 0
+            for entry in entries:
+                others = tuple(run for run in entry.runs if run not in runs)
+                count += len(entry.runs) - len(others)
+                if others:
+                    kept.append(replace(entry, runs=others))
+            return kept
+
+        self._list.change(without)
         return count
 
     def _is_kept(self, entry: Acknowledgement) -> bool:
