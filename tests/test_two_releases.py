@@ -159,7 +159,11 @@ class Dead:
         """Copy these runs into a data directory, where they wait to be judged."""
         (directory / 'archive').mkdir(parents=True, exist_ok=True)
         for run in runs:
-            shutil.copytree(self.directory / 'runs' / run, directory / 'runs' / run)
+            shutil.copytree(
+                self.directory / 'runs' / run,
+                directory / 'runs' / run,
+                ignore=shutil.ignore_patterns('witness-*.json'),  # they saw each other's end
+            )
 
 
 @pytest.fixture(scope='module')

@@ -302,7 +302,7 @@ STANDSTILLS = (
     ),
     Standstill(
         'C code keeps the GIL',
-        ('/keep_gil?seconds=200',),
+        ('/keep_gil?seconds=600',),  # longer than any patience
         writes_itself('/keep_gil', 'keep_gil'),
         ('GIL', 'keep_gil'),
         kind='hang',
