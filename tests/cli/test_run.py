@@ -1,6 +1,7 @@
 """The command `run`: its words, and what it leaves with the run of the process that it started."""
 
 import json
+import subprocess
 import sys
 
 import pytest
@@ -49,6 +50,16 @@ def test_without_a_command_it_says_what_is_missing(words, capsys):
 @needs_linux
 def test_options_of_other_subcommands_do_no_harm():
     assert process('--directory', '/nowhere', 'run', '--', 'sh', '-c', 'exit 3').returncode == 3
+
+
+@needs_linux
+@pytest.mark.parametrize(
+    'command, code',
+    [(('sh', '-c', 'exit 3'), 3), (('sh', '-c', 'kill -9 $$'), -9), (('/nonexistent',), 127)],
+)
+def test_it_ends_the_same_way_if_nobody_can_be_told(command, code):
+    with open('/dev/full', 'w') as full:
+        assert subprocess.run([*RUN, *command], stderr=full, check=False).returncode == code
 
 
 @needs_linux

@@ -1,5 +1,6 @@
 """What `run` does when a process has ended."""
 
+import contextlib
 import json
 import os
 
@@ -71,6 +72,15 @@ def test_the_witness_is_left_and_the_verdict_is_told(run, capsys):
     assert '[killed, certain] Next: ' in line
     assert line.endswith(f'Run: {run.name}')
     assert run.path.is_dir()  # it archives nothing
+
+
+def test_the_file_for_the_verdict_is_written_if_standard_error_is_full(run, tmp_path, monkeypatch):
+    log = tmp_path / 'log'
+    log.touch()
+    with contextlib.suppress(OSError), open('/dev/full', 'w', buffering=1) as full:
+        monkeypatch.setattr('sys.stderr', full)
+        runend.record(told(run), ended(), '', str(log))
+    assert '[killed, certain]' in log.read_text()
 
 
 def test_a_stop_is_no_message(run, capsys):

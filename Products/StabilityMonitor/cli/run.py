@@ -6,6 +6,7 @@ the run that has ended (`runend`) is imported in a forked child only.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -116,4 +117,8 @@ def _refuse(sentence: str, status: int) -> int:
 
 
 def _say(sentence: str) -> None:
-    print(f'stabilitymonitor: {sentence}', file=sys.stderr)
+    # Nobody may read it any more, or its disk may be full.  `print` would keep the words for later,
+    # and Python would end with status 120 because of them.
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError):
+            os.write(sys.stderr.fileno(), f'stabilitymonitor: {sentence}\n'.encode())

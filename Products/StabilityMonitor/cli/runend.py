@@ -68,10 +68,10 @@ def record(told: bytes, ended: Ended, asked: str | None, log: str = '') -> None:
             witnessfiles.add(base, run, witness(ended, asked))
             found = judged(base, run)
             found = replace(found, known_issues=of_incident(found, base.path))
-            if found.is_incident:
-                notice(' '.join(sentences(found)))
             if output is not None:
                 os.write(output, message(found))
+            if found.is_incident:  # last, because standard error may be closed or full
+                notice(' '.join(sentences(found)))
     except Exception as error:
         notice(f'The end of process {ended.pid} was not recorded: {error}')
 
