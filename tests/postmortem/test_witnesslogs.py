@@ -18,6 +18,7 @@ from Products.StabilityMonitor.postmortem.manualtriage import by_hand
 from Products.StabilityMonitor.store import witnessfiles
 from Products.StabilityMonitor.store.archive import Archive
 from Products.StabilityMonitor.store.rundirectory import Base
+from Products.StabilityMonitor.store.rundirectory import new_name
 from Products.StabilityMonitor.system.processidentity import identity
 
 FIRST = 'pid:[4026531836]'
@@ -74,6 +75,18 @@ def test_a_vanished_run_becomes_killed(dead):
     assert (record.verdict, record.confidence, record.signal) == ('killed', 'certain', 'SIGKILL')
     assert any('pid 100: terminated by SIGKILL' in item.fact for item in record.evidence)
     assert dead.errors == []
+
+
+def test_only_the_last_run_of_a_process_ended_with_it(dead):
+    """The process replaced itself (os.execv), so both runs have its pid."""
+    context = json.loads((dead.run.path / 'context.json').read_text())
+    name = new_name(dead.run.started + 30, 100)
+    dead.base.create(name, context | {'role': 'server'}).abandon()
+    dead.log.write_text(dead.line('pid 100: terminated by SIGKILL', 60))
+    first, last = triage.triage(dead.base, world=dead.world)
+    witnesslogs.ask(dead.base, [first, last], lambda *error: None, dead.world)
+    assert Archive(dead.base).record(first.run).verdict == 'vanished'
+    assert witnessfiles.of_run(dead.base.archive / last.run)
 
 
 def test_the_option_wins_over_what_was_found(dead, tmp_path):

@@ -15,6 +15,7 @@ from support.descriptors import held
 from Products.StabilityMonitor.model.witnesses import Witness
 from Products.StabilityMonitor.recording import siblings as module
 from Products.StabilityMonitor.recording.partguard import Findings
+from Products.StabilityMonitor.recording.siblings import MOST
 from Products.StabilityMonitor.recording.siblings import PATIENCE
 from Products.StabilityMonitor.recording.siblings import Siblings
 from Products.StabilityMonitor.store import witnessfiles
@@ -202,6 +203,32 @@ def test_a_zombie_is_asked_for_a_minute_at_most(world):
     assert pidfds() == before - 1
 
 
+def test_processes_that_nobody_waits_for_hold_no_more_descriptors(world):
+    world.answer, before = None, pidfds()
+    for _ in range(3):
+        for _ in range(20):
+            world.run()
+        world.beat()
+        for _ in range(20):
+            world.end()
+        world.siblings.look()
+    assert pidfds() - before == MOST and has_no_findings(world)
+
+
+@pytest.mark.parametrize('above', ['runs', 'archive'])
+def test_the_end_is_that_of_the_last_run_of_a_process(world, above):
+    """The process began another run (os.execv) that this server has not seen yet."""
+    name = world.run()
+    world.beat()
+    last = world.run(is_new=False)
+    if above == 'archive':
+        rename(world.base.runs / name, world.base.archive / name)
+    world.end()
+    world.siblings.look()
+    assert not world.told(name, above)
+    assert [witness.signal for witness in world.told(last)] == ['SIGKILL']
+
+
 def test_a_run_that_is_archived_meanwhile_gets_the_file_there(world):
     name = world.run()
     world.beat()
@@ -315,7 +342,8 @@ def test_of_1000_siblings_that_come_and_go_no_descriptor_is_left(world):
     before = pidfds()
     names = []
     for _ in range(100):
-        names += [world.run(is_new=number == 0) for number in range(10)]
+        # Ten runs of one process, because that is quick; the name of the host tells them apart.
+        names += [world.run(is_new=number == 0, host=str(number)) for number in range(10)]
         assert len(world.beat()) == 10
         world.end()
         world.siblings.look()

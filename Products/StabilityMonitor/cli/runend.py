@@ -26,13 +26,10 @@ from ..reporting.redaction import redacted_text
 from ..store import witnessfiles
 from ..store.archive import Archive
 from ..store.regularfiles import is_folder
-from ..store.regularfiles import names_in
 from ..store.regularfiles import open_outside
 from ..store.rundirectory import CONTEXT
 from ..store.rundirectory import RUN_NAME
 from ..store.rundirectory import Base
-from ..store.rundirectory import name_facts
-from ..store.rundirectory import number_of
 from ..store.rundirectory import read_json
 from ..system.parentprocess import Ended
 from ..system.signalnames import signal_name
@@ -118,12 +115,7 @@ def last_run(base: Base, told: str, ended: Ended, is_child: bool) -> str:
     is_unknown = not began or not ended.start_ticks
     if not is_same and not (is_unknown and is_child):
         raise NoSuchRun(f'The run {told!r} is that of another process with the same pid.')
-    found = [(number_of(_folder(base, told)), told)]
-    for name in {*names_in(base.runs), *names_in(base.archive)}:
-        if RUN_NAME.fullmatch(name) and name_facts(name)[1] == ended.pid:
-            if _context(base, name).get('identity') == identity:
-                found.append((number_of(_folder(base, name)), name))
-    return max(found)[1]
+    return witnessfiles.last_of_process(base, told)
 
 
 def _context(base: Base, run: str) -> dict[str, object]:

@@ -107,7 +107,7 @@ def ask(
                 continue
             try:
                 found = source.ask(question)
-                if found:
+                if found and witnessfiles.last_of_process(base, record.run) == record.run:
                     witnessfiles.add(base, record.run, found)
             except NoSuchRun:  # it was pruned meanwhile
                 break

@@ -189,7 +189,8 @@ class Siblings:
             'sibling-witness', 'How another Zope ended was seen, and could not be written down.'
         ):
             try:
-                witnessfiles.add(self.base, run, witness)
+                last = witnessfiles.last_of_process(self.base, run)
+                witnessfiles.add(self.base, last, witness)
             except NoSuchRun:  # it was counted only, as clean runs of scripts are, or removed
                 pass
             except OSError as error:
@@ -216,7 +217,7 @@ class Siblings:
                 with opened(self.base.runs) as folder:
                     names = set(filter(RUN_NAME.fullmatch, folder.names()))
                 new = sorted(names - self._known, reverse=True)
-                if len(self._living) >= self._most:
+                if self._is_full():
                     new = []
                 self._news = names, self._servers(new[:_MOST_READ])
             except OSError:  # the next round looks again
@@ -245,7 +246,7 @@ class Siblings:
             if sibling.run not in names:  # its process lives, but runs another program by now
                 self._forget(sibling)
         for name, known in found.items():
-            if len(self._living) >= self._most:
+            if self._is_full():
                 return
             self._known.add(name)
             if not known:
@@ -256,6 +257,9 @@ class Siblings:
                 continue
             self._living[process.number] = _Sibling(name, process)
             self._poll.register(process.number, select.POLLIN)
+
+    def _is_full(self) -> bool:
+        return len(self._living) + len(self._dying) >= self._most
 
     def _forget(self, sibling: _Sibling) -> None:
         del self._living[sibling.process.number]

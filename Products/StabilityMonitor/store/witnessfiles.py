@@ -19,10 +19,17 @@ from ..model.jsonform import to_json
 from ..model.witnesses import SOURCES
 from ..model.witnesses import Witness
 from .regularfiles import Folder
+from .regularfiles import is_folder
+from .regularfiles import names_in
 from .regularfiles import opened
 from .regularfiles import own_user
 from .regularfiles import read_tail
+from .rundirectory import CONTEXT
+from .rundirectory import RUN_NAME
 from .rundirectory import Base
+from .rundirectory import name_facts
+from .rundirectory import number_of
+from .rundirectory import read_json
 
 #: In the archive: a line with the name of a run for each file of a witness that was written, so
 #: that those who keep records in memory know which to read again.
@@ -59,6 +66,28 @@ def add(base: Base, run: str, witness: Witness) -> bool:
         with contextlib.suppress(OSError):
             _note(base, run)
     return written
+
+
+def last_of_process(base: Base, run: str) -> str:
+    """Return the last run of the process that began this run.
+
+    A process that replaces itself (os.execv) begins another run: only that one ended with it.
+    """
+    own = _place(base, run)
+    identity = read_json(own / CONTEXT).get('identity')
+    _, pid = name_facts(run)
+    found = [(number_of(own), run)]
+    for name in {*names_in(base.runs), *names_in(base.archive)}:
+        if identity and name != run and RUN_NAME.fullmatch(name) and name_facts(name)[1] == pid:
+            place = _place(base, name)
+            if read_json(place / CONTEXT).get('identity') == identity:
+                found.append((number_of(place), name))
+    return max(found)[1]
+
+
+def _place(base: Base, run: str) -> Path:
+    waiting = base.runs / run
+    return waiting if is_folder(waiting) else base.archive / run
 
 
 def read(folder: Folder) -> tuple[Witness, ...]:
