@@ -68,7 +68,7 @@ def test_the_witness_is_left_and_the_verdict_is_told(run, capsys):
         'time in their own code and 2.2 s in the kernel.'
     )
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith('stabilitymonitor: Zope was killed (SIGKILL); who sent ')
+    assert line.startswith('stabilitymonitor: Zope was killed (SIGKILL); the signal does not tell ')
     assert '[killed, certain] Next: ' in line
     assert line.endswith(f'Run: {run.name}')
     assert run.path.is_dir()  # it archives nothing

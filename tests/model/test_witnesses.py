@@ -14,6 +14,8 @@ from Products.StabilityMonitor.model.witnesses import SOURCES
 from Products.StabilityMonitor.model.witnesses import Witness
 from Products.StabilityMonitor.model.witnesses import amended
 
+RULED_OUT = ('Not SIGTERM or SIGHUP: such a signal leaves a mark, and there is none.',)
+
 
 def saw(source='sibling', after=1.0, **what):
     return Witness(source, STARTED + after, f'{source} saw it.', STARTED + 0.5, **what)
@@ -37,14 +39,13 @@ def test_without_a_witness_the_record_stays_the_same():
     'what, expected',
     [
         ({'signal': 'SIGKILL'}, ('killed', 'certain', 'SIGKILL', None)),
-        ({'exit_code': 7}, ('exited', 'certain', None, 7)),
-        ({'exit_code': 0}, ('exited', 'certain', None, 0)),
         ({'signal': 'SIGTERM'}, ('stopped', 'certain', 'SIGTERM', None)),
         ({'signal': 'SIGKILL', 'asked': 'SIGTERM'}, ('stopped', 'certain', 'SIGKILL', None)),
         ({'exit_code': 0, 'asked': 'SIGINT'}, ('stopped', 'certain', None, 0)),
         ({'signal': 'SIGSEGV'}, ('crashed', 'strong', 'SIGSEGV', None)),
         ({'signal': 'SIGSEGV', 'cause': FAULT}, ('crashed', 'certain', 'SIGSEGV', None)),
         ({'signal': 'SIGABRT'}, ('aborted', 'strong', 'SIGABRT', None)),
+        ({'signal': 'SIGSEGV', 'asked': 'SIGTERM'}, ('crashed', 'strong', 'SIGSEGV', None)),
         ({'signal': 'SIGTRAP'}, ('signalled', 'certain', 'SIGTRAP', None)),
         (
             {'signal': 'SIGKILL', 'cause': OUT_OF_MEMORY},
@@ -58,6 +59,37 @@ def test_a_status_decides_where_the_own_traces_decide_nothing(judged, what, expe
     assert found.candidates == () and found.summary != run().summary
     assert found.evidence[-1].source == 'another Zope'
     assert found.evidence[-1].fact.endswith(': sibling saw it.')
+
+
+@pytest.mark.parametrize(
+    'judged, expected',
+    [('vanished', ('exited', 'certain')), ('unreadable', ('unreadable', 'weak'))],
+)
+@pytest.mark.parametrize('code', [0, 7])
+def test_an_exit_was_without_clean_up_only_if_the_record_is_whole(judged, expected, code):
+    found = amended(run(judged, 'weak'), [saw(exit_code=code)])
+    assert end(found) == (*expected, None, code)
+    assert f'exited with status {code}' in found.summary and found.candidates == ()
+    assert ('os._exit' in found.summary) is (judged == 'vanished')
+
+
+def test_of_a_damaged_record_it_is_not_said_what_it_lacks():
+    found = amended(run('unreadable'), [saw(signal='SIGSEGV', cause=FAULT)])
+    assert 'no stack' not in found.summary
+
+
+@pytest.mark.parametrize(
+    'what, expected',
+    [
+        ({'signal': 'SIGKILL'}, RULED_OUT),
+        ({'exit_code': 3}, RULED_OUT),
+        ({'signal': 'SIGTERM'}, ()),
+        ({'signal': 'SIGHUP'}, ()),
+        ({'signal': 'SIGKILL', 'cause': OUT_OF_MEMORY}, ()),
+    ],
+)
+def test_what_was_seen_is_not_ruled_out_as_well(what, expected):
+    assert amended(run(ruled_out=RULED_OUT), [saw(**what)]).ruled_out == expected
 
 
 def test_a_moment_alone_is_evidence_and_decides_nothing():

@@ -159,28 +159,35 @@ def _evidence(witness: Witness) -> Evidence:
 def _decided(record: RunRecord, best: Witness, asked: str, cause: str) -> RunRecord:
     """Return the record of a run whose own traces decide nothing, as the witness decides."""
     confidence = 'certain'
+    left = 'it wrote no stack' if record.verdict == 'vanished' else 'its own record is damaged'
     if cause == OUT_OF_MEMORY:
         verdict = 'out-of-memory'
         summary = 'The kernel killed Zope because memory had run out.'
+    elif best.signal in (*_CRASH_SIGNALS, 'SIGABRT'):  # also if it was asked to stop before
+        verdict = 'aborted' if best.signal == 'SIGABRT' else 'crashed'
+        if cause == FAULT:
+            summary = f'Zope crashed ({best.signal}); {left}.'
+        else:
+            confidence = 'strong'
+            summary = (
+                f'Zope was ended by {best.signal}, and {left}: it crashed, or another process sent '
+                'this signal.'
+            )
     elif asked or best.signal in _STOP_SIGNALS:
         verdict = 'stopped'
         summary = f'Zope was stopped by {asked or best.signal}; it ended with {best.status}.'
     elif best.signal == 'SIGKILL':
         verdict = 'killed'
-        summary = 'Zope was killed (SIGKILL); who sent the signal is not known.'
-    elif best.signal in _CRASH_SIGNALS or best.signal == 'SIGABRT':
-        verdict = 'aborted' if best.signal == 'SIGABRT' else 'crashed'
-        if cause == FAULT:
-            summary = f'Zope crashed ({best.signal}); it wrote no stack.'
-        else:
-            confidence = 'strong'
-            summary = (
-                f'Zope was ended by {best.signal} and wrote no stack: it crashed, or another '
-                'process sent this signal.'
-            )
+        summary = 'Zope was killed (SIGKILL); the signal does not tell who sent it.'
     elif best.signal:
         verdict = 'signalled'
         summary = f'Zope was ended by {best.signal}, which leaves no trace of its own.'
+    elif record.verdict == 'unreadable':  # it may have ended as it should
+        verdict, confidence = record.verdict, record.confidence
+        summary = (
+            f'Zope exited with status {best.exit_code}; its own record is damaged, so why it did '
+            'is not known.'
+        )
     else:
         verdict = 'exited'
         summary = (
@@ -195,6 +202,8 @@ def _decided(record: RunRecord, best: Witness, asked: str, cause: str) -> RunRec
         signal=best.signal,
         exit_code=best.exit_code,
         candidates=(),
+        # That such a signal would have left a mark is refuted now.
+        ruled_out=record.ruled_out if verdict in ('killed', 'exited') else (),
     )
 
 
