@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -145,6 +146,9 @@ def test_of_a_run_that_was_removed_nothing_can_be_told(base):
             'witness-sibling.json',
             b'{"source": "sibling", "time": 1, "fact": "x", "exit_code": 1, "signal": "SIGHUP"}',
         ),
+        ('witness-sibling.json', b'{"source": "sibling", "time": 1, "fact": "x", "signal": ""}'),
+        ('witness-sibling.json', b'{"source": "sibling", "time": 1, "fact": "x", "signal": "x y"}'),
+        ('witness-sibling.json', b'{"source": "sibling", "time": 1, "fact": "x", "asked": "x y"}'),
     ],
 )
 def test_a_damaged_file_is_no_witness(base, waiting, name, content):
@@ -152,6 +156,12 @@ def test_a_damaged_file_is_no_witness(base, waiting, name, content):
         (waiting / name).write_bytes(content)
     Archive(base).add(waiting, JUDGED)
     assert shown(base).amendments == ()
+
+
+@pytest.mark.parametrize('name', ['SIGKILL', 'SIGRTMIN+3', 'signal 37'])
+def test_all_forms_of_the_names_of_signals_are_read(base, waiting, name):
+    witnessfiles.add(base, JUDGED.run, replace(WITNESS, signal=name, asked=name))
+    assert [witness.signal for witness in witnessfiles.of_run(waiting)] == [name]
 
 
 def test_a_link_and_a_fifo_are_no_witness(base, waiting, tmp_path):

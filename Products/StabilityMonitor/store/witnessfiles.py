@@ -37,6 +37,8 @@ AMENDED = 'amended'
 #: At most this many bytes of a file of a witness are read.
 MOST = 64 << 10
 _NAME = re.compile(r'witness-([a-z]{1,20})\.json', re.ASCII)
+#: Names of signals: "SIGKILL", "SIGRTMIN+3", "signal 37".
+_SIGNAL = re.compile(r'SIG[A-Z0-9+-]{1,20}|signal \d{1,3}', re.ASCII)
 _FACT = 2000  # characters
 _ROOT = 0
 
@@ -114,7 +116,10 @@ def of_run(path: Path) -> tuple[Witness, ...]:
 
 def _is_possible(witness: Witness) -> bool:
     is_code = witness.exit_code is None or 0 <= witness.exit_code <= 255
-    return is_code and (witness.exit_code is None or witness.signal is None)
+    is_signal = witness.signal is None or bool(_SIGNAL.fullmatch(witness.signal))
+    is_asked = not witness.asked or bool(_SIGNAL.fullmatch(witness.asked))
+    is_one = witness.exit_code is None or witness.signal is None
+    return is_code and is_signal and is_asked and is_one
 
 
 def _write_once(place: Folder, name: str, content: bytes, mode: int) -> bool:
