@@ -232,6 +232,15 @@ def test_the_main_process_of_the_service_may_be_another_one(dead):
     assert dead.ask().verdict == 'vanished'
 
 
+def test_an_orphan_is_not_the_main_process_that_started_it(dead):
+    """A script of the service has put Zope into the background: its parent is the process 1."""
+    journal(dead, ended(dead))
+    dead.run.change(
+        supervisor='systemd', invocation_id=INVOCATION, supervisor_log={}, unit_process=99
+    )
+    assert dead.ask().verdict == 'vanished'
+
+
 # -- uWSGI -----------------------------------------------------------------------------------------
 
 

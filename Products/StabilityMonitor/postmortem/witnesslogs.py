@@ -233,6 +233,9 @@ def _of_journal(question: _Question) -> Witness | None:
     is_main = context.get('supervisor') == _SYSTEMD and (
         question.dead.parent == 1 or context.get('parent_name') == _SYSTEMD
     )
+    # An orphan has the parent 1, too.  systemd from 248 on tells which process it has started.
+    if context.get('unit_process') not in (None, 0, question.dead.pid):
+        return None
     if not is_main or not isinstance(invocation, str):
         return None
     entries = journal.unit_entries(question.world.journalctl, invocation)
