@@ -94,6 +94,21 @@ sys.stdin.readline()
 """
 
 
+#: Triages a directory with a journal, and names each program that it starts.
+PROGRAMS_OF_TRIAGE = """
+import sys
+def note(event, arguments):
+    if event == 'os.posix_spawn':
+        print('starts', arguments[0])
+sys.addaudithook(note)
+from Products.StabilityMonitor.cli import main
+from Products.StabilityMonitor.postmortem import evidence
+*others, _ = evidence.World.__init__.__defaults__
+evidence.World.__init__.__defaults__ = (*others, sys.argv[1])  # that of journalctl
+main(['--directory', sys.argv[2], 'triage'])
+"""
+
+
 @pytest.fixture
 def place():
     """A folder that every user can enter."""
@@ -339,6 +354,17 @@ def test_a_directory_that_its_owner_cannot_reach_is_an_error_with_the_next_step(
     done = process('--directory', str(base.path), 'status')
     assert (done.returncode, done.stdout) == (2, '')
     assert 'who cannot reach it here: Permission denied. Run this command as' in done.stderr
+
+
+@pytest.mark.parametrize('uid', [0, NOBODY])
+def test_the_journal_is_not_asked_after_that(data, uid):
+    """The owner could attach to the program, which has the terminal of root."""
+    base = data(0)
+    DeadRun(base.path, 2, supervisor='systemd', parent=1, invocation_id='ab' * 16).served()
+    give(base.path, uid)
+    done = run_python('-c', PROGRAMS_OF_TRIAGE, '/bin/true', base.path)
+    assert ('starts /bin/true' in done.stdout) is (uid == 0)
+    assert '[vanished, ' in done.stdout
 
 
 def test_the_probe_is_refused_because_it_starts_programs(data):

@@ -50,6 +50,7 @@ from ..reporting.report import build
 from ..reporting.tracetext import as_text
 from ..store.acknowledged import Acknowledgements
 from ..store.damagedrecords import alone
+from ..store.regularfiles import own_user
 from . import checks as clichecks
 from . import completion
 from . import dataowner
@@ -208,7 +209,7 @@ def judge(runs: AllRuns, options: Namespace) -> int:
         if record:
             failed.append(f'{name}: {record.summary} [{record.verdict}, {record.confidence}]')
 
-    done, removed = by_hand(runs.base, note_failure)
+    done, removed = by_hand(runs.base, note_failure, starts_programs=not options.has_become_owner)
     print_lines(
         f'{record.run}: {record.summary} [{record.verdict}, {record.confidence}]' for record in done
     )
@@ -483,11 +484,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     run_command = _COMMANDS[options.command]
     try:
         base = whichrun.data_directory(options)
+        user = own_user()
         options.native = dataowner.become_owner(
             base.path,
             getattr(options, 'native', None),
             starts_programs=getattr(options, 'probe', False),
         )
+        options.has_become_owner = own_user() != user
         whichrun.check_readable(base.path)
         runs = AllRuns(base)
         status = run_command(runs, options)

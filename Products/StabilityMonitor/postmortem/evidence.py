@@ -96,7 +96,8 @@ class World:
     machine_id: Path = Path('/etc/machine-id')
     #: Where syslog keeps the kernel's log for those who may not read /dev/kmsg.
     kernel_files: tuple[Path, ...] = (Path('/var/log/kern.log'), Path('/var/log/messages'))
-    journalctl: Path = Path('/usr/bin/journalctl')
+    #: None: no program may be started.
+    journalctl: Path | None = Path('/usr/bin/journalctl')
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ _MOST = 2 << 20
 _QUOTED = 300
 
 
-def unit_entries(program: Path, invocation: str) -> list[dict[str, Any]]:
+def unit_entries(program: Path | None, invocation: str) -> list[dict[str, Any]]:
     """Return what systemd wrote about that invocation; [] if there is no journal to read."""
     if not _INVOCATION.fullmatch(invocation):
         return []
@@ -55,12 +55,14 @@ def unit_entries(program: Path, invocation: str) -> list[dict[str, Any]]:
     return _entries(program, [f'INVOCATION_ID={invocation}', *kinds, '+', *of_user])
 
 
-def kernel_entries(program: Path, since: float, until: float) -> list[dict[str, Any]]:
+def kernel_entries(program: Path | None, since: float, until: float) -> list[dict[str, Any]]:
     """Return what the kernel logged in this boot, between these seconds since the epoch."""
     return _entries(program, ['--dmesg', f'--since=@{since:.0f}', f'--until=@{until:.0f}'])
 
 
-def _entries(program: Path, words: list[str]) -> list[dict[str, Any]]:
+def _entries(program: Path | None, words: list[str]) -> list[dict[str, Any]]:
+    if program is None or not os.access(program, os.X_OK):
+        return []
     command = [
         program,
         '--output=json',
@@ -70,8 +72,6 @@ def _entries(program: Path, words: list[str]) -> list[dict[str, Any]]:
         f'--output-fields={",".join(_FIELDS)}',
         *words,
     ]
-    if not os.access(program, os.X_OK):
-        return []
     with ChildProcess(command, {'PATH': '/usr/bin:/bin', 'LC_ALL': 'C'}) as child:
         output, _ = child.read(time.monotonic() + _LONGEST, most=_MOST)
     found = []

@@ -19,6 +19,7 @@ from ..store.rundirectory import Base
 from ..store.rundirectory import may_live
 from ..store.rundirectory import number_of
 from ..store.rundirectory import read_json
+from .evidence import World
 from .triage import triage
 
 try:
@@ -30,19 +31,22 @@ _GROUP_MAY_READ = 0o050  # list a directory and go into it
 
 
 def by_hand(
-    base: Base, on_error: Callable[[str, Exception, RunRecord | None], object]
+    base: Base,
+    on_error: Callable[[str, Exception, RunRecord | None], object],
+    starts_programs: bool = True,
 ) -> tuple[list[RunRecord], int]:
     """Judge, archive and prune the runs of that directory, as a start of Zope does.
 
     Returns the records of the runs that it archived, and how many old runs it removed.  The options
     are those of the newest run that recorded them.  If no run recorded them, only their owner can
     read the files, and nothing is removed, because it is not known how much the site wants to keep.
+    Where no programs may be started, the journal is not asked.
     """
     options = recorded_options(base)
     base = as_recorded(base, options)
     done = triage(base, on_error=on_error)
     if done:
-        done = _with_witnesses(base, done, on_error)
+        done = _with_witnesses(base, done, on_error, starts_programs)
     runs = options.get('keep-runs')
     days = options.get('keep-days')
     size = options.get('keep-bytes')
@@ -60,6 +64,7 @@ def _with_witnesses(
     base: Base,
     done: list[RunRecord],
     on_error: Callable[[str, Exception, RunRecord | None], object],
+    starts_programs: bool,
 ) -> list[RunRecord]:
     """Ask the logs of others about these runs and about recent ones; return the records of these
     runs with what the logs say.
@@ -68,7 +73,8 @@ def _with_witnesses(
 
     judged = {record.run for record in done}
     others = [record for record in witnesslogs.recent(base) if record.run not in judged]
-    witnesslogs.ask(base, [*done, *others], lambda name, error: on_error(name, error, None))
+    world = World() if starts_programs else World(journalctl=None)
+    witnesslogs.ask(base, [*done, *others], lambda name, error: on_error(name, error, None), world)
     archive = Archive(base)
     found = []
     for record in done:
