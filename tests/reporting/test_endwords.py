@@ -53,6 +53,9 @@ def test_the_command_does_not_call_itself_a_start():
     assert '(seen by the command)' in endwords.end_words(replace(UNSEEN, found_by=''))
 
 
+SEEN_TOO = 'no, but its end was seen by another Zope, too'
+
+
 def test_what_witnesses_have_changed():
     judged = record(0, 'vanished', confidence='likely')
     assert endwords.amended_words(judged) == ''
@@ -62,4 +65,10 @@ def test_what_witnesses_have_changed():
     assert endwords.amended_words(found) == words
     assert f'amended            {words}' in run_lines(found)
     moment = Witness('sibling', STARTED + 127, 'It saw it.')
-    assert endwords.amended_words(amended(judged, [moment])) == 'confirmed by another Zope'
+    assert endwords.amended_words(amended(judged, [moment])) == SEEN_TOO
+    # The exit status alone is no other decision, and a contradiction may change nothing at all.
+    stopped = record(0, 'stopped', confidence='certain', signal='SIGTERM')
+    code = Witness('sibling', STARTED + 127, 'It saw it.', exit_code=0)
+    assert endwords.amended_words(amended(stopped, [code])) == SEEN_TOO
+    crashed = record(0, 'crashed', confidence='strong', signal='SIGSEGV')
+    assert endwords.amended_words(amended(crashed, [status])) == SEEN_TOO

@@ -56,7 +56,7 @@ class Decision:
 class Amendment:
     """What one witness has changed in a record, see `model.witnesses`.
 
-    `time` is when the witness wrote it down; `before` and `after` are equal if it confirmed.
+    `time` is when the witness wrote it down; `before` and `after` are equal if it changed nothing.
     """
 
     time: Moment | None = None
