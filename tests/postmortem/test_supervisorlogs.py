@@ -80,7 +80,7 @@ RECORDED = [
         None,
         'SIGKILL',
         False,
-        'SIGTERM',
+        'SIGKILL',
     ),
     (
         'supervisord',

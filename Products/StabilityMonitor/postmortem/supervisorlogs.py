@@ -159,8 +159,9 @@ def supervisord(text: str, dead: DeadProcess) -> Witness | None:
         if ended is not None:
             found = _witness('supervisord', line, ended, dead, end)
             if end['what'] == 'stopped':
-                # The log does not name the signal that it sent; SIGTERM is the default.
-                asked = found.signal if found.signal in _ASKING else None
+                # The log does not name the signal that it sent: SIGTERM is the default.  SIGKILL is
+                # the last that it sends, or the only one (stopsignal=KILL).
+                asked = found.signal if found.signal in (*_ASKING, 'SIGKILL') else None
                 found = replace(found, asked=asked or 'SIGTERM')
     return found
 
