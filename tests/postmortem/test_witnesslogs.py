@@ -169,6 +169,11 @@ def test_the_kernel_tells_a_fault_of_a_run_without_a_stack(dead):
     assert _segv(100) in record.evidence[-1].fact
 
 
+def test_what_the_kernel_logs_after_a_run_was_found_dead_is_not_of_it(dead):
+    dead.world = replace(dead.world, now=dead.ended + 60)  # the monotonic time is 1066 then
+    assert kernel(dead, seconds=1100.0).verdict == 'vanished'
+
+
 def test_ids_of_another_namespace_are_not_joined(dead):
     dead.move('pid:[4026532000]')
     assert kernel(dead).verdict == 'vanished'

@@ -255,7 +255,10 @@ def _of_kernel(question: _Question) -> Witness | None:
         return None
     requests = (*record.requests, *record.recent)
     threads = {request.native_id for request in requests if request.native_id > 0}
-    lines = _kernel_lines(question)
+    # Later lines are about another process that has the pid, or the id of the thread, by now.
+    found = max(record.ended_before or question.now, question.dead.last_sign)
+    until = found + kernelmessages.CLOCK_SLACK
+    lines = [(at, line) for at, line in _kernel_lines(question) if at <= until]
     return kernellog.witness(lines, record.pid, threads, question.now)
 
 
