@@ -31,7 +31,11 @@ def look(tmp_path, parent=77, proc=None, journals=(), kernel_logs=(), **context)
         ({'supervisor': 'supervisord'}, '"supervisor-log"'),
         ({'supervisor': 'gunicorn'}, '--error-log'),
         ({'supervisor': 'uwsgi'}, '--logto'),
-        ({'supervisor': 'systemd'}, 'SupplementaryGroups=systemd-journal'),
+        (
+            {'supervisor': 'systemd', 'parent_name': 'systemd'},
+            'SupplementaryGroups=systemd-journal',
+        ),
+        ({'supervisor': 'systemd', 'parent_name': 'sh'}, '"stabilitymonitor run --"'),
         ({'supervisor': 'zdaemon', 'supervisor_log': {'path': '/no/log'}}, 'read /no/log'),
     ],
 )
@@ -96,11 +100,13 @@ def test_the_journal_counts_for_a_service_of_systemd(tmp_path):
     journal = tmp_path / 'journal' / 'abc' / 'system.journal'
     journal.parent.mkdir(parents=True)
     journals = (tmp_path / 'missing', tmp_path / 'journal')
-    known = {'supervisor': 'systemd', 'invocation_id': 'a' * 32}
+    known = {'supervisor': 'systemd', 'invocation_id': 'a' * 32, 'parent_name': 'systemd'}
     assert 'cannot be read' in look(tmp_path, journals=journals, **known).detail
     journal.touch()
     assert look(tmp_path, journals=journals, **known).severity.code == 'ok'
     assert look(tmp_path, journals=journals, supervisor='zdaemon').severity.code == 'info'
+    of_a_shell = known | {'parent_name': 'sh'}
+    assert look(tmp_path, journals=journals, **of_a_shell).severity.code == 'info'
 
 
 def test_the_log_of_the_kernel_alone_does_not_tell_every_end(tmp_path):

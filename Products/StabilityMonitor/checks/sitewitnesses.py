@@ -13,6 +13,7 @@ from ..model.counts import counted
 from ..model.finding import Finding
 from ..model.options import from_record
 from ..model.severities import INFO
+from ..postmortem.journal import is_main_process
 from ..store.regularfiles import names_in
 from ..store.regularfiles import open_outside
 from ..store.rundirectory import CONTEXT
@@ -130,7 +131,8 @@ def _tells_status(system: str) -> bool:
 
 
 def _journal(site: Site) -> tuple[str, str]:
-    if site.context.get('supervisor') != 'systemd' or not site.context.get('invocation_id'):
+    is_main = is_main_process(site.context, site.pid)
+    if not is_main or not site.context.get('invocation_id'):
         return '', ''
     for folder in site.journals:
         if any(os.access(path, os.R_OK) for path in folder.glob('*/system.journal')):
@@ -159,7 +161,7 @@ def _advice(site: Site) -> Action:
     path = _log_path(site, kind)
     if path:
         return Action('Allow the user of Zope to read {log}.', log=path)
-    if kind == 'systemd':
+    if is_main_process(site.context, site.pid):
         return Action(
             'Run "systemctl edit {unit}" and write "[Service]" and '
             '"SupplementaryGroups=systemd-journal" there: then Zope can read the journal.',

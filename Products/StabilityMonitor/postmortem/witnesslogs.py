@@ -51,8 +51,6 @@ _MOST_RUNS = 32
 _RECENT = 600.0
 #: Rounds of the heartbeat after the start in which the sources are asked again.
 _ROUNDS = 2
-#: The parents of a main process of systemd: pid 1, or the systemd of a user.
-_SYSTEMD = 'systemd'
 
 #: Is called with the name of a source and its error.
 OnError = Callable[[str, Exception], object]
@@ -225,17 +223,9 @@ def _tail(path: str) -> str:
 
 
 def _of_journal(question: _Question) -> Witness | None:
-    """What systemd says about the main process of a service counts for that process alone, but all
-    its descendants have the same invocation.
-    """
     context = question.context
     invocation = context.get('invocation_id')
-    is_main = context.get('supervisor') == _SYSTEMD and (
-        question.dead.parent == 1 or context.get('parent_name') == _SYSTEMD
-    )
-    # An orphan has the parent 1, too.  systemd from 248 on tells which process it has started.
-    if context.get('unit_process') not in (None, 0, question.dead.pid):
-        return None
+    is_main = journal.is_main_process(context, question.dead.pid)
     if not is_main or not isinstance(invocation, str):
         return None
     entries = journal.unit_entries(question.world.journalctl, invocation)
