@@ -271,6 +271,13 @@ def test_what_a_witness_adds_after_the_start_is_told_once(base, late):
     assert late.look() == []
 
 
+def test_who_has_changed_the_verdict_is_named_and_not_who_came_last(base, late):
+    witnessfiles.add(base, late.run, SEEN)
+    witnessfiles.add(base, late.run, replace(SEEN, source='kernel', time=SEEN.time + 1))
+    ((_, line),) = late.look()
+    assert 'by what was seen by another Zope: ' in line
+
+
 def test_a_witness_that_changes_no_verdict_is_not_told(base, late):
     witnessfiles.add(base, late.run, replace(SEEN, signal=None))
     assert late.look() == []

@@ -268,7 +268,8 @@ def _say_how_it_ended(last: RunRecord) -> None:
 
 def _say_what_was_seen(last: RunRecord) -> None:
     """Write one line into the event log: what a witness has changed in the verdict."""
-    source = last.amendments[-1].source
+    changes = [each for each in last.amendments if each.before.verdict != each.after.verdict]
+    source = (changes or last.amendments)[-1].source  # a later witness may only have confirmed it
     LOGGER.log(
         logging.WARNING if last.is_incident else logging.INFO,
         'The last run (pid %s, started %s) has another verdict, by what was seen by %s: %s '
