@@ -295,6 +295,17 @@ def test_a_run_that_leaves_while_its_process_lives_is_forgotten(world):
     assert not world.told(name, 'archive')
 
 
+def test_a_sibling_for_which_no_descriptor_was_left_is_watched_later(world, monkeypatch):
+    def fail(known, own):
+        raise OSError(errno.EMFILE, 'too many open files')
+
+    name = world.run()
+    with monkeypatch.context() as patch:
+        patch.setattr(world.siblings, '_open_process', fail)
+        assert world.beat() == []
+    assert world.beat() == [name] and has_no_findings(world)
+
+
 def test_names_are_read_only_when_the_folder_has_changed(world):
     for _ in range(10):
         world.siblings.look()

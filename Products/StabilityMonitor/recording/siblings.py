@@ -24,6 +24,7 @@ from typing import Any
 from ..model.errors import NoSuchRun
 from ..model.witnesses import Witness
 from ..store import witnessfiles
+from ..store.regularfiles import NO_DESCRIPTOR
 from ..store.regularfiles import opened
 from ..store.rundirectory import CONTEXT
 from ..store.rundirectory import RUN_NAME
@@ -248,12 +249,14 @@ class Siblings:
         for name, known in found.items():
             if self._is_full():
                 return
-            self._known.add(name)
-            if not known:
-                continue
             try:
-                process = self._open_process(known, self._identity)
-            except OSError:  # it is dead, or out of our reach, or there is no descriptor left
+                process = self._open_process(known, self._identity) if known else None
+            except OSError as error:
+                if error.errno in NO_DESCRIPTOR:  # the next round looks again
+                    return
+                process = None  # it is dead, or out of our reach
+            self._known.add(name)
+            if process is None:
                 continue
             self._living[process.number] = _Sibling(name, process)
             self._poll.register(process.number, select.POLLIN)
