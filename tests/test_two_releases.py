@@ -302,8 +302,11 @@ def test_the_heartbeat_of_one_release_answers_the_command_of_the_other(writer, r
 
 @pytest.fixture
 def judged(writer, dead):
-    """{run: record} of dead runs of both releases, judged by `writer`."""
+    """{run: record} of dead runs of both releases, judged by `writer`, without witnesses."""
     dead.put_into(writer.directory, dead.all)
+    # These Zopes may have seen each other's ends, of which the older release knows nothing.
+    for path in writer.directory.glob('runs/*/witness-*.json'):
+        path.unlink()
     writer.command('triage')
     return writer.archived()
 
