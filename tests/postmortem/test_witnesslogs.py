@@ -174,6 +174,11 @@ def test_what_the_kernel_logs_after_a_run_was_found_dead_is_not_of_it(dead):
     assert kernel(dead, seconds=1100.0).verdict == 'vanished'
 
 
+def test_a_line_of_the_kernel_long_after_the_last_sign_of_life_is_not_joined(dead):
+    dead.world = replace(dead.world, now=dead.ended + 3 * 86400)
+    assert kernel(dead, seconds=1006.0 + 3600).verdict == 'vanished'
+
+
 def test_ids_of_another_namespace_are_not_joined(dead):
     dead.move('pid:[4026532000]')
     assert kernel(dead).verdict == 'vanished'

@@ -49,6 +49,9 @@ _KERNEL_FILE = 256
 _MOST_RUNS = 32
 #: Seconds for which a run that vanished is asked about again.
 _RECENT = 600.0
+#: Seconds after its last sign of life in which a line of the kernel counts: a process may hang before
+#: it dies, but during a long downtime another one gets its pid.
+_LONGEST_HANG = 900.0
 #: Rounds of the heartbeat after the start in which the sources are asked again.
 _ROUNDS = 2
 
@@ -247,7 +250,7 @@ def _of_kernel(question: _Question) -> Witness | None:
     threads = {request.native_id for request in requests if request.native_id > 0}
     # Later lines are about another process that has the pid, or the id of the thread, by now.
     found = max(record.ended_before or question.now, question.dead.last_sign)
-    until = found + kernelmessages.CLOCK_SLACK
+    until = min(found, question.dead.last_sign + _LONGEST_HANG) + kernelmessages.CLOCK_SLACK
     lines = [(at, line) for at, line in _kernel_lines(question) if at <= until]
     return kernellog.witness(lines, record.pid, threads, question.now)
 
