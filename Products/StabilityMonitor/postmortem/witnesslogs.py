@@ -49,8 +49,8 @@ _KERNEL_FILE = 256
 _MOST_RUNS = 32
 #: Seconds for which a run that vanished is asked about again.
 _RECENT = 600.0
-#: Seconds after its last sign of life in which a line of the kernel counts: a process may hang before
-#: it dies, but during a long downtime another one gets its pid.
+#: Seconds after its last sign of life in which a line of the kernel counts: a process may hang
+#: before it dies, but during a long downtime another one gets its pid.
 _LONGEST_HANG = 900.0
 #: Rounds of the heartbeat after the start in which the sources are asked again.
 _ROUNDS = 2
