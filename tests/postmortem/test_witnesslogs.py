@@ -321,3 +321,25 @@ def test_the_command_asks_and_shows_what_it_learned(dead):
     dead.run.change(identity=identity() | {'pid': 100, 'start_ticks': 1})
     (record,), _ = by_hand(dead.base, print)
     assert (record.verdict, record.exit_code) == ('exited', 3)
+
+
+def test_a_source_that_fails_at_a_start_is_a_finding(dead, monkeypatch):
+    def fail(path):
+        raise ValueError('the reason')
+
+    monkeypatch.setattr(witnesslogs, '_tail', fail)
+    life = FakeLife(dead.base.path)
+    witnesslogs.ask_later(life, triage.triage(dead.base, world=dead.world))
+    (finding,) = life.findings
+    assert finding.id == 'witness-supervisor' and 'the reason' in finding.detail
+
+
+def test_gunicorn_writes_to_standard_error(dead, tmp_path):
+    log = tmp_path / 'stderr.log'
+    at = time.strftime('%Y-%m-%d %H:%M:%S +0000', time.gmtime(dead.ended))
+    log.write_text(
+        f'[{at}] [1] [ERROR] Worker (pid:100) was sent SIGKILL! Perhaps out of memory?\n'
+    )
+    outputs = {'2': {'kind': 'file', 'path': str(log)}}
+    dead.run.change(supervisor='gunicorn', supervisor_log={}, outputs=outputs)
+    assert dead.ask().verdict == 'killed'
