@@ -354,7 +354,11 @@ def test_of_1000_siblings_that_come_and_go_no_descriptor_is_left(world):
     names = []
     for _ in range(100):
         # Ten runs of one process, because that is quick; the name of the host tells them apart.
-        names += [world.run(is_new=number == 0, host=str(number)) for number in range(10)]
+        now = time.time()
+        names += [
+            world.run(is_new=number == 0, host=str(number), started=now + number)
+            for number in range(10)
+        ]
         assert len(world.beat()) == 10
         world.end()
         world.siblings.look()

@@ -13,7 +13,6 @@ from ..model.counts import counted
 from ..model.finding import Finding
 from ..model.options import from_record
 from ..model.severities import INFO
-from ..postmortem.journal import is_main_process
 from ..store.regularfiles import names_in
 from ..store.regularfiles import open_outside
 from ..store.rundirectory import CONTEXT
@@ -22,6 +21,7 @@ from ..store.rundirectory import is_alive
 from ..store.rundirectory import name_facts
 from ..store.rundirectory import read_json
 from ..system import kernelmessages
+from ..system.runcontext import is_main_process
 from ..system.runcontext import is_run
 from .check import Check
 from .livesite import Site

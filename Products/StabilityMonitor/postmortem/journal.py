@@ -14,7 +14,6 @@ import re
 import time
 from collections.abc import Iterable
 from collections.abc import Iterator
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +27,6 @@ from .supervisorlogs import DeadProcess
 #: The kinds of entries of systemd: a process of a unit has ended; systemd-oomd has killed a unit.
 _ENDED = '98e322203f7a4ed290d09fe03c09fe15'
 _OOMD = 'd989611b15e44c9dbf31e3c81256e4ed'
-#: The parents of a main process: pid 1, or the systemd of a user.
-_SYSTEMD = 'systemd'
 _INVOCATION = re.compile(r'[0-9a-f]{32}')
 _FIELDS = (
     'MESSAGE',
@@ -47,20 +44,6 @@ _LONGEST = 5.0
 _MOST_ENTRIES = 1000
 _MOST = 2 << 20
 _QUOTED = 300
-
-
-def is_main_process(context: Mapping[str, Any], pid: int) -> bool:
-    """Whether process `pid` with that context certainly is the main process of a service.
-
-    What systemd says about the main process counts for that process alone, but all its descendants
-    have the same invocation.  An orphan has the parent 1, too; systemd from 248 on tells which
-    process it has started.
-    """
-    return (
-        context.get('supervisor') == _SYSTEMD
-        and (context.get('parent') == 1 or context.get('parent_name') == _SYSTEMD)
-        and context.get('unit_process') in (None, 0, pid)
-    )
 
 
 def unit_entries(program: Path | None, invocation: str) -> list[dict[str, Any]]:

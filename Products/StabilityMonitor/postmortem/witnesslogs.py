@@ -34,6 +34,7 @@ from ..store.regularfiles import read_start_outside
 from ..store.regularfiles import read_tail
 from ..store.rundirectory import Base
 from ..system import kernelmessages
+from ..system.runcontext import is_main_process
 from . import evidence
 from . import journal
 from . import kernellog
@@ -228,7 +229,7 @@ def _tail(path: str) -> str:
 def _of_journal(question: _Question) -> Witness | None:
     context = question.context
     invocation = context.get('invocation_id')
-    is_main = journal.is_main_process(context, question.dead.pid)
+    is_main = is_main_process(context, question.dead.pid)
     if not is_main or not isinstance(invocation, str):
         return None
     entries = journal.unit_entries(question.world.journalctl, invocation)

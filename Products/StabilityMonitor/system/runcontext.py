@@ -53,6 +53,8 @@ _RESTARTERS = {
     'runsv': 'runsv',
     's6-supervise': 's6-supervise',
 }
+#: The parents of a main process: pid 1, or the systemd of a user.
+_SYSTEMD = 'systemd'
 #: Names of the command of this product: its script, and the package as started with "-m".
 _COMMANDS = ('stabilitymonitor', 'Products.StabilityMonitor', '__main__.py')
 _FILE_KINDS = {
@@ -221,6 +223,20 @@ def is_run(words: Sequence[str]) -> bool:
     names = [os.path.basename(word) for word in words]
     pairs = zip(names, names[1:], strict=False)
     return any(name in _COMMANDS and following == 'run' for name, following in pairs)
+
+
+def is_main_process(context: Mapping[str, Any], pid: int) -> bool:
+    """Whether process `pid` with that context certainly is the main process of a service.
+
+    What systemd says about the main process counts for that process alone, but all its descendants
+    have the same invocation.  An orphan has the parent 1, too; systemd from 248 on tells which
+    process it has started.
+    """
+    return (
+        context.get('supervisor') == _SYSTEMD
+        and (context.get('parent') == 1 or context.get('parent_name') == _SYSTEMD)
+        and context.get('unit_process') in (None, 0, pid)
+    )
 
 
 def _words(pid: int, proc: Path) -> list[str]:
