@@ -10,7 +10,6 @@ import os
 import time
 from dataclasses import dataclass
 from dataclasses import replace
-from pathlib import Path
 
 from ..knowledge.rulesinforce import of_incident
 from ..model import foreignjson
@@ -119,12 +118,7 @@ def last_run(base: Base, told: str, ended: Ended, is_child: bool) -> str:
 
 
 def _context(base: Base, run: str) -> dict[str, object]:
-    return read_json(_folder(base, run) / CONTEXT)
-
-
-def _folder(base: Base, run: str) -> Path:
-    waiting = base.runs / run
-    return waiting if is_folder(waiting) else base.archive / run
+    return read_json(base.folder_of(run) / CONTEXT)
 
 
 def judged(base: Base, run: str) -> RunRecord:

@@ -95,11 +95,8 @@ class AllRuns(Archive):
             raise
 
     def folder(self, run: str) -> Path:
-        """Return the folder of that run; another process may have archived it meanwhile."""
-        waiting = self.base.runs / run
-        if is_folder(waiting):
-            return waiting
-        return self.path / run
+        """See `Base.folder_of`."""
+        return self.base.folder_of(run)
 
     @property
     def clean_scripts(self) -> int:

@@ -34,6 +34,7 @@ from . import regularfiles
 from . import runnumbers
 from .regularfiles import NotARegularFile
 from .regularfiles import OfAnotherUser
+from .regularfiles import is_folder
 from .regularfiles import names_in
 from .regularfiles import open_regular
 from .regularfiles import opened
@@ -367,6 +368,11 @@ class Base:
                 if RUN_NAME.fullmatch(name) and stat.S_ISDIR(status.st_mode):
                     names.append(name)
         return sorted(names, key=self._order)
+
+    def folder_of(self, run: str) -> Path:
+        """Return the folder of a run; another process may archive it meanwhile."""
+        waiting = self.runs / run
+        return waiting if is_folder(waiting) else self.archive / run
 
     def _order(self, name: str) -> tuple[int, str]:
         return number_of(self.runs / name), name

@@ -19,7 +19,6 @@ from ..model.jsonform import to_json
 from ..model.witnesses import SOURCES
 from ..model.witnesses import Witness
 from .regularfiles import Folder
-from .regularfiles import is_folder
 from .regularfiles import names_in
 from .regularfiles import opened
 from .regularfiles import own_user
@@ -75,21 +74,16 @@ def last_of_process(base: Base, run: str) -> str:
 
     A process that replaces itself (os.execv) begins another run: only that one ended with it.
     """
-    own = _place(base, run)
+    own = base.folder_of(run)
     identity = read_json(own / CONTEXT).get('identity')
     _, pid = name_facts(run)
     found = [(number_of(own), run)]
     for name in {*names_in(base.runs), *names_in(base.archive)}:
         if identity and name != run and RUN_NAME.fullmatch(name) and name_facts(name)[1] == pid:
-            place = _place(base, name)
+            place = base.folder_of(name)
             if read_json(place / CONTEXT).get('identity') == identity:
                 found.append((number_of(place), name))
     return max(found)[1]
-
-
-def _place(base: Base, run: str) -> Path:
-    waiting = base.runs / run
-    return waiting if is_folder(waiting) else base.archive / run
 
 
 def read(folder: Folder) -> tuple[Witness, ...]:
