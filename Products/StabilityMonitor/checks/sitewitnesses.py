@@ -11,7 +11,6 @@ import re
 from ..model.action import Action
 from ..model.counts import counted
 from ..model.finding import Finding
-from ..model.options import from_record
 from ..model.severities import INFO
 from ..store.regularfiles import names_in
 from ..store.regularfiles import open_outside
@@ -21,6 +20,7 @@ from ..store.rundirectory import is_alive
 from ..store.rundirectory import name_facts
 from ..store.rundirectory import read_json
 from ..system import kernelmessages
+from ..system import supervisorlog
 from ..system.runcontext import is_main_process
 from ..system.runcontext import is_run
 from .check import Check
@@ -81,7 +81,7 @@ def _run(site: Site) -> tuple[str, str]:
 
 def _log(site: Site) -> tuple[str, str]:
     kind = str(site.context.get('supervisor') or '')
-    path = _log_path(site, kind)
+    path = supervisorlog.path_of(site.context)
     if path and _is_readable(path):
         name = f'the log of {kind}' if kind in _LOGGING else 'the log of the supervisor'
         return name, f'The log of the supervisor can be read: {path}.'
@@ -90,20 +90,6 @@ def _log(site: Site) -> tuple[str, str]:
     if kind in _LOGGING:
         return '', f'No log of {kind} was found.'
     return '', ''
-
-
-def _log_path(site: Site, kind: str) -> str:
-    configured = from_record(site.context.get('options')).get('supervisor-log')
-    if configured:
-        return str(configured)
-    recorded = site.context.get('supervisor_log')
-    if isinstance(recorded, dict) and recorded.get('path'):
-        return str(recorded['path'])
-    outputs = site.context.get('outputs')
-    error = outputs.get('2') if isinstance(outputs, dict) else None
-    if kind in ('gunicorn', 'uwsgi') and isinstance(error, dict) and error.get('kind') == 'file':
-        return str(error.get('path', ''))
-    return ''
 
 
 def _siblings(site: Site) -> tuple[str, str]:
@@ -158,7 +144,7 @@ def _is_readable(path: str) -> bool:
 
 def _advice(site: Site) -> Action:
     kind = str(site.context.get('supervisor') or '')
-    path = _log_path(site, kind)
+    path = supervisorlog.path_of(site.context)
     if path:
         return Action('Allow the user of Zope to read {log}.', log=path)
     if is_main_process(site.context, site.pid):

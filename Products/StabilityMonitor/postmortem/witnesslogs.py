@@ -23,7 +23,6 @@ from typing import Any
 from ..model.action import Action
 from ..model.errors import NoSuchRun
 from ..model.interfaces import ILivingRun
-from ..model.options import from_record
 from ..model.runrecord import RunRecord
 from ..model.witnesses import Witness
 from ..store import witnessfiles
@@ -34,6 +33,7 @@ from ..store.regularfiles import read_start_outside
 from ..store.regularfiles import read_tail
 from ..store.rundirectory import Base
 from ..system import kernelmessages
+from ..system import supervisorlog
 from ..system.runcontext import is_main_process
 from . import evidence
 from . import journal
@@ -166,13 +166,7 @@ def _of_supervisor(question: _Question) -> Witness | None:
     kind = str(context.get('supervisor') or '')
     if kind == 'uwsgi':
         return _of_uwsgi(question)
-    configured = str(from_record(context.get('options')).get('supervisor-log', ''))
-    recorded = context.get('supervisor_log')
-    path = configured
-    if not path and isinstance(recorded, dict):
-        path = str(recorded.get('path', ''))
-    if not path and kind == 'gunicorn':
-        path = _standard_error(context)
+    path = supervisorlog.path_of(context)
     if not os.path.isabs(path):
         return None
     parsers = supervisorlogs.PARSERS
@@ -193,14 +187,6 @@ def _since(question: _Question, path: str) -> str:
     if first is None or first > question.dead.started:
         text = f'{question.read(f"{path}.1")}\n{text}'
     return text
-
-
-def _standard_error(context: dict[str, Any]) -> str:
-    outputs = context.get('outputs')
-    error = outputs.get('2') if isinstance(outputs, dict) else None
-    if isinstance(error, dict) and error.get('kind') == 'file':
-        return str(error.get('path', ''))
-    return ''
 
 
 def _of_uwsgi(question: _Question) -> Witness | None:

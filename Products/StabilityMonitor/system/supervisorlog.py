@@ -10,7 +10,11 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from ..model.options import from_record
 
 #: What each supervisor logs when it has started the process with this id.
 _STARTED = {
@@ -46,6 +50,24 @@ def find(
     if not path and kind == 'supervisord':
         path = _configured(parent, proc, root)
     return {'kind': kind, 'path': path} if path else {}
+
+
+def path_of(context: Mapping[str, Any]) -> str:
+    """Return the log to read, by the context of a run: the option, what was found at the start, or
+    standard error of a server that writes there; '' if there is none.
+
+    The context is not trusted.
+    """
+    path = from_record(context.get('options')).get('supervisor-log')
+    recorded = context.get('supervisor_log')
+    if not path and isinstance(recorded, dict):
+        path = recorded.get('path')
+    outputs = context.get('outputs')
+    error = outputs.get('2') if isinstance(outputs, dict) else None
+    writes_there = context.get('supervisor') in ('gunicorn', 'uwsgi')
+    if not path and writes_there and isinstance(error, dict) and error.get('kind') == 'file':
+        path = error.get('path')
+    return str(path or '')
 
 
 def _written_by(parent: int, pid: int, started: re.Pattern[bytes], proc: Path) -> str:
