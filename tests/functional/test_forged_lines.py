@@ -45,16 +45,19 @@ import time
 _lock = threading.Lock()
 _one = threading.Lock()
 _two = threading.Lock()
+_held = threading.Event()
 _go_on = threading.Event()
 
 
 def hold(self):
     """Hold the lock that `want` waits for, until `go_on` is requested."""
     with _lock:
-        _go_on.wait(60)
+        _held.set()
+        _go_on.wait(120)
 
 
 def want(self):
+    _held.wait(60)  # a request is in flight before its page is called
     with _lock:
         pass
 
