@@ -57,6 +57,8 @@ HEAVY = {
     'recent',
     'notes',
     'compiled_modules',
+    'core',
+    'shared_objects',
     'context',
 }
 anything = st.recursive(

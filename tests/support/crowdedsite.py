@@ -13,6 +13,7 @@ from Products.StabilityMonitor.model.records import LifePoint
 from Products.StabilityMonitor.model.records import LogLine
 from Products.StabilityMonitor.model.records import NativeFrame
 from Products.StabilityMonitor.model.runrecord import KnownIssue
+from Products.StabilityMonitor.model.suspects import Suspect
 from Products.StabilityMonitor.model.threadstates import Event
 from Products.StabilityMonitor.model.threadstates import ThreadState
 from support import stacksdocuments
@@ -92,7 +93,7 @@ def crash(number, after, **values):
             ThreadState(0x7F03, 'MainThread'),
         ),
         native=(NativeFrame('etree.so', 'parse', 12, 0x7F00), NativeFrame(_LONG, '', None, None)),
-        suspects=({'module': 'lxml.etree', 'distribution': 'lxml', 'version': '6', 'why': 'top'},),
+        suspects=(Suspect('lxml.etree', 'lxml', '6', why='top'),),
         known_issues=(
             KnownIssue(
                 id='waitress',

@@ -20,6 +20,7 @@ from Products.StabilityMonitor.model.records import Request
 from Products.StabilityMonitor.model.records import Sample
 from Products.StabilityMonitor.model.runrecord import KnownIssue
 from Products.StabilityMonitor.model.runrecord import RunRecord
+from Products.StabilityMonitor.model.suspects import Suspect
 from Products.StabilityMonitor.model.threadstates import ThreadState
 
 pytestmark = pytest.mark.zope
@@ -111,15 +112,7 @@ def hostile_record(zope):
             ThreadState(1, HOSTILE, True, (Frame(HOSTILE, 1, HOSTILE),), cut=True, note=HOSTILE),
         ),
         native=(NativeFrame(HOSTILE, HOSTILE, 1, None),),
-        suspects=(
-            {
-                'module': HOSTILE,
-                'distribution': HOSTILE,
-                'version': HOSTILE,
-                'why': HOSTILE,
-                'score': 1,
-            },
-        ),
+        suspects=(Suspect(HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE, 1, HOSTILE),),
         known_issues=(KnownIssue(HOSTILE, HOSTILE, HOSTILE, HOSTILE, 1, (HOSTILE,), (HOSTILE,)),),
         compiled_modules=(HOSTILE,),
         log=(LogLine(NIGHT, HOSTILE, HOSTILE, HOSTILE, cut=True, count=59_350, last=NIGHT + 9),),

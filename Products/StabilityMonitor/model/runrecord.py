@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from . import jsonform
+from .corefile import CoreFile
 from .eventkinds import EVENT_KINDS
 from .eventkinds import event_kind
 from .finding import Finding
@@ -18,6 +19,9 @@ from .records import NativeFrame
 from .records import Note
 from .records import Request
 from .records import Sample
+from .sharedobject import SharedObject
+from .suspects import DeathClass
+from .suspects import Suspect
 from .threadstates import Event
 from .threadstates import ThreadState
 from .verdicts import verdict
@@ -76,7 +80,9 @@ class RunRecord:
     the time at which it was found dead, by the start of the run `found_by` or, if that is '', by
     the command.  `ended_before` is None if its end was recorded, and in records of older releases.
 
-    `amendments` is never in `incident.json`: it is made from the files of witnesses beside it.
+    Never in `incident.json`, but made when the record is read: `amendments` from the files of
+    witnesses beside it, `core` from `core.json` beside it, `shared_objects` from the file of the
+    set that was loaded, and `death` and `suspects` from all of them (`knowledge.diagnosis`).
     """
 
     run: str
@@ -98,7 +104,7 @@ class RunRecord:
     recent: tuple[Request, ...] = ()
     threads: tuple[ThreadState, ...] = ()
     native: tuple[NativeFrame, ...] = ()
-    suspects: tuple[dict[str, Any], ...] = ()  # no release writes one yet
+    suspects: tuple[Suspect, ...] = ()
     known_issues: tuple[KnownIssue, ...] = ()
     samples: tuple[Sample, ...] = ()
     log: tuple[LogLine, ...] = ()
@@ -120,6 +126,9 @@ class RunRecord:
     ended_before: Moment | None = None
     found_by: str = ''
     amendments: tuple[Amendment, ...] = ()
+    core: CoreFile | None = None
+    death: DeathClass | None = None
+    shared_objects: tuple[SharedObject, ...] = ()
 
     @property
     def is_incident(self) -> bool:
@@ -169,5 +178,7 @@ _WITHOUT_HEAVY: dict[str, Any] = {
     'recent': (),
     'notes': (),
     'compiled_modules': (),
+    'core': None,
+    'shared_objects': (),
     'context': {},
 }
