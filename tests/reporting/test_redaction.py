@@ -344,3 +344,12 @@ def test_values_of_the_model_are_redacted_as_documents():
     assert crashed.path == '/a?b=value-1' and crashed.user.startswith('user-')
     assert found['one'].requests == found['runs'][0].requests
     assert redacted_values({'one': run}, NOTHING)['one'] == run
+
+
+def test_registers_never_leave_and_a_library_below_a_home_is_redacted():
+    """A register may hold eight bytes of a password."""
+    frame = {'library': '/home/ada/lib/x.so', 'function': 'f', 'native': True}
+    core = {'path': '/home/ada/core', 'registers': {'rax': 7}, 'threads': [{'frames': [frame]}]}
+    document, _ = redaction.redacted({'core': core})
+    assert 'registers' not in document['core']
+    assert 'ada' not in json.dumps(document)

@@ -9,6 +9,10 @@ import urllib.parse
 import pytest
 from support.tracelogs import GRAMMAR
 
+from Products.StabilityMonitor.model.corefile import CoreFile
+from Products.StabilityMonitor.model.corefile import CoreThread
+from Products.StabilityMonitor.model.corefile import Mapping
+from Products.StabilityMonitor.model.corefile import MergedFrame
 from Products.StabilityMonitor.model.jsonform import from_json
 from Products.StabilityMonitor.model.jsonform import items_from_json
 from Products.StabilityMonitor.model.records import Evidence
@@ -20,6 +24,8 @@ from Products.StabilityMonitor.model.records import Request
 from Products.StabilityMonitor.model.records import Sample
 from Products.StabilityMonitor.model.runrecord import KnownIssue
 from Products.StabilityMonitor.model.runrecord import RunRecord
+from Products.StabilityMonitor.model.sharedobject import SharedObject
+from Products.StabilityMonitor.model.suspects import DeathClass
 from Products.StabilityMonitor.model.suspects import Suspect
 from Products.StabilityMonitor.model.threadstates import ThreadState
 
@@ -113,6 +119,24 @@ def hostile_record(zope):
         ),
         native=(NativeFrame(HOSTILE, HOSTILE, 1, None),),
         suspects=(Suspect(HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE, 1, HOSTILE),),
+        death=DeathClass(HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE),
+        shared_objects=(SharedObject(HOSTILE, (HOSTILE,), HOSTILE, HOSTILE, HOSTILE, HOSTILE),),
+        core=CoreFile(
+            HOSTILE,
+            NIGHT,
+            abort_message=HOSTILE,
+            signal=HOSTILE,
+            code=HOSTILE,
+            address=1,
+            code_at=Mapping(0, 1, HOSTILE, HOSTILE),
+            program_counter=1,
+            reader=HOSTILE,
+            threads=(
+                CoreThread(1, HOSTILE, True, True, (MergedFrame(HOSTILE, True, HOSTILE, HOSTILE),)),
+            ),
+            incomplete=(HOSTILE,),
+            command=HOSTILE,
+        ),
         known_issues=(KnownIssue(HOSTILE, HOSTILE, HOSTILE, HOSTILE, 1, (HOSTILE,), (HOSTILE,)),),
         compiled_modules=(HOSTILE,),
         log=(LogLine(NIGHT, HOSTILE, HOSTILE, HOSTILE, cut=True, count=59_350, last=NIGHT + 9),),

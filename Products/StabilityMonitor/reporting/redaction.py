@@ -55,12 +55,16 @@ _OURS = frozenset(
     'activity version zope python plone platform libc system distribution machine python_build '
     'compiler implementation build_id level state drill distributions builds compiled_modules '
     'function installed handled_signals products samples curve '
-    'support extension_modules number supervisor then now'.split()
+    'support extension_modules number supervisor then now module modules soname strength reader '
+    'match permissions'.split()
 )
 #: Keys of paths: only home directories are looked for.
 _PATHS = frozenset(
-    'file binary software_home instance_home client_home directory executable core_pattern'.split()
+    'file binary library software_home instance_home client_home directory executable '
+    'core_pattern'.split()
 )
+#: Keys of values that are never sent: they may be bytes of any text that was in memory.
+_NEVER = frozenset(('registers',))
 #: Keys of names of users.
 _USERS = frozenset(('user', 'who'))
 #: The option whose value is not shown.
@@ -231,6 +235,7 @@ class _Redactor:
             copy: Any = {
                 name: value if name in _OURS else self._copy(value, name)
                 for name, value in node.items()
+                if name not in _NEVER
             }
             if copy.get(_PATTERN):  # it may name what it hides
                 copy[_PATTERN] = 'not shown'
@@ -244,11 +249,13 @@ class _Redactor:
         return self._leaf(node, key) if isinstance(node, str) and node else node
 
     def _frame(self, frame: Any) -> Any:
-        file = frame.get('file') if isinstance(frame, dict) else None
-        if not isinstance(file, str):
+        if not isinstance(frame, dict):
             return frame
-        path = self._path(file)
-        return frame if path == file else frame | {'file': path}
+        for key in ('file', 'library'):
+            file = frame.get(key)
+            if isinstance(file, str) and (path := self._path(file)) != file:
+                frame = frame | {key: path}
+        return frame
 
     @staticmethod
     def _is_text(holder: dict[str, Any], name: str) -> bool:

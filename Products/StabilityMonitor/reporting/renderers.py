@@ -38,6 +38,12 @@ from ..store.damagedrecords import alone
 from ..store.damagedrecords import damaged
 from ..store.damagedrecords import log_once
 from .axes import size
+from .causewords import cause_lines
+from .causewords import core_lines
+from .causewords import core_thread_title
+from .causewords import core_threads
+from .causewords import merged_lines
+from .causewords import object_line
 from .endwords import amended_words
 from .endwords import end_words
 from .endwords import hang_words
@@ -399,6 +405,7 @@ def _lines_of_run(record: RunRecord) -> Iterator[str]:
     }
     yield from _facts(facts)
     steps = [f'{number}. {step}' for number, step in enumerate(next_steps(record), 1)]
+    yield from _block('Why', cause_lines(record))
     yield from _block('What to do now', steps)
     evidence = [f'{each.source}: {each.fact}' for each in record.evidence]
     modules = ', '.join(record.compiled_modules)
@@ -417,12 +424,19 @@ def _lines_of_run(record: RunRecord) -> Iterator[str]:
         yield from _block(_slow(notes), [notes[0].detail, *stack])
     native = [f'{frame.binary} {frame.symbol}' for frame in record.native]
     yield from _block('C stack of the crashed thread', native)
+    if record.core:
+        yield from _block('Core file', core_lines(record.core))
+        for thread in core_threads(record.core):
+            title = f'In the core file: {core_thread_title(thread)}'
+            yield from _block(title, merged_lines(thread.frames))
     log = []
     for line in record.log[-20:]:
         log.append(f'{_time(line.time)} {line.level} {line.logger} {line.message}{_again(line)}')
     yield from _block('Last log records', log)
     yield from _block('Memory and CPU before the end', map(_sample, record.samples[-5:]))
-    if modules:
+    if record.shared_objects:
+        yield from _block('Compiled modules', map(object_line, record.shared_objects))
+    elif modules:
         yield from _block('Compiled modules', [modules])
 
 

@@ -19,6 +19,8 @@ from ..checks.allfindings import Look
 from ..inspection import vitalsnow
 from ..knowledge.rulesinforce import of_incident
 from ..model.action import Action
+from ..model.corefile import CoreFile
+from ..model.corefile import CoreThread
 from ..model.counts import counted
 from ..model.drillkinds import VERDICTS_OF_DRILLS
 from ..model.drillkinds import WITH_WITNESS
@@ -41,6 +43,7 @@ from ..model.runrecord import RunRecord
 from ..model.secretclasses import CLASSES
 from ..model.severities import INFO
 from ..model.severities import WORST_FIRST
+from ..model.suspects import Suspect
 from ..model.threadstates import Event
 from ..model.threadstates import ThreadState
 from ..model.verdicts import VERDICTS
@@ -49,6 +52,7 @@ from ..postmortem.runhistory import crash_loop
 from ..postmortem.runhistory import last_server_run
 from ..postmortem.runhistory import of_instance
 from ..postmortem.runhistory import seconds_between
+from ..reporting import causewords
 from ..reporting import charts
 from ..reporting import fromdisk
 from ..reporting import vitalwords
@@ -399,9 +403,11 @@ def _incident(life: ILivingRun, archive: Archive, record: RunRecord) -> dict[str
         'exception': record.exception,
         'charts': charts.vital_signs(record.samples, record.curve, _stall(record.context)),
         'log': _cut([_log_line(line) for line in reversed(record.log)]),
-        'modules': list(record.compiled_modules),
+        'modules': _modules(record),
         'versions': _versions(life, archive, record),
-        'suspects': list(record.suspects),
+        'cause': _cause(record),
+        'suspects': list(map(_suspect, record.suspects)),
+        'core': _core(record.core) if record.core else None,
         'known_issues': list(map(known_issue, issues)),
         'facts': _incident_facts(record),
         'report': 'manage_report?' + urlencode({'run': record.run}),
@@ -544,6 +550,55 @@ def _slow(group: list[Note]) -> dict[str, Any]:
 
 def _pieces(action: Action) -> list[dict[str, Any]]:
     return [{'text': piece.text, 'code': piece.is_code} for piece in action.pieces]
+
+
+def _cause(record: RunRecord) -> dict[str, Any]:
+    """Return why the run died, for the top of the page: {death, advice, first, none}."""
+    death = record.death
+    first = record.suspects[0] if record.suspects else None
+    return {
+        'death': causewords.death_words(death) if death else '',
+        'advice': death.advice if death else '',
+        'first': _suspect(first) if first else None,
+        'none': causewords.no_suspect(record),
+    }
+
+
+def _suspect(suspect: Suspect) -> dict[str, str]:
+    return {
+        'module': suspect.module,
+        'name': causewords.suspect_name(suspect),
+        'distribution': suspect.distribution,
+        'version': suspect.version,
+        'strength': suspect.strength,
+        'why': suspect.why,
+    }
+
+
+def _core(core: CoreFile) -> dict[str, Any]:
+    """Return the values of a core file: {facts, gaps, threads}."""
+    return {
+        'facts': [{'label': label, 'value': words} for label, words in causewords.core_facts(core)],
+        'gaps': causewords.core_gaps(core),
+        'threads': list(map(_core_thread, causewords.core_threads(core))),
+    }
+
+
+def _core_thread(thread: CoreThread) -> dict[str, Any]:
+    innermost = thread.frames[0] if thread.frames else None
+    return {
+        'title': causewords.core_thread_title(thread),
+        'crashed': thread.crashed,
+        'top': causewords.merged_frame_line(innermost).strip() if innermost else 'no frames',
+        'frames': causewords.merged_lines(thread.frames),
+    }
+
+
+def _modules(record: RunRecord) -> list[str]:
+    """Return the compiled modules, with their owners if the run noted them."""
+    if record.shared_objects:
+        return list(map(causewords.object_line, record.shared_objects))
+    return list(record.compiled_modules)
 
 
 def _native(frame: NativeFrame) -> str:
