@@ -23,7 +23,7 @@ PIPE = 'pipe'
 SYSTEMD = 'systemd-coredump'
 APPORT = 'apport'
 ABRT = 'abrt'
-#: The kernel gives it to a server at a Unix socket ("@/path" from Linux 6.16, "@@/path" 6.17).
+#: The kernel gives it to a server at a Unix socket ("@/path", "@@/path"; from Linux 6.16 on).
 SOCKET = 'socket'
 #: Nothing is kept.
 NONE = 'none'
