@@ -32,7 +32,7 @@ def installed(
     versions: dict[str, str] = {}
     builds: dict[str, str] = {}
     for distribution in distributions():
-        name, version = _name_and_version(distribution)
+        name, version = name_and_version(distribution)
         if name and version and name not in versions:
             versions[name] = version
             if name in WHEELS:
@@ -40,7 +40,8 @@ def installed(
     return versions, builds
 
 
-def _name_and_version(distribution: Distribution) -> tuple[str, str]:
+def name_and_version(distribution: Distribution) -> tuple[str, str]:
+    """Return the normalized name and the version; each is '' if it is not known."""
     path = Path(str(getattr(distribution, '_path', '')))
     if path.name == 'EGG-INFO':
         path = path.parent
@@ -49,7 +50,7 @@ def _name_and_version(distribution: Distribution) -> tuple[str, str]:
         name = found['name']
         version = found['version'].replace('_', '-')
     else:
-        text = _text(distribution, 'METADATA') or _text(distribution, 'PKG-INFO')
+        text = text_of(distribution, 'METADATA') or text_of(distribution, 'PKG-INFO')
         name = _header('Name', text)
         version = _header('Version', text)
     return normalized(name), version
@@ -69,7 +70,8 @@ def _header(name: str, text: str) -> str:
     return found[1]
 
 
-def _text(distribution: Distribution, name: str) -> str:
+def text_of(distribution: Distribution, name: str) -> str:
+    """Return the text of a file of its metadata; '' if it cannot be read."""
     try:
         return distribution.read_text(name) or ''
     except (OSError, UnicodeError):  # a damaged folder in site-packages
@@ -78,7 +80,7 @@ def _text(distribution: Distribution, name: str) -> str:
 
 def _build(distribution: Distribution) -> str:
     """Return 'wheel' (published with its libraries), 'source' (built here) or '' (unknown)."""
-    tags = re.findall(r'^Tag: *(\S+)', _text(distribution, 'WHEEL'), re.M)
+    tags = re.findall(r'^Tag: *(\S+)', text_of(distribution, 'WHEEL'), re.M)
     all_tags = ' '.join(tags)
     if 'manylinux' in all_tags or 'musllinux' in all_tags:
         return 'wheel'
