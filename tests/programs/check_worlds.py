@@ -33,6 +33,7 @@ from programs.handshake import until
 
 from Products.StabilityMonitor.checks import breadcrumbs
 from Products.StabilityMonitor.checks import clocks
+from Products.StabilityMonitor.checks import corefiles
 from Products.StabilityMonitor.checks import databases
 from Products.StabilityMonitor.checks import endingsignals
 from Products.StabilityMonitor.checks import interpreter
@@ -199,7 +200,7 @@ def _core_pattern(folder, pattern, limit=1 << 20):
     file.parent.mkdir(parents=True)
     file.write_text(pattern + '\n')
     resource.setrlimit(resource.RLIMIT_CORE, (limit, limit))
-    return limits.CoreFiles, {'proc': Path(folder, 'proc')}
+    return corefiles.CoreFiles, {'proc': Path(folder, 'proc')}
 
 
 def no_core_files(folder):
@@ -235,9 +236,9 @@ def not_dumpable(folder):
 def core_files(folder):
     """Use the core pattern of this machine."""
     hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
-    resource.setrlimit(resource.RLIMIT_CORE, (1 << 20 if hard < 0 else min(hard, 1 << 20), hard))
+    resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
     os.chdir(folder)
-    return limits.CoreFiles, {}
+    return corefiles.CoreFiles, {}
 
 
 # -- outputs ---------------------------------------------------------------------------------------

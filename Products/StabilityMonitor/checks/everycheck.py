@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from . import breadcrumbs
 from . import clocks
+from . import corefiles
 from . import databases
 from . import endingsignals
 from . import interpreter
@@ -33,7 +34,7 @@ CHECKS = tuple(
         memory.Allocator,
         memory.OomReporting,
         limits.Descriptors,
-        limits.CoreFiles,
+        corefiles.CoreFiles,
         outputs.StandardOutputs,
         outputs.EventLog,
         breadcrumbs.Place,

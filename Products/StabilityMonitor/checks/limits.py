@@ -1,18 +1,15 @@
-"""Checks of process limits: how many descriptors are left, and does a crash leave a core file?"""
+"""The check of file descriptors: how many are left?"""
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
-from pathlib import Path
 from types import FrameType
 from types import ModuleType
 
 from ..model.action import Action
 from ..model.finding import Finding
 from ..model.severities import CRITICAL
-from ..model.severities import INFO
 from ..model.severities import WARNING
 from ..system.currentframes import current_frames
 from ..system.vitalsigns import descriptor_limit
@@ -30,10 +27,6 @@ except ImportError:
 _NEEDED = 8
 #: select() cannot handle descriptors from this number on.
 _SELECT = 1024
-_PR_GET_DUMPABLE = 3
-#: Programs in core_pattern that keep no core file.
-_KEEP_NONE = {'false', 'true'}
-_TO_FILES = Action('To have one, run "sysctl -w kernel.core_pattern=/var/tmp/core.%p" as root.')
 
 
 class Descriptors(Check):
@@ -145,92 +138,3 @@ def _waitress_selects() -> bool:
                 return True
             frame = frame.f_back
     return False
-
-
-class CoreFiles(Check):
-    """Only `info` when a crash leaves no core file: the fault log does not need one."""
-
-    id = 'core-files'
-    question = 'Would a crash leave a core file?'
-    source = 'RLIMIT_CORE and /proc/sys/kernel/core_pattern'
-
-    def look(self, site: Site) -> Finding:
-        pattern = site.text('sys/kernel/core_pattern').strip()
-        if resource is None or not pattern:
-            return self.unknown('Whether a crash leaves a core file is not known on this system.')
-        soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
-        if _is_not_dumpable():
-            return self.found(
-                INFO,
-                'The kernel writes no core file of this process.',
-                'It is not dumpable: it changed its user after its start.',
-                Action('Let the supervisor change the user before it starts Python.'),
-            )
-        if pattern.startswith('|'):
-            return self._piped_to_program(pattern, soft, hard)
-        if not soft:
-            return self.found(
-                INFO,
-                'A crash leaves no core file.',
-                'RLIMIT_CORE is 0. The fault log still has the Python frames; a core file adds the '
-                'frames of C code.',
-                self._how_to_allow(hard),
-            )
-        folder = Path(pattern if pattern.startswith('/') else Path.cwd() / pattern).parent
-        if '%' not in str(folder) and not os.access(folder, os.W_OK):
-            return self.found(
-                INFO,
-                'A core file could not be written.',
-                f'core_pattern is "{pattern}", and {folder} is not writable for this process.',
-                Action('Make {folder} writable. ', folder=folder) + _TO_FILES,
-            )
-        limit = 'there is no limit'
-        if soft != resource.RLIM_INFINITY:
-            limit = f'the limit is {soft} bytes'
-        return self.ok('A crash leaves a core file.', f'core_pattern is "{pattern}"; {limit}.')
-
-    def _piped_to_program(self, pattern: str, soft: int, hard: int) -> Finding:
-        program = pattern[1:].split(' ')[0]
-        detail = f'core_pattern is "{pattern}".'
-        if os.path.basename(program) in _KEEP_NONE:
-            return self.found(
-                INFO,
-                'A crash leaves no core file.',
-                f'{detail} That program keeps no core file.',
-                _TO_FILES,
-            )
-        if not os.path.exists(program):
-            return self.found(
-                INFO,
-                'Core files are given to a program that does not exist.',
-                f'{detail} (In a container: it may be on the host.)',
-                _TO_FILES,
-            )
-        if not soft:
-            return self.found(
-                INFO,
-                'Core files are given to a program, which may keep none.',
-                f'{detail} RLIMIT_CORE is 0: then systemd-coredump and others only log the crash.',
-                self._how_to_allow(hard),
-            )
-        return self.ok('Core files are given to a program.', detail)
-
-    @staticmethod
-    def _how_to_allow(hard: int) -> Action:
-        if hard:
-            return Action(
-                'To have one, write "core-files on" into `<product-config stabilitymonitor>` of '
-                'zope.conf and restart.'
-            )
-        return Action(
-            'To have one, write "LimitCORE=infinity" into `[Service]` of the unit, or "ulimit -c '
-            'unlimited" for it.'
-        )
-
-
-def _is_not_dumpable() -> bool:
-    try:
-        dumpable: int = ctypes.CDLL(None).prctl(_PR_GET_DUMPABLE, 0, 0, 0, 0)
-    except (AttributeError, OSError, TypeError):
-        return False
-    return dumpable == 0

@@ -19,8 +19,6 @@ from ..model.witnesses import FAULT
 from ..model.witnesses import OUT_OF_MEMORY
 from ..model.witnesses import Witness
 
-#: The namespace in which the ids of a process are those of the kernel (PROC_PID_INIT_INO).
-FIRST_NAMESPACE = 'pid:[4026531836]'
 _QUOTED = 400
 #: What the kernel logs when a thread dies of a fault: "python3[4711]: segfault at 0 ip ...",
 #: "traps: waitress-0[4711] general protection fault ip:...", "... trap invalid opcode ip:...".

@@ -34,6 +34,7 @@ from ..store.regularfiles import read_tail
 from ..store.rundirectory import Base
 from ..system import kernelmessages
 from ..system import supervisorlog
+from ..system.processidentity import FIRST_NAMESPACE
 from ..system.runcontext import is_main_process
 from . import evidence
 from . import journal
@@ -230,7 +231,7 @@ def _of_kernel(question: _Question) -> Witness | None:
     boot = _line(world.proc / 'sys/kernel/random/boot_id')
     identity = question.context.get('identity')
     known = identity if isinstance(identity, dict) else {}
-    in_first = known.get('pid_namespace') == kernellog.FIRST_NAMESPACE
+    in_first = known.get('pid_namespace') == FIRST_NAMESPACE
     if not in_first or not boot or record.boot_id != boot:
         return None
     requests = (*record.requests, *record.recent)

@@ -12,6 +12,8 @@ import socket
 from pathlib import Path
 from typing import Any
 
+#: The pid namespace in which the ids of a process are those of the kernel (PROC_PID_INIT_INO).
+FIRST_NAMESPACE = 'pid:[4026531836]'
 #: Pids are below this.  0 and negative numbers stand for process groups, not for a process.
 PID_LIMIT = 1 << 31
 
