@@ -745,9 +745,13 @@ def do_preexec():
 
 def do_descriptors():
     """Say how many descriptors a forked child and an executed program have, at a moment when the
-    heartbeat has none open.
+    heartbeat and the errands have none open.
     """
     until(lambda: life is None or life.rounds.heartbeat.beats > 2)
+    if life is not None:
+        errands_are_done = threading.Event()
+        life.in_background(errands_are_done.set)
+        errands_are_done.wait(60)
     fork(lambda: say('forked', len(os.listdir('/dev/fd'))))
     subprocess.run(
         [sys.executable, '-c', 'import os; print("executed", len(os.listdir("/dev/fd")))'],

@@ -195,7 +195,7 @@ def test_a_set_that_is_a_link_gets_no_new_time(hostile):
     hostile.fill_victim()
     hostile.plant(path, hostile.victim / path.name)
     with contextlib.suppress(OSError):
-        distributionsets._ensure(hostile.base, digest, content)
+        distributionsets.SETS._ensure(hostile.base, digest, content)
     hostile.check()
 
 
@@ -462,6 +462,7 @@ BY_PATH = re.compile(
 #: These files may make such calls, because they do not concern the data directory.
 ELSEWHERE = {
     'store/regularfiles.py',
+    'checks/corefiles.py',  # the folder of core files, and /etc
     'checks/installedonpath.py',  # metadata of distributions
     'checks/limits.py',  # /proc
     'checks/rotation.py',  # recipes of logrotate

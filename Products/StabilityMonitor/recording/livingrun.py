@@ -553,6 +553,16 @@ class LivingRun:
                 }
                 path = self.directory.path / SERVING
                 write_whole(path, json.dumps(loaded), self.base.file_mode)
+            if self.role == 'server' and self.is_watched:
+                self._note_objects(self.directory)
+
+    def _note_objects(self, directory: RunDirectory) -> None:
+        """Record in the background which shared objects are mapped, and again after imports."""
+        from .objectnotes import ObjectNotes  # not while Zope starts
+
+        notes = ObjectNotes(self.base, directory, self.in_background)
+        self.in_background(notes.write)
+        self.every_round(notes.look_at_imports)
 
     def armed(self) -> None:
         """Note that arming and triage are done."""

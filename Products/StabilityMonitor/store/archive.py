@@ -31,6 +31,7 @@ from ..model.runrecord import RunRecord
 from ..model.witnesses import amended
 from . import damagedrecords
 from . import distributionsets
+from . import objectsets
 from . import runnumbers
 from . import witnessfiles
 from .blackboxreader import LARGEST
@@ -138,6 +139,7 @@ class Archive:
         if record is None:
             record = _damaged(path)
         record = damagedrecords.alone(record, self._with_versions)
+        record = replace(record, shared_objects=objectsets.of_run(path))
         return amended(record, witnessfiles.of_run(path))
 
     def _with_versions(self, record: RunRecord) -> RunRecord:
@@ -215,7 +217,7 @@ class Archive:
         keep_bytes: int,
         now: float | None = None,
     ) -> int:
-        """Remove the runs that are too old, too many or too large, and unused distribution sets.
+        """Remove the runs that are too old, too many or too large, and unused sets.
 
         Wanted stops are removed before incidents, older runs before newer ones.  `now` is in
         seconds since the epoch.  Returns how many runs were removed.
@@ -252,6 +254,7 @@ class Archive:
             for record in to_remove:
                 _remove(archive, record.run)
         distributionsets.prune(self.base, now)
+        objectsets.prune(self.base, now)
         return len(to_remove)
 
 
