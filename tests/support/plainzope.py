@@ -33,13 +33,35 @@ def little_room(site):
 
 def no_core_file(site):
     pattern = Path('/proc/sys/kernel/core_pattern').read_text()
-    if not resource.getrlimit(resource.RLIMIT_CORE)[0]:
+    status = Path(f'/proc/{site.pid}/status').read_text()
+    size = sum(
+        1024 * int(kilobytes)
+        for kilobytes in re.findall(r'^(?:RssAnon|RssShmem|VmSwap):\s*(\d+)', status, re.M)
+    )
+    soft = resource.getrlimit(resource.RLIMIT_CORE)[0]
+    if not soft:
         return True
     if pattern.startswith('|'):
         program = Path(pattern[1:].split()[0])
         return program.name in ('true', 'false') or not program.exists()
     folder = Path(pattern if pattern.startswith('/') else site.home / pattern).parent
-    return '%' not in str(folder) and not os.access(folder, os.W_OK)
+    if '%' in str(folder):
+        return False
+    too_large = 0 < soft < size or shutil.disk_usage(folder).free < size
+    return too_large or not os.access(folder, os.W_OK)
+
+
+def copies_of_libraries(site):
+    """Return the ids of the findings that a library is mapped from more than one file."""
+    files = {}
+    for line in Path(f'/proc/{site.pid}/maps').read_text().splitlines():
+        found = re.search(r' r-xp .* (/.*/(lib[^/]+?)(?:-[0-9a-f]{8})?\.so[^/]*)$', line)
+        if found:
+            files.setdefault(found[2], set()).add(found[1])
+    copied = {name for name in files if len(files[name]) > 1}
+    dangerous = copied & {'libssl', 'libcrypto', 'libxml2', 'libxslt', 'libexslt'}
+    usual = {'library-copies'} if copied - dangerous else set()
+    return usual | {f'library-copies:{name}' for name in dangerous}
 
 
 def signals_kill(site):
@@ -160,4 +182,6 @@ POSSIBLE_FINDINGS = {
 
 def what_is_so(site):
     """Return the ids of all findings that a plain Zope should have here and now."""
-    return {id for id, applies in POSSIBLE_FINDINGS.items() if applies(site)} | short_groups(site)
+    return {id for id, applies in POSSIBLE_FINDINGS.items() if applies(site)} | (
+        short_groups(site) | copies_of_libraries(site)
+    )

@@ -11,6 +11,7 @@ from . import corefiles
 from . import databases
 from . import endingsignals
 from . import interpreter
+from . import librarychecks
 from . import limits
 from . import memory
 from . import outputs
@@ -57,5 +58,6 @@ CHECKS = tuple(
         software.OptionalLibraries,
         software.CompiledModules,
         software.ReplacedLibraries,
+        librarychecks.LibraryCopies,
     )
 )
