@@ -24,7 +24,8 @@ from support.descriptors import held
 
 from Products.StabilityMonitor.inspection import nativestacks
 from Products.StabilityMonitor.inspection.nativestacks import NativeStacks
-from Products.StabilityMonitor.inspection.nativestacks import parse
+from Products.StabilityMonitor.system import stacktools
+from Products.StabilityMonitor.system.stacktools import parse
 
 FOUND = nativestacks.find_tools()
 needs_linux = pytest.mark.skipif(
@@ -525,7 +526,7 @@ class TestTools:
         assert take(make_target().pid, {'pystack': started}).error == ''
 
     def test_without_an_installed_tool_none_is_found(self, monkeypatch):
-        monkeypatch.setattr(nativestacks.importlib.util, 'find_spec', lambda name: None)
+        monkeypatch.setattr(stacktools.importlib.util, 'find_spec', lambda name: None)
         assert nativestacks.find_tools('/nowhere/python', '') == {}
 
     def test_other_systems_have_no_tools(self, monkeypatch):

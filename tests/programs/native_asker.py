@@ -15,6 +15,7 @@ import time
 from programs.handshake import say
 
 from Products.StabilityMonitor.inspection import nativestacks
+from Products.StabilityMonitor.system import stacktools
 
 
 def foreign_thread():
@@ -34,7 +35,7 @@ def main(seconds, *tools):
     stacks.wait()
     answer = {
         'error': stacks.error,
-        'threads': nativestacks.parse(stacks.result),
+        'threads': stacktools.parse(stacks.result),
         'native_id': threading.get_native_id(),
     }
     say(json.dumps(answer))

@@ -9,33 +9,29 @@ continues.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
-import json
 import os
 import re
 import shlex
-import shutil
 import sys
 import time
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
-from typing import Any
 
+from ..system import stacktools
 from ..system.backgroundjob import BackgroundJob
 from ..system.backgroundjob import Turns
-from ..system.childprocess import ChildProcess
-from ..system.childprocess import python_command
+from ..system.stacktools import GuardedTool
+from ..system.stacktools import Limits
+from ..system.stacktools import Outcome
+from ..system.stacktools import parse
 
 #: Seconds that a tool may take.
 LONGEST = 30.0
 #: Bytes of its output that are kept.
 MOST = 2 << 20
-#: Additional seconds for the warden.
-_GRACE = 5.0
 #: prctl(PR_SET_PTRACER): names the process that may trace this one, see prctl(2).
 _SET_PTRACER = 0x59616D61
-_WARDEN = os.path.join(os.path.dirname(__file__), 'toolwarden.py')
 #: Name and arguments, the better tool first.  `--native-all` includes threads that Python does not
 #: know.
 _TOOLS = {
@@ -57,51 +53,10 @@ _TURNS: Turns = {}
 
 
 def find_tools(
-    executable: str = sys.executable,
-    path: str | None = None,
+    executable: str = sys.executable, path: str | None = None
 ) -> dict[str, tuple[str, ...]]:
-    """Return {name: command} of the tools that are next to the executable, on PATH, or importable.
-
-    {} on other systems than Linux.
-    """
-    if sys.platform != 'linux':
-        return {}
-    if path is None:
-        path = os.environ.get('PATH', '')
-    folders = os.pathsep.join((os.path.dirname(executable), path))
-    found: dict[str, tuple[str, ...]] = {}
-    for name in _TOOLS:
-        program = shutil.which(name, path=folders)
-        if program:
-            found[name] = (program,)
-            continue
-        folder = _import_folder(name)
-        if folder:
-            found[name] = (
-                '/usr/bin/env',
-                f'PYTHONPATH={folder}',
-                executable,
-                '-m',
-                name,
-            )
-    return found
-
-
-def _import_folder(name: str) -> str:
-    """The folder on sys.path that holds a package; '' if it cannot be imported."""
-    try:
-        spec = importlib.util.find_spec(name)
-    except (
-        ImportError,
-        AttributeError,
-        ValueError,
-        TypeError,
-    ):  # the module of that name is damaged or unusual
-        return ''
-    if spec is None or not spec.origin:
-        return ''
-    package = os.path.dirname(spec.origin)
-    return os.path.dirname(package)
+    """Return {name: command} of the tools for living processes, see `stacktools.find_tools`."""
+    return stacktools.find_tools(_TOOLS, executable, path)
 
 
 def _command(
@@ -224,11 +179,12 @@ class NativeStacks(BackgroundJob[str, str]):
             'the command lines.'
         )
         for name, started in self.tools.items():
-            outcome, output = self._ask(name, _command(started, name, self.pid))
-            error = self._error(name, outcome, output)
+            outcome = self._ask(name, _command(started, name, self.pid))
+            output = outcome.output
+            error = self._error(name, outcome)
             # Try the next tool only if this one failed by itself: if the warden ended it, no time
             # is left for another.
-            if not error or outcome['ended'] != 'itself':
+            if not error or outcome.ended != 'itself':
                 break
         return output, error
 
@@ -236,36 +192,14 @@ class NativeStacks(BackgroundJob[str, str]):
         self,
         name: str,
         command: list[str],
-    ) -> tuple[dict[str, Any], str]:
-        """Run a tool and return ({ended, code}, its output).
-
-        `ended` says why it ended: itself, time, parent (the parent of the warden has ended), or
-        lost (the warden was killed).
-        """
+    ) -> Outcome:
         self.tell(f'{name} reads process {self.pid}')
-        interpreter = sys.executable or ''
-        if 'python' not in os.path.basename(interpreter):
-            # This server embeds Python, so `sys.executable` is the server.
-            interpreter = os.path.join(sys.exec_prefix, 'bin', 'python3')
-        guarded = python_command(
-            interpreter,
-            _WARDEN,
-            self.pid,
-            self.longest,
-            self.most,
-            *command,
-        )
-        with ChildProcess(guarded, _environment(), listens=True) as child:
-            with self._allowed_to_trace(child.pid):
-                child.write(b'go\n')
-                until = time.monotonic() + self.longest + _GRACE
-                answer, _ = child.read(until)
-            child.end(_GRACE)  # the warden ends its tool when its standard input is closed
-        head, _, output = answer.partition(b'\n')
-        outcome = {'ended': 'lost', 'code': None}
-        if head:
-            outcome = json.loads(head)
-        return outcome, output.decode('utf-8', 'replace')
+        limits = Limits(self.longest, self.most)
+        with GuardedTool(command, self.pid, limits) as tool:
+            with self._allowed_to_trace(tool.warden):
+                outcome = tool.run()
+            tool.end()
+        return outcome
 
     @contextlib.contextmanager
     def _allowed_to_trace(self, child: int) -> Iterator[None]:
@@ -282,17 +216,16 @@ class NativeStacks(BackgroundJob[str, str]):
     def _error(
         self,
         name: str,
-        outcome: dict[str, Any],
-        output: str,
+        outcome: Outcome,
     ) -> str:
         """Return what went wrong, with the next step; '' if the tool has printed the stacks."""
-        code = outcome['code']
-        if outcome['ended'] == 'time':
+        code, output = outcome.code, outcome.output
+        if outcome.ended == 'time':
             return (
                 f'{name} was ended after {self.longest:.0f} s; process {self.pid} is running '
                 'again. Try again, or use the command line of gdb.'
             )
-        if outcome['ended'] != 'itself':
+        if outcome.ended != 'itself':
             return f'The process that controls {name} was ended. Try again.'
         if code == 0 and parse(output):
             return ''
@@ -309,96 +242,3 @@ class NativeStacks(BackgroundJob[str, str]):
             f'{name} ended with exit status {code} and showed no threads; its last line: '
             f'{last[:300]}. Use the command line of gdb.'
         )
-
-
-def _environment() -> dict[str, str]:
-    """The environment of a tool: plain output, no backtrace of the tool, no download of symbols."""
-    environment = dict(os.environ)
-    environment.pop('DEBUGINFOD_URLS', None)
-    environment['NO_COLOR'] = '1'
-    environment['RUST_BACKTRACE'] = '0'
-    environment['PYTHONIOENCODING'] = 'utf-8:backslashreplace'
-    return environment
-
-
-#: The first line of a thread and the line of a frame, in the output of each tool.
-_PYSTACK_HEAD = re.compile(
-    r'Traceback for thread (?P<id>\d+)'
-    r'(?: \((?P<name>.*)\))? '
-    r'(?P<status>\[[^]]*\] )?'
-    r'\(most recent'
-)
-_PYSTACK_FRAME = re.compile(
-    r'\s+\((?P<kind>C|Python)\) '
-    r'File "(?P<file>.*)", line (?P<line>-?\d+), '
-    r'in (?P<function>.*?)'
-    r'(?: \((?P<library>[^()]*)\))?$'
-)
-_PY_SPY_HEAD = re.compile(
-    r'Thread (?P<id>\d+) '
-    r'\((?P<status>[^)]*)\)'
-    r'(?:: "(?P<name>.*)")?$'
-)
-_PY_SPY_FRAME = re.compile(
-    r'    (?P<kind>)(?P<function>\S.*) '
-    r'\((?P<file>.*?)(?P<library>)'
-    r'(?::(?P<line>\d+))?\)$'
-)
-
-
-def parse(text: str) -> list[dict[str, Any]]:
-    """Read the output of a tool.
-
-    Returns [{native_id, name, holds_gil, frames: [{file, line, function, native, library}]}],
-    innermost frame first.  Unknown lines are skipped.  What is not known is None (`line`) or ''.
-    """
-    threads: list[dict[str, Any]] = []
-    frames: list[dict[str, Any]] = []
-    is_pystack = True
-    for line in text.splitlines():
-        head = _PYSTACK_HEAD.match(line) or _PY_SPY_HEAD.match(line)
-        if head:
-            is_pystack = head.re is _PYSTACK_HEAD
-            frames = []
-            status = head['status'] or ''
-            holds_gil = 'Has the GIL' in status or '+gil' in status
-            threads.append(
-                {
-                    'native_id': int(head['id']),
-                    'name': head['name'] or '',
-                    'frames': frames,
-                    'holds_gil': holds_gil,
-                }
-            )
-        elif not threads:
-            continue
-        elif is_pystack:
-            found = _PYSTACK_FRAME.match(line)
-            if found:
-                frames.insert(0, _frame(found))  # pystack prints the innermost frame last
-        else:
-            found = _PY_SPY_FRAME.match(line)
-            if found:
-                frames.append(_frame(found))
-    return threads
-
-
-def _frame(found: re.Match[str]) -> dict[str, Any]:
-    file = found['file']
-    line = int(found['line'] or 0)
-    if found['kind']:  # only pystack prints the kind
-        native = found['kind'] == 'C'
-    else:
-        native = not file.endswith('.py') and not file.startswith('<')
-    library = found['library'] or ''
-    if native and not line and not library:
-        library = file  # py-spy prints the library if it does not know the source file
-    if file in ('???', library):
-        file = ''
-    return {
-        'file': file,
-        'line': line or None,
-        'native': native,
-        'function': found['function'].replace('???', ''),
-        'library': library,
-    }

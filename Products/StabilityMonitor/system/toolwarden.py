@@ -1,10 +1,14 @@
-"""The warden: runs a tool that reads the stacks of another process, and ends it after a time limit.
+"""The warden: runs a tool that reads the stacks of a process, and ends it after a time limit.
 
-    toolwarden.py PID SECONDS MOST COMMAND ...
+    toolwarden.py PID SECONDS MOST MEMORY COMMAND ...
 
-`nativestacks` starts it through `childstart`; it imports only the standard library.  It waits for
+`stacktools` starts it through `childstart`; it imports only the standard library.  It waits for
 "go" on its standard input, runs COMMAND, and writes one line of JSON, {ended, code}, followed by at
 most MOST bytes of the output of COMMAND.
+
+PID is the process that the tool stops and that must go on afterwards; 0: the tool reads a file.
+If MEMORY is not 0, the tool may have so many bytes of address space and SECONDS of CPU time, it
+leaves no core file, and it gives way to all others.
 """
 
 import contextlib
@@ -21,12 +25,15 @@ def main(
     pid: int,
     seconds: float,
     most: int,
+    memory: int,
     command: list[str],
 ) -> None:
     parent = os.getppid()
     if not os.read(0, 3):
         return
     was_stopped = _is_stopped(pid)
+    if memory:
+        _limit(int(seconds) + 1, memory)
     try:
         tool = subprocess.Popen(
             command,
@@ -45,10 +52,25 @@ def main(
     code = tool.wait()
     # A tool that failed or was killed may leave the process stopped.
     has_failed = ended != 'itself' or code
-    if not was_stopped and (has_failed or _is_stopped(pid)):
+    if pid and not was_stopped and (has_failed or _is_stopped(pid)):
         with contextlib.suppress(OSError):
             os.kill(pid, signal.SIGCONT)
     _send({'ended': ended, 'code': code}, said)
+
+
+def _limit(seconds: int, memory: int) -> None:
+    """Limit this process, and so its tool.  A limit that the system refuses is left out."""
+    import resource
+
+    for which, most in (
+        (resource.RLIMIT_CPU, seconds),
+        (resource.RLIMIT_AS, memory),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        with contextlib.suppress(OSError, ValueError):  # ValueError: above the hard limit
+            resource.setrlimit(which, (most, most))
+    with contextlib.suppress(OSError):
+        os.nice(19)
 
 
 def _listen(
@@ -78,6 +100,8 @@ def _listen(
 
 
 def _is_stopped(pid: int) -> bool:
+    if not pid:
+        return False
     try:
         with open(f'/proc/{pid}/stat', errors='replace') as file:
             _, _, fields = file.read().rpartition(')')
@@ -93,4 +117,4 @@ def _send(outcome: dict[str, object], output: bytes | bytearray) -> None:
 
 
 if __name__ == '__main__':
-    main(int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]), sys.argv[4:])
+    main(int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), sys.argv[5:])
