@@ -133,9 +133,32 @@ def do_abort_in_thread():
     in_thread(os.abort)
 
 
+def do_double_free():
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype = ctypes.c_void_p
+    libc.free.argtypes = [ctypes.c_void_p]
+    memory = libc.malloc(24)
+    libc.free(memory)
+    libc.free(memory)
+
+
+def do_map_much(size):
+    """Crash with so many bytes of memory, of which hardly any were written."""
+    import mmap
+
+    keep = mmap.mmap(-1, int(size), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    keep[:: 1 << 20] = b'x' * len(range(0, int(size), 1 << 20))
+    do_segv()
+
+
 def do_segv():
     begin()
     ctypes.string_at(0)
+
+
+def do_sent_segv():
+    subprocess.run(['kill', '-SEGV', str(os.getpid())])
+    time.sleep(60)
 
 
 def do_segv_in_thread():
@@ -888,7 +911,8 @@ def arm(directory, options):
 
 
 def main(way, directory, *words):
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))  # only the option core-files lifts it
     options = dict(word.split('=', 1) for word in words if '=' in word)
     if way in BEFORE:
         BEFORE[way]()
