@@ -38,7 +38,7 @@ class FakeLife:
         self.started, self.started_monotonic = time.time(), time.monotonic()
         self.recorder = self.fault_log = self.marks = self.smallest_stack = None
         self.directory = None
-        self.safe_mode, self.is_watched = False, True
+        self.safe_mode, self.is_watched, self.is_serving = False, True, True
         self.beats, self.rounds, self.answers, self.errands = [], [], {}, None
         vars(self).update(known)
 

@@ -238,6 +238,7 @@ def quiet_world(folder):
         proc=folder / 'proc',
         kernel_log=folder / 'kmsg',
         machine_id=folder / 'machine-id',
+        root=folder / 'root',
     )
 
 

@@ -160,6 +160,40 @@ def test_counts_that_lie_take_no_memory_and_no_time(read):
     assert read(bytes(many)).segments == ()
 
 
+STACK = 0x20000
+
+
+def _stack(stack_pointer, trap, address):
+    """Return the memory above the stack pointer, with the frame of a handler on x86_64."""
+    frame = bytearray(440)
+    struct.pack_into('<QQQI4xQ', frame, 8, 7, 0, STACK, 0, 0x8000)
+    struct.pack_into('<QQ', frame, 48 + 15 * 8, 0x30000, 0x5008)  # rsp, rip
+    struct.pack_into('<4HQQQQ', frame, 192, 0x33, 0, 0, 0x2B, 6, trap, 0, address)
+    content = bytes(200) + bytes(frame) + bytes(100)
+    return (stack_pointer, 6, content, 0x1000)
+
+
+@pytest.mark.parametrize(
+    ('code', 'at', 'expected'),
+    [
+        (-6, STACK, 'SEGV_MAPERR'),  # raised again by the handler
+        (1, STACK, 'SEGV_MAPERR'),  # a fault in the handler
+        (1, 0x40000, None),  # a fault elsewhere; the frame is an old one
+        (0, STACK, None),  # sent
+    ],
+)
+def test_the_first_signal_is_found_behind_a_handler(read, code, at, expected):
+    rest = struct.pack('<II', 4711, 0)
+    notes = corefiles.prstatus(4711, rsp=at, rip=0x5000) + corefiles.prpsinfo(4711)
+    core = read(corefiles.core(notes + corefiles.siginfo(11, code, rest), _stack(at, 14, 0x24)))
+    found = signalframes.interrupted(core)
+    if expected is None:
+        assert found is None
+    else:
+        assert found.info == coreformat.SignalInfo('SIGSEGV', expected, 0x24)
+        assert found.registers['rip'] == 0x5008
+
+
 @pytest.mark.skipif(bool(corefiles.why_no_core()), reason=corefiles.why_no_core())
 class TestReal:
     def test_a_crash_leaves_a_core_file_that_names_the_black_box(self, tmp_path):

@@ -65,6 +65,8 @@ class ILivingRun(Interface):
         'after its first request.'
     )
 
+    is_serving: bool = Attribute('Whether Zope serves requests, see `serving`.')
+
     def start() -> None:
         """Make the parts.  A part that fails becomes a finding; the others work without it."""
 

@@ -176,6 +176,12 @@ OPTIONS = (
         'Allow core files of this process (RLIMIT_CORE up to its hard limit).',
     ),
     Option(
+        'keep-cores',
+        count,
+        '3',
+        'How many core files of runs of this directory are kept; 0: none is ever removed.',
+    ),
+    Option(
         'capture-log',
         level,
         'warning',

@@ -22,16 +22,18 @@ from .runrecord import Decision
 from .runrecord import RunRecord
 
 #: Why a process was ended, as far as a witness tells it: the kernel for lack of memory, or for a
-#: fault of its own code, so that nobody sent the signal.
+#: fault of its own code, so that nobody else sent the signal; or another process sent it.
 OUT_OF_MEMORY = 'out-of-memory'
 FAULT = 'fault'
+SENT = 'sent'
 
 #: {source: words for it}, most trusted first: who waited for the process, the kernel's own answer
-#: about it, the log of the one who waited, and then other logs.
+#: about it and what it wrote into a core file, the log of the one who waited, and other logs.
 SOURCES: Mapping[str, str] = MappingProxyType(
     {
         'run': 'stabilitymonitor run',
         'sibling': 'another Zope',
+        'core': 'core file',
         'systemd': 'systemd',
         'journal': 'journal',
         'zdaemon': 'log of zdaemon',
@@ -59,7 +61,7 @@ class Witness:
     quoted line.  `exit_code` (0 to 255) and `signal` (such as "SIGKILL") are None if the witness
     does not know them; at most one of them is set.  `asked` is the signal with which the witness
     asked the process to stop, or passed such a request on, before the end; '' if it did not.
-    `cause` is OUT_OF_MEMORY, FAULT, or '' if it is not known.
+    `cause` is OUT_OF_MEMORY, FAULT, SENT, or '' if it is not known.
     """
 
     source: str
@@ -163,6 +165,9 @@ def _decided(record: RunRecord, best: Witness, asked: str, cause: str) -> RunRec
     if cause == OUT_OF_MEMORY:
         verdict = 'out-of-memory'
         summary = 'The kernel killed Zope because memory had run out.'
+    elif cause == SENT and best.signal in (*_CRASH_SIGNALS, 'SIGABRT'):
+        verdict = 'signalled'
+        summary = f'Zope was ended by {best.signal}, which another process sent.'
     elif best.signal in (*_CRASH_SIGNALS, 'SIGABRT'):  # also if it was asked to stop before
         verdict = 'aborted' if best.signal == 'SIGABRT' else 'crashed'
         if cause == FAULT:

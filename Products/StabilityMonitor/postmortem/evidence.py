@@ -98,6 +98,9 @@ class World:
     kernel_files: tuple[Path, ...] = (Path('/var/log/kern.log'), Path('/var/log/messages'))
     #: None: no program may be started.
     journalctl: Path | None = Path('/usr/bin/journalctl')
+    #: The folder that is "/", and the programs which keep core files below it.
+    root: Path = Path('/')
+    core_keepers: tuple[str, ...] = ('/systemd-coredump', '/apport', '/abrt-hook-ccpp')
 
 
 @dataclass(frozen=True)

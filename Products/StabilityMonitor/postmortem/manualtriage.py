@@ -19,6 +19,7 @@ from ..store.rundirectory import Base
 from ..store.rundirectory import may_live
 from ..store.rundirectory import number_of
 from ..store.rundirectory import read_json
+from ..system.eventlog import LOGGER
 from .evidence import World
 from .triage import triage
 
@@ -40,7 +41,7 @@ def by_hand(
     Returns the records of the runs that it archived, and how many old runs it removed.  The options
     are those of the newest run that recorded them.  If no run recorded them, only their owner can
     read the files, and nothing is removed, because it is not known how much the site wants to keep.
-    Where no programs may be started, the journal is not asked.
+    Where no programs may be started, the journal is not asked, and no core file is looked for.
     """
     options = recorded_options(base)
     base = as_recorded(base, options)
@@ -75,6 +76,10 @@ def _with_witnesses(
     others = [record for record in witnesslogs.recent(base) if record.run not in judged]
     world = World() if starts_programs else World(journalctl=None)
     witnesslogs.ask(base, [*done, *others], lambda name, error: on_error(name, error, None), world)
+    if starts_programs:
+        from . import corereading
+
+        corereading.read_now(base, judged, _log_unread)
     archive = Archive(base)
     found = []
     for record in done:
@@ -82,6 +87,10 @@ def _with_witnesses(
             record = archive.record(record.run)
         found.append(record)
     return found
+
+
+def _log_unread(run: str, error: Exception) -> None:
+    LOGGER.warning('The core file of the run %s could not be read: %s.', run, error)
 
 
 def as_recorded(base: Base, options: Mapping[str, str | int | float]) -> Base:

@@ -191,9 +191,11 @@ def at_start(life: ILivingRun) -> None:
                     life.every_round(LateWitnesses(life, archive, record).look)
         if left or done:
             # In MainThread, because it defines classes; without a dead run it is not needed.
+            from . import corereading
             from . import witnesslogs
 
             witnesslogs.ask_later(life, (*left, *done))
+            corereading.read_later(life, done)
         life.in_background(
             lambda: archive.prune(options.keep_runs, options.keep_days, options.keep_bytes)
         )

@@ -104,6 +104,7 @@ class LivingRun:
         self.base = Base(directory, options.group, is_ours=True)
         self.context: dict[str, Any] = {}
         self.safe_mode = False
+        self.is_serving = False
         self.is_short_of_descriptors = False
         self.smallest_stack: tuple[int, int] | None = None
         self._on_disk: tuple[str, ...] = (CONTEXT,)  # files of the run directory that must exist
@@ -535,6 +536,7 @@ class LivingRun:
 
     def serving(self, listen: str = '') -> None:
         """Note that Zope serves, and which modules and products are loaded."""
+        self.is_serving = True
         if self.recorder:
             self.recorder.stamp('serving', time.time())
         if self.rounds:

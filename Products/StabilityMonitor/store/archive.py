@@ -29,6 +29,7 @@ from ..model.records import Instance
 from ..model.records import instance_of
 from ..model.runrecord import RunRecord
 from ..model.witnesses import amended
+from . import corerecords
 from . import damagedrecords
 from . import distributionsets
 from . import objectsets
@@ -139,7 +140,9 @@ class Archive:
         if record is None:
             record = _damaged(path)
         record = damagedrecords.alone(record, self._with_versions)
-        record = replace(record, shared_objects=objectsets.of_run(path))
+        record = replace(
+            record, core=corerecords.of_run(path), shared_objects=objectsets.of_run(path)
+        )
         return amended(record, witnessfiles.of_run(path))
 
     def _with_versions(self, record: RunRecord) -> RunRecord:

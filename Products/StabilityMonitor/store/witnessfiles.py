@@ -57,7 +57,7 @@ def add(base: Base, run: str, witness: Witness) -> bool:
     for above in (base.runs, base.archive):  # in this order, because a run moves only that way
         try:
             with opened(above) as folder, folder.folder(run) as place:
-                written = _write_once(place, file_name(witness.source), content, base.file_mode)
+                written = write_once(place, file_name(witness.source), content, base.file_mode)
                 break
         except FileNotFoundError:
             continue
@@ -116,7 +116,7 @@ def _is_possible(witness: Witness) -> bool:
     return is_code and is_signal and is_asked and is_one
 
 
-def _write_once(place: Folder, name: str, content: bytes, mode: int) -> bool:
+def write_once(place: Folder, name: str, content: bytes, mode: int) -> bool:
     """Write a file that must not exist yet.  Another process sees it whole or not at all."""
     if place.has(name):
         return False

@@ -122,6 +122,7 @@ def collect(
         'host_kills': counter(_bytes(proc / 'vmstat'), b'oom_kill'),
         'limits': _resource_limits(),
         'core_pattern': _line(proc / 'sys/kernel/core_pattern'),
+        'cwd': _working_directory(),
         'supervisor': name,
         'supervisor_log': supervisorlog.find(name, os.getppid(), os.getpid(), proc),
         'invocation_id': environ.get('INVOCATION_ID', ''),
@@ -132,6 +133,14 @@ def collect(
         'parent_name': _line(proc / str(os.getppid()) / 'comm'),
         'unit_process': _unit_process(environ),
     }
+
+
+def _working_directory() -> str:
+    """Return the working directory, into which a core file may be written; '' if it was removed."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return ''
 
 
 def _unit_process(environ: Mapping[str, str]) -> int:

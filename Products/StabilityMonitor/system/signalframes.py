@@ -5,7 +5,8 @@ process as without it.  So the registers and the siginfo of the core file are th
 signal: SI_TKILL, sent by the process itself.  The registers of the first one are in the frame that
 the kernel left on the stack to call the handler, and on x86_64 also the number of the CPU's trap
 and the address of a page fault.  The siginfo is there only if the handler has asked for it
-(SA_SIGINFO), and that of faulthandler has not.
+(SA_SIGINFO), and that of faulthandler has not.  While it dumps the stacks of threads that still
+run, faulthandler may crash itself; then the core file tells that second fault.
 
 The layouts are those of `struct rt_sigframe` in the kernel (arch/x86/include/asm/sigframe.h,
 arch/arm64/kernel/signal.c).  On aarch64 without the siginfo, code and address stay unknown.
@@ -16,6 +17,7 @@ from __future__ import annotations
 import signal
 import struct
 from dataclasses import dataclass
+from dataclasses import replace
 
 from .coreformat import Core
 from .coreformat import SignalInfo
@@ -64,10 +66,19 @@ _TRAP_AT = 200
 
 @dataclass(frozen=True)
 class Interrupted:
-    """The signal that a thread took, and its registers at that moment."""
+    """The signal that a thread took, and its registers at that moment.
+
+    `stack` is the alternate signal stack of the thread: its start and size in bytes.
+    """
 
     info: SignalInfo
     registers: dict[str, int]
+    stack: tuple[int, int] = (0, 0)
+
+    def is_around(self, stack_pointer: int) -> bool:
+        """Whether that address is on the alternate stack."""
+        start, size = self.stack
+        return start <= stack_pointer < start + size
 
 
 def interrupted(core: Core) -> Interrupted | None:
@@ -80,10 +91,16 @@ def interrupted(core: Core) -> Interrupted | None:
     found = None
     info, registers = core.info, core.threads[0].registers
     for _ in range(_MOST_HANDLERS):
-        if info.code != 'SI_TKILL' or info.sender != core.pid:
-            break
-        outer = _next(core, registers.get(core.machine.stack_pointer, 0), info.signal)
+        stack_pointer = registers.get(core.machine.stack_pointer, 0)
+        outer = _next(core, stack_pointer, info.signal)
         if outer is None:
+            break
+        was_raised_again = info.code == 'SI_TKILL' and info.sender == core.pid
+        # Else the frame may be an old one, of a handler that has returned.  On its own stack it
+        # is that of the handler which is not installed any more: one that is would have been
+        # called, and would have raised the signal.
+        was_in_handler = not found and info.is_fault and outer.is_around(stack_pointer)
+        if not was_raised_again and not was_in_handler:
             break
         found = outer
         info, registers = outer.info, outer.registers
@@ -99,9 +116,12 @@ def _next(core: Core, stack_pointer: int, signal_name: str) -> Interrupted | Non
         at = anchor - layout.anchor_at
         if at < 0 or at + layout.size > len(stack):
             continue
-        flags, link, _, stack_flags = struct.unpack_from('<QQQI', stack, at + layout.context)
+        flags, link, start, stack_flags, size = struct.unpack_from(
+            '<QQQI4xQ', stack, at + layout.context
+        )
         if flags < 0x10 and link == 0 and stack_flags < 0x10:
-            return _frame(core, layout, stack[at : at + layout.size], signal_name)
+            frame = stack[at : at + layout.size]
+            return replace(_frame(core, layout, frame, signal_name), stack=(start, size))
     return None
 
 

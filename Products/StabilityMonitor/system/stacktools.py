@@ -30,13 +30,14 @@ UNLIMITED = 0
 
 @dataclass(frozen=True)
 class Limits:
-    """What a tool may take: seconds, bytes of output, and bytes of address space (see
-    `toolwarden`).
+    """What a tool may take: seconds, bytes of output, bytes of memory of its own, and bytes of
+    address space, which includes the files that it maps.
     """
 
     seconds: float = 30.0
     output: int = 2 << 20
     memory: int = UNLIMITED
+    addresses: int = UNLIMITED
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,14 @@ class GuardedTool:
     def __init__(self, command: Iterable[str], pid: int = 0, limits: Limits = Limits()) -> None:
         self._limits = limits
         guarded = python_command(
-            interpreter(), _WARDEN, pid, limits.seconds, limits.output, limits.memory, *command
+            interpreter(),
+            _WARDEN,
+            pid,
+            limits.seconds,
+            limits.output,
+            limits.memory,
+            limits.addresses,
+            *command,
         )
         self._child = ChildProcess(guarded, environment(), listens=True)
 

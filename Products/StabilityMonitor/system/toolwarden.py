@@ -1,14 +1,14 @@
 """The warden: runs a tool that reads the stacks of a process, and ends it after a time limit.
 
-    toolwarden.py PID SECONDS MOST MEMORY COMMAND ...
+    toolwarden.py PID SECONDS MOST MEMORY ADDRESSES COMMAND ...
 
 `stacktools` starts it through `childstart`; it imports only the standard library.  It waits for
 "go" on its standard input, runs COMMAND, and writes one line of JSON, {ended, code}, followed by at
 most MOST bytes of the output of COMMAND.
 
 PID is the process that the tool stops and that must go on afterwards; 0: the tool reads a file.
-If MEMORY is not 0, the tool may have so many bytes of address space and SECONDS of CPU time, it
-leaves no core file, and it gives way to all others.
+If MEMORY is not 0, the tool may have so many bytes of memory of its own, ADDRESSES bytes of
+address space and SECONDS of CPU time, it leaves no core file, and it gives way to all others.
 """
 
 import contextlib
@@ -26,6 +26,7 @@ def main(
     seconds: float,
     most: int,
     memory: int,
+    addresses: int,
     command: list[str],
 ) -> None:
     parent = os.getppid()
@@ -33,7 +34,7 @@ def main(
         return
     was_stopped = _is_stopped(pid)
     if memory:
-        _limit(int(seconds) + 1, memory)
+        _limit(int(seconds) + 1, memory, addresses)
     try:
         tool = subprocess.Popen(
             command,
@@ -58,13 +59,14 @@ def main(
     _send({'ended': ended, 'code': code}, said)
 
 
-def _limit(seconds: int, memory: int) -> None:
+def _limit(seconds: int, memory: int, addresses: int) -> None:
     """Limit this process, and so its tool.  A limit that the system refuses is left out."""
     import resource
 
     for which, most in (
         (resource.RLIMIT_CPU, seconds),
-        (resource.RLIMIT_AS, memory),
+        (resource.RLIMIT_DATA, memory),
+        (resource.RLIMIT_AS, addresses),
         (resource.RLIMIT_CORE, 0),
     ):
         with contextlib.suppress(OSError, ValueError):  # ValueError: above the hard limit
@@ -117,4 +119,6 @@ def _send(outcome: dict[str, object], output: bytes | bytearray) -> None:
 
 
 if __name__ == '__main__':
-    main(int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), sys.argv[5:])
+    process, limit, *numbers = sys.argv[1:6]
+    output, memory, addresses = map(int, numbers)
+    main(int(process), float(limit), output, memory, addresses, sys.argv[6:])
