@@ -10,6 +10,7 @@ from support.syntheticruns import record
 from Products.StabilityMonitor.model.runrecord import RunRecord
 from Products.StabilityMonitor.model.witnesses import FAULT
 from Products.StabilityMonitor.model.witnesses import OUT_OF_MEMORY
+from Products.StabilityMonitor.model.witnesses import SENT
 from Products.StabilityMonitor.model.witnesses import SOURCES
 from Products.StabilityMonitor.model.witnesses import Witness
 from Products.StabilityMonitor.model.witnesses import amended
@@ -237,6 +238,12 @@ def test_a_source_of_a_later_release_counts_least():
     found = amended(run(), [later, saw('kernel', signal='SIGSEGV', cause=FAULT)])
     assert found.verdict == 'crashed'
     assert list(SOURCES)[0] == 'run'
+
+
+def test_what_a_core_file_says_was_sent_is_no_crash():
+    for signal in ('SIGSEGV', 'SIGABRT'):
+        found = amended(run(), [saw('core', signal=signal, cause=SENT)])
+        assert (found.verdict, found.confidence, found.signal) == ('signalled', 'certain', signal)
 
 
 def test_the_core_file_is_in_the_words_of_a_contradiction():

@@ -158,18 +158,20 @@ class _Later:
                     found = find_and_testify(self._life.base, run, self._reading.world)
                     if found:
                         self._found[run] = found
+        self._start_if_ready()
 
     def next_round(self) -> None:
         self._rounds += 1
         if self._rounds <= _ROUNDS:
             self._life.in_background(self.find)
+        else:
+            self._start_if_ready()
+
+    def _start_if_ready(self) -> None:
         is_ready = self._life.is_serving or self._rounds > _PATIENCE
         if is_ready and self._found.keys() - self._done:
-            self._start()
-
-    def _start(self) -> None:
-        _READING[os.getpid()] = self._job
-        self._job.start()  # not if it is still at work: then the next round starts it
+            _READING[os.getpid()] = self._job
+            self._job.start()  # not if it is still at work: then the next round starts it
 
     def _read(self) -> tuple[int, str]:
         for run, found in list(self._found.items()):
