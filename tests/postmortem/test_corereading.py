@@ -21,6 +21,7 @@ from Products.StabilityMonitor.postmortem import corereading
 from Products.StabilityMonitor.postmortem import corestacks
 from Products.StabilityMonitor.postmortem import triage
 from Products.StabilityMonitor.postmortem.corereading import Reading
+from Products.StabilityMonitor.postmortem.manualtriage import by_hand
 from Products.StabilityMonitor.store import corerecords
 from Products.StabilityMonitor.store.archive import Archive
 from Products.StabilityMonitor.store.rundirectory import Base
@@ -169,6 +170,16 @@ def test_a_core_file_decides_where_the_run_left_no_trace(tmp_path):
 
 
 @needs_core
+def test_a_core_file_that_the_next_crash_has_replaced_is_not_that_of_the_first(tmp_path):
+    first, second = Crash(tmp_path), Crash(tmp_path, 'abort')
+    second.judged()
+    replaced = len(second.cores) == 1  # the system may put the pid into the name
+    corereading.read_now(first.base, [first.run, second.run], print, Reading(readers={}))
+    assert second.record().core.signal == 'SIGABRT'
+    assert (first.record().core is None) == replaced
+
+
+@needs_core
 def test_a_process_that_is_killed_leaves_no_core_file(tmp_path):
     crash = Crash(tmp_path, 'kill_self', 'SIGKILL')
     assert crash.cores == []
@@ -274,6 +285,16 @@ def test_a_damaged_core_json_counts_as_missing(dead):
     path.write_text(json.dumps(document | {'file': {'inode': 'x'}, 'unknown': 1}))
     assert Archive(dead.base).record(run).core.signal == 'SIGSEGV'
     assert corerecords.kept(dead.base, run)[1] == corerecords.Stamp()
+
+
+def test_the_command_goes_on_if_a_core_file_cannot_be_read(tmp_path, monkeypatch, caplog):
+    def fail(*words):
+        raise ValueError('the reason')
+
+    monkeypatch.setattr(corereading, 'find_and_testify', fail)
+    dead = DeadRun(tmp_path).served()
+    done, _ = by_hand(Base(tmp_path), print)
+    assert [record.run for record in done] == [dead.name] and 'the reason' in caplog.text
 
 
 class TestKeepCores:
