@@ -74,7 +74,7 @@ setup(
     ],
     extras_require={
         'completion': ['shtab'],
-        'native': ['pystack; sys_platform == "linux"'],
+        'native': ['pystack>=1.7.2; sys_platform == "linux"'],
         'test': [
             'build',
             'docutils',

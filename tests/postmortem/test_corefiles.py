@@ -107,6 +107,15 @@ def test_without_permission_the_name_counts(place, monkeypatch):
     assert place.found() == (str(path), BY_NAME)
 
 
+def test_what_a_file_of_another_user_says_does_not_count(place, monkeypatch):
+    path = place.put('core.100', place.own)
+    monkeypatch.setattr(corefiles, 'own_user', lambda: os.geteuid() + 4711)
+    monkeypatch.setattr(corefiles, '_ROOT', -1)
+    assert place.found() == (str(path), BY_NAME)
+    path.rename(path.with_name('core'))
+    assert place.found() is None
+
+
 def test_links_fifos_and_folders_are_left_alone(place, tmp_path):
     target = place.put('target', place.own, folder=tmp_path)
     os.symlink(target, place.cwd / 'core')

@@ -7,7 +7,7 @@ A core file that can be read, but maps another black box or none, is of another 
 name is.
 
 Only regular files are opened and no link is followed, because other users may write into some of
-the folders.
+the folders.  What a file of another user than this one and root says does not count, only its name.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from ..model.corefile import BY_NAME
 from ..model.runrecord import RunRecord
 from ..store.regularfiles import NotARegularFile
 from ..store.regularfiles import open_outside
+from ..store.regularfiles import own_user
 from ..store.regularfiles import read_start_outside
 from ..store.rundirectory import BLACKBOX
 from ..system import coreformat
@@ -53,6 +54,7 @@ _KERNEL_FILE = 4096
 #: Seconds: the time of a file may be this much older than the write, and a large core file takes
 #: a while.
 _BEFORE, _AFTER = 2.0, 120.0
+_ROOT = 0
 #: What a site may have in its own folders without a pattern that names them.
 _USUAL = ('core', 'core.*', '*.core')
 #: Where apport keeps its reports, and the names there: the path of the program and the user.
@@ -91,6 +93,9 @@ def find(record: RunRecord, world: World) -> FoundCore | None:
             continue
         with open(descriptor, 'rb') as file:
             status = os.fstat(file.fileno())
+            if status.st_uid not in (_ROOT, own_user()):  # it could name any black box
+                likely = likely or _by_name(record, world, path, place, status)
+                continue
             try:
                 core = coreformat.read(file.fileno())
             except coreformat.NotACoreFile:

@@ -41,6 +41,7 @@ from ..store import witnessfiles
 from ..store.archive import Archive
 from ..store.corerecords import Stamp
 from ..store.regularfiles import NotARegularFile
+from ..store.regularfiles import opened
 from ..store.regularfiles import own_user
 from ..store.rundirectory import Base
 from ..system import coreformat
@@ -324,6 +325,9 @@ def read(
         written=found.status.st_mtime,
     )
     executable = str(record.context.get('executable') or 'python3')
+    owner = found.status.st_uid
+    if owner not in (_ROOT, own_user()):
+        return _unread(told, readers, executable, f'It belongs to another user (uid {owner}).')
     try:
         descriptor = corefiles.open_again(found)
     except PermissionError:
@@ -342,10 +346,6 @@ def read(
             abort_message=_abort_message(core),
             incomplete=_what_is_missing(core, found),
         )
-        owner = found.status.st_uid
-        if owner not in (_ROOT, own_user()):
-            why = f'The file belongs to another user (uid {owner}), so no program was started.'
-            return replace(told, incomplete=(*told.incomplete, why))
         stacks = corestacks.read(
             found.path, executable, core.size, readers, reading.seconds, reading.memory, tell
         )
@@ -538,17 +538,22 @@ def remove_old(base: Base, keep: int) -> list[str]:
                 known.setdefault(told[1], told[0].path)
     removed = []
     for stamp, path in list(known.items())[keep:]:
-        with contextlib.suppress(OSError):
-            if _is_there(path, stamp):
-                os.unlink(path)
-                removed.append(path)
+        if _is_there(path, stamp, removes=True):
+            removed.append(path)
     return removed
 
 
-def _is_there(path: str, stamp: Stamp) -> bool:
+def _is_there(path: str, stamp: Stamp, removes: bool = False) -> bool:
+    """Whether a file of this user with that stamp is there, and could be removed if `removes`."""
+    above, name = os.path.split(path)
     try:
-        status = os.lstat(path)
+        with opened(os.path.realpath(above)) as folder:
+            status = folder.stat(name)
+            is_ours = stat.S_ISREG(status.st_mode) and status.st_uid == own_user()
+            if not is_ours or Stamp.of(status) != stamp:
+                return False
+            if removes:
+                folder.unlink(name)
+            return True
     except (OSError, ValueError):
         return False
-    is_ours = stat.S_ISREG(status.st_mode) and status.st_uid == own_user()
-    return is_ours and Stamp.of(status) == stamp
