@@ -115,7 +115,7 @@ class TestReal:
         assert 'cut off' in core.incomplete[0]
 
     def test_a_file_that_is_gone_before_it_is_read_leaves_the_testimony(self, crash, read):
-        found = corereading.corefiles.find(crash.record(), Reading().world)
+        found = corereading.corefinding.find(crash.record(), Reading().world)
         aside = crash.core.with_name('aside')
         crash.core.rename(aside)
         try:

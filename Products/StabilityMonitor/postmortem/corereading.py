@@ -50,9 +50,9 @@ from ..system import signalframes
 from ..system.backgroundjob import BackgroundJob
 from ..system.backgroundjob import Turns
 from ..system.coreformat import Core
-from . import corefiles
+from . import corefinding
 from . import corestacks
-from .corefiles import FoundCore
+from .corefinding import FoundCore
 from .evidence import World
 
 #: At most the core files of so many dead runs are looked for at once, the newest.
@@ -227,7 +227,7 @@ def find_and_testify(base: Base, run: str, world: World) -> FoundCore | None:
     if corerecords.has(base, run):
         return None
     record = Archive(base).record(run)
-    found = corefiles.find(record, world)
+    found = corefinding.find(record, world)
     if found and witnessfiles.last_of_process(base, run) == run:
         witnessfiles.add(base, run, testimony(found))
         return found
@@ -267,7 +267,7 @@ def testimony(found: FoundCore) -> Witness:
             fact=seen.fact + 'its content could not be read here, but name and time fit, so it is '
             'likely that of this run.',
         )
-    with open(corefiles.open_again(found), 'rb') as file:
+    with open(corefinding.open_again(found), 'rb') as file:
         core = coreformat.read(file.fileno())
         info = _first_signal(core)
     if info is None:
@@ -329,7 +329,7 @@ def read(
     if owner not in (_ROOT, own_user()):
         return _unread(told, readers, executable, f'It belongs to another user (uid {owner}).')
     try:
-        descriptor = corefiles.open_again(found)
+        descriptor = corefinding.open_again(found)
     except PermissionError:
         return _unread(told, readers, executable, 'This user may not read it.')
     with open(descriptor, 'rb') as file:

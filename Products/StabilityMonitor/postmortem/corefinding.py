@@ -32,7 +32,7 @@ from ..store.rundirectory import BLACKBOX
 from ..system import coreformat
 from ..system import corepattern
 from ..system.coreformat import Core
-from . import kernellog
+from ..system.processidentity import FIRST_NAMESPACE
 from .evidence import World
 
 #: At most this many names in each folder, and files in all of them, are looked at for one run.
@@ -208,7 +208,7 @@ def _name_fits(record: RunRecord, name: str, pattern: corepattern.CorePattern | 
         return name in (f'core.{record.pid}', f'{record.pid}.core')
     identity = record.context.get('identity')
     known = identity if isinstance(identity, dict) else {}
-    in_first = known.get('pid_namespace') == kernellog.FIRST_NAMESPACE
+    in_first = known.get('pid_namespace') == FIRST_NAMESPACE
     if told.boot_id and told.boot_id != record.boot_id.replace('-', ''):
         return False
     if told.pid is not None:

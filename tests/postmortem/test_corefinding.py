@@ -11,7 +11,7 @@ from support.syntheticruns import quiet_world
 
 from Products.StabilityMonitor.model.corefile import BY_CONTENT
 from Products.StabilityMonitor.model.corefile import BY_NAME
-from Products.StabilityMonitor.postmortem import corefiles
+from Products.StabilityMonitor.postmortem import corefinding
 from Products.StabilityMonitor.postmortem import triage
 from Products.StabilityMonitor.store.rundirectory import Base
 from Products.StabilityMonitor.system.processidentity import identity
@@ -49,7 +49,7 @@ class Place:
         return path
 
     def found(self):
-        found = corefiles.find(self.record, self.world)
+        found = corefinding.find(self.record, self.world)
         return found and (found.path, found.match)
 
     @property
@@ -103,14 +103,14 @@ def test_without_permission_the_name_counts(place, monkeypatch):
     def refuse(path, *more):
         raise PermissionError(13, 'no', path)
 
-    monkeypatch.setattr(corefiles, 'open_outside', refuse)
+    monkeypatch.setattr(corefinding, 'open_outside', refuse)
     assert place.found() == (str(path), BY_NAME)
 
 
 def test_what_a_file_of_another_user_says_does_not_count(place, monkeypatch):
     path = place.put('core.100', place.own)
-    monkeypatch.setattr(corefiles, 'own_user', lambda: os.geteuid() + 4711)
-    monkeypatch.setattr(corefiles, '_ROOT', -1)
+    monkeypatch.setattr(corefinding, 'own_user', lambda: os.geteuid() + 4711)
+    monkeypatch.setattr(corefinding, '_ROOT', -1)
     assert place.found() == (str(path), BY_NAME)
     path.rename(path.with_name('core'))
     assert place.found() is None
@@ -136,11 +136,11 @@ def test_no_more_than_so_many_files_are_opened(place, monkeypatch):
     for number in range(30):
         place.put(f'core.{number}', b'x', after=number + 1)
     opened = []
-    monkeypatch.setattr(corefiles, 'MOST_FILES', 10)
-    monkeypatch.setattr(corefiles, 'open_outside', lambda path: opened.append(path) or 1 / 0)
+    monkeypatch.setattr(corefinding, 'MOST_FILES', 10)
+    monkeypatch.setattr(corefinding, 'open_outside', lambda path: opened.append(path) or 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        corefiles.find(place.record, place.world)
-    monkeypatch.setattr(corefiles, 'open_outside', lambda path: opened.append(path) or _fail())
+        corefinding.find(place.record, place.world)
+    monkeypatch.setattr(corefinding, 'open_outside', lambda path: opened.append(path) or _fail())
     opened.clear()
     assert place.found() is None and len(opened) == 10
     assert opened[0].endswith('core.0')  # that which was written next to the end
