@@ -7,7 +7,7 @@
 most MOST bytes of the output of COMMAND.
 
 PID is the process that the tool stops and that must go on afterwards; 0: the tool reads a file.
-If MEMORY is not 0, the tool may have so many bytes of memory of its own, ADDRESSES bytes of
+If MEMORY is not 0, the tool may have this many bytes of memory of its own, ADDRESSES bytes of
 address space and SECONDS of CPU time, it leaves no core file, and it gives way to all others.
 """
 
