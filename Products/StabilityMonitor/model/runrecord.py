@@ -9,6 +9,8 @@ from . import jsonform
 from .corefile import CoreFile
 from .eventkinds import EVENT_KINDS
 from .eventkinds import event_kind
+from .faultfacts import FatalError
+from .faultfacts import KernelFault
 from .finding import Finding
 from .records import Evidence
 from .records import Instance
@@ -80,6 +82,9 @@ class RunRecord:
     the time at which it was found dead, by the start of the run `found_by` or, if that is '', by
     the command.  `ended_before` is None if its end was recorded, and in records of older releases.
 
+    `fatal` is what the dump of a fatal error says besides the stacks, and `kernel_fault` what the
+    kernel logged about the fault, as triage or a witness saw it.
+
     Never in `incident.json`, but made when the record is read: `amendments` from the files of
     witnesses beside it, `core` from `core.json` beside it, `shared_objects` from the file of the
     set that was loaded, and `death` and `suspects` from all of them (`knowledge.diagnosis`).
@@ -125,6 +130,8 @@ class RunRecord:
     monotonic: float | None = None
     ended_before: Moment | None = None
     found_by: str = ''
+    fatal: FatalError | None = None
+    kernel_fault: KernelFault | None = None
     amendments: tuple[Amendment, ...] = ()
     core: CoreFile | None = None
     death: DeathClass | None = None

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from dataclasses import replace
 from types import MappingProxyType
 
+from . import stackends
+from .faultfacts import KernelFault
 from .records import Evidence
 from .records import Moment
 from .records import clocktime
@@ -61,7 +63,8 @@ class Witness:
     quoted line.  `exit_code` (0 to 255) and `signal` (such as "SIGKILL") are None if the witness
     does not know them; at most one of them is set.  `asked` is the signal with which the witness
     asked the process to stop, or passed such a request on, before the end; '' if it did not.
-    `cause` is OUT_OF_MEMORY, FAULT, SENT, or '' if it is not known.
+    `cause` is OUT_OF_MEMORY, FAULT, SENT, or '' if it is not known.  `fault` is what the kernel
+    says about the fault.
     """
 
     source: str
@@ -73,6 +76,7 @@ class Witness:
     core_dumped: bool = False
     asked: str = ''
     cause: str = ''
+    fault: KernelFault | None = None
 
     @property
     def knows_status(self) -> bool:
@@ -116,9 +120,11 @@ def _decision(record: RunRecord) -> Decision:
 def _with_witnesses(record: RunRecord, seen: Sequence[Witness]) -> RunRecord:
     ranked = sorted(seen, key=_rank)
     evidence = record.evidence + tuple(map(_evidence, ranked))
+    fault = next((witness.fault for witness in ranked if witness.fault), None)
+    record = replace(record, kernel_fault=record.kernel_fault or fault)
     knowing = [witness for witness in ranked if witness.knows_status]
     if not knowing:
-        return replace(record, evidence=evidence)
+        return stackends.judged(replace(record, evidence=evidence))
     best = knowing[0]
     asked = next((witness.asked for witness in ranked if witness.asked), '')
     cause = next((witness.cause for witness in ranked if _agrees(witness, best)), '')
@@ -139,7 +145,7 @@ def _with_witnesses(record: RunRecord, seen: Sequence[Witness]) -> RunRecord:
             evidence += (_disagreement(best, other),)
             if found.confidence == 'certain':
                 found = replace(found, confidence='strong')
-    return replace(found, evidence=evidence)
+    return stackends.judged(replace(found, evidence=evidence))
 
 
 def _rank(witness: Witness) -> int:

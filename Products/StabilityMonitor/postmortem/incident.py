@@ -13,6 +13,9 @@ from dataclasses import replace
 from typing import Any
 
 from ..model.drillkinds import expectation
+from ..model.faultfacts import OF_PYTHON
+from ..model.faultfacts import OF_SIGNAL
+from ..model.faultfacts import FatalError
 from ..model.records import Evidence
 from ..model.records import Frame
 from ..model.records import LifePoint
@@ -27,11 +30,13 @@ from ..store import runnumbers
 from ..store.blackbox import DRILLS
 from . import crashplace
 from . import hangnotes
+from . import kernellog
 from .evidence import Context
 from .evidence import Traces
 from .hangsummary import thread_name
 from .stackoverflow import stack_of
 from .tracebacksummary import exception_name
+from .verdict import COLLECTING
 from .verdict import Judgement
 
 _FRAMES_IN_SIGNATURE = 4
@@ -115,6 +120,31 @@ def record(traces: Traces, judgement: Judgement) -> RunRecord:
         number=runnumbers.valid(traces.context.get('number')),
         boot_id=traces.boot_id,
         monotonic=traces.started_monotonic,
+        fatal=_fatal(traces),
+        kernel_fault=kernellog.fault_of(traces.kernel_fault),
+    )
+
+
+#: {kind of a dump: what it is of}
+_FATAL_KINDS = {'fatal': OF_SIGNAL, 'pyfatal': OF_PYTHON}
+
+
+def _fatal(traces: Traces) -> FatalError | None:
+    """Return what the dump says besides its stacks; None without a dump."""
+    dump = traces.dump
+    error = traces.stderr_fault
+    if error and error.kind == 'pyfatal' and error.names(traces.main_ident):
+        dump = error  # it says more than the abort that follows it
+    if dump is None:
+        return None
+    thread = dump.crashed_thread
+    return FatalError(
+        kind=_FATAL_KINDS.get(dump.kind, ''),
+        reason=dump.reason,
+        runtime_state=dump.runtime_state,
+        collecting=thread is not None and COLLECTING in thread.note,
+        names_thread=thread is not None,
+        is_whole=bool(dump.threads) and not dump.truncated and not dump.leaves_out_threads,
     )
 
 

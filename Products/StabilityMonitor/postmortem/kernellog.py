@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from datetime import datetime
 
+from ..model.faultfacts import KernelFault
 from ..model.plaintext import clean
 from ..model.witnesses import FAULT
 from ..model.witnesses import OUT_OF_MEMORY
@@ -25,6 +26,17 @@ _QUOTED = 400
 #: The number is the kernel's id of the thread.
 FAULT_LINE = re.compile(
     r'(.{1,40})\[(\d{1,10})\]:? (segfault at|general protection|trap (?:[a-z0-9]+ ?){1,4})'
+)
+#: What follows it: "segfault at 8 ip 7f.. sp 7f.. error 4 in x.so[16a499,7f93418d2000+168000]", and
+#: "general protection fault ip:7f.. sp:7f.. error:0 in x.so[7f93418d2000+168000]".  All numbers are
+#: hexadecimal.
+_NUMBER = r'[0-9a-f]{1,16}'
+_DETAILS = re.compile(
+    rf'(?:segfault at (?P<address>{_NUMBER})|general protection fault'
+    r'|trap (?P<trap>[a-z0-9 ]{1,40}?))'
+    rf' ip[ :](?P<ip>{_NUMBER}) sp[ :](?P<sp>{_NUMBER}) error[ :](?P<error>{_NUMBER})'
+    rf'(?: in (?P<library>[^\[]{{1,255}})'
+    rf'\[(?:(?P<offset>{_NUMBER}),)?(?P<base>{_NUMBER})\+{_NUMBER}\])?'
 )
 _KILL_LINE = re.compile(r'.{0,60}\bKilled process (\d{1,10})[ ,].*')
 #: The signal that a fault of this name leads to.
@@ -68,6 +80,35 @@ def _moment(found: re.Match[str], now: float) -> float | None:
         return None
 
 
+def fault_of(message: str) -> KernelFault | None:
+    """Return what the kernel says in a message about a fault; None for other messages.
+
+    Before Linux 6.4 the line has no place in the file, only that in the mapping of its code: there
+    the offset stays 0.  On other processors than x86 the lines have another form, and are not read.
+    """
+    found = FAULT_LINE.match(message)
+    if not found:
+        return None
+    details = _DETAILS.match(message, found.start(3))
+    if not details:
+        what = found[3].removeprefix('trap ').removesuffix(' at').strip()
+        return KernelFault(what, int(found[2]))
+    what = details['trap'] or ('segfault' if details['address'] else 'general protection')
+    numbers = {
+        name: int(details[name] or '0', 16) for name in ('address', 'ip', 'sp', 'error', 'offset')
+    }
+    return KernelFault(
+        what=what,
+        thread=int(found[2]),
+        address=numbers['address'] if details['address'] else None,
+        program_counter=numbers['ip'],
+        stack_pointer=numbers['sp'],
+        error=numbers['error'],
+        library=details['library'] or '',
+        offset=numbers['offset'],
+    )
+
+
 def killed(message: str, pid: int) -> bool:
     """Whether the kernel says that it has killed this process for lack of memory."""
     found = _KILL_LINE.fullmatch(message)
@@ -101,6 +142,7 @@ def witness(
                 ended=moment,
                 signal=signal or None,
                 cause=cause if signal else '',
+                fault=fault_of(message) if fault else None,
             )
         )
     return min(found, key=lambda each: each.ended or 0.0, default=None)

@@ -50,7 +50,7 @@ _CRASH_SIGNALS = {'SIGSEGV', 'SIGBUS', 'SIGILL', 'SIGFPE'}
 #: (3.11), "Cannot recover from Python stack overflow" (3.12), "Unrecoverable stack overflow" (3.14)
 _OVERFLOW = re.compile('(?:Cannot recover from|Unrecoverable) (?:Python |C )?stack overflow')
 #: What a dump says at a thread in which the garbage collector was at work.
-_COLLECTING = 'Garbage-collecting'
+COLLECTING = 'Garbage-collecting'
 #: Signals that end Zope because it does not handle them, and their usual causes.
 _OTHER_SIGNALS = {
     'SIGHUP': 'an old logrotate recipe, or a terminal that was closed',
@@ -656,7 +656,7 @@ def _where(t: Traces, fault: Dump) -> str:
             place = f'while {place}'
         if place:
             words.append(place)
-        if _COLLECTING in thread.note:
+        if COLLECTING in thread.note:
             words.append('during garbage collection')
         for request in t.in_flight:
             if request.ident == thread.ident:

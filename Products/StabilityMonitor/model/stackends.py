@@ -1,0 +1,62 @@
+"""Whether the address of a fault proves that a thread came to the end of its stack.  No I/O.
+
+A recursion in C code shows in no Python stack, so its verdict is `crashed` as long as only the
+dump is known.  The address of the fault, from the core file or from the kernel's line, tells it
+from every other crash: it is where the thread's own stack pointer is.
+"""
+
+from dataclasses import replace
+
+from .corefile import BY_CONTENT
+from .corefile import CoreFile
+from .faultfacts import is_at_stack_end
+from .records import Evidence
+from .runrecord import RunRecord
+
+_FAULTS = ('SEGV_MAPERR', 'SEGV_ACCERR')
+_SUMMARY = 'A thread overflowed its stack: its recursion was endless or too deep.'
+
+
+def with_core(record: RunRecord, core: CoreFile) -> RunRecord:
+    """Return the record with its core file, and the verdict that this leads to."""
+    return judged(replace(record, core=core))
+
+
+def judged(record: RunRecord) -> RunRecord:
+    """Return the record; a crash at the end of a stack is a stack overflow."""
+    if record.verdict not in ('crashed', 'stack-overflow'):
+        return record
+    source = _proof(record)
+    if not source:
+        return record
+    if record.verdict == 'stack-overflow':
+        return replace(record, confidence='certain')
+    fact = 'The address of the fault is at the end of the stack of the thread that crashed.'
+    return replace(
+        record,
+        verdict='stack-overflow',
+        confidence='certain',
+        summary=_SUMMARY,
+        evidence=(*record.evidence, Evidence(source, fact)),
+    )
+
+
+def _proof(record: RunRecord) -> str:
+    """Return what says so: the name of a source of evidence, '' if nothing does."""
+    if record.core and record.core.match == BY_CONTENT and of_core(record.core):
+        return 'core file'
+    if record.kernel_fault and record.kernel_fault.is_at_stack_end:
+        return 'kernel log'
+    return ''
+
+
+def of_core(core: CoreFile) -> bool:
+    """Whether a core file shows a fault at the end of a stack.
+
+    `address` and `stack_pointer` must be those of the fault: after a handler has raised the signal
+    again, `code` is not one of a fault.
+    """
+    if core.code not in _FAULTS:
+        return False
+    is_usable = core.data_at is not None and 'w' in core.data_at.permissions
+    return not is_usable and is_at_stack_end(core.address, core.stack_pointer)
