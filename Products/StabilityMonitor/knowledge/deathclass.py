@@ -92,6 +92,14 @@ def _import(facts: DeathFacts) -> str:
     return ''
 
 
+def _copies(facts: DeathFacts) -> str:
+    copies = facts.copies
+    if copies is None:
+        return ''
+    files = ' and '.join(one.file for one in copies.objects)
+    return f'The crash is in {copies.library}, of which the process has two copies: {files}.'
+
+
 def _native_thread(facts: DeathFacts) -> str:
     routine = facts.routine
     if facts.is_native_thread and routine:
@@ -406,6 +414,15 @@ CLASSES: tuple[Row, ...] = (
         'Install that module again, for this Python and this libc: "pip install --force-reinstall '
         '--no-cache-dir" with its name, and with "--no-binary :all:" to build it here.',
         why=_import,
+    ),
+    Row(
+        'two-copies',
+        'C15',
+        'Two copies of one library in the process',
+        NEITHER,
+        'Build both packages here, so that they use one library: "pip install --no-binary" with '
+        'their names, and "--force-reinstall".',
+        why=_copies,
     ),
     Row(
         'native-thread',

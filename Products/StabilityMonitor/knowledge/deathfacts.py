@@ -6,6 +6,7 @@ same.  A value in, a value out.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping as ReadOnly
 from dataclasses import dataclass
 from dataclasses import field
@@ -18,6 +19,8 @@ from ..model.faultfacts import OF_PYTHON
 from ..model.faultfacts import PROTECTED
 from ..model.faultfacts import FatalError
 from ..model.faultfacts import KernelFault
+from ..model.librarycopies import Copies
+from ..model.librarycopies import library_copies
 from ..model.records import Frame
 from ..model.runrecord import RunRecord
 from ..threads import codeorigin
@@ -86,6 +89,20 @@ class DeathFacts:
     @property
     def first_foreign(self) -> tuple[int, PreparedFrame] | None:
         return frametable.first_foreign(self.frames, self.executable)
+
+    @property
+    def copies(self) -> Copies | None:
+        """The library with several copies in which the thread was, before any Python code."""
+        files = {self.library} if self.library and not self.frames else set()
+        for each in self.frames:
+            if each.is_python:
+                break
+            files.add(each.frame.library)
+        for copies in library_copies(self.record.shared_objects):
+            for one in copies.objects:
+                if one.file in files or os.path.basename(one.file) in files:
+                    return copies
+        return None
 
     @property
     def routine(self) -> MergedFrame | None:
