@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from Products.StabilityMonitor.model.faultfacts import KernelFault
 from Products.StabilityMonitor.postmortem import kernellog
 from Products.StabilityMonitor.system import kernelmessages
 
@@ -44,6 +45,52 @@ def test_a_line_tells_signal_and_cause(message, signal, cause):
     assert (found.source, found.signal, found.cause) == ('kernel', signal, cause)
     assert (found.ended, found.time) == (NOW - 60, NOW)
     assert message in found.fact
+
+
+@pytest.mark.parametrize(
+    'message, fault',
+    [
+        (
+            SEGFAULT,
+            KernelFault(
+                'segfault', 4712, 0, 0x7F9341A14499, 0x7FFCC72065F8, 4, 'libc.so.6', 0x16A499
+            ),
+        ),
+        (  # before Linux 6.4 without the place in the file
+            'python3[4712]: segfault at 7ffc00000ff8 ip 00007f0000001500 sp 00007ffc00001000 error '
+            '6 in _fast.cpython-311-x86_64-linux-gnu.so[7f0000001000+2000]',
+            KernelFault(
+                'segfault',
+                4712,
+                0x7FFC00000FF8,
+                0x7F0000001500,
+                0x7FFC00001000,
+                6,
+                '_fast.cpython-311-x86_64-linux-gnu.so',
+            ),
+        ),
+        (
+            'python3[4712]: segfault at 55d0 ip 00000000000055d0 sp 00007ffc00001000 error 14',
+            KernelFault('segfault', 4712, 0x55D0, 0x55D0, 0x7FFC00001000, 0x14),
+        ),
+        (
+            'traps: waitress-0[4712] general protection fault ip:15 sp:6 error:0 in x.so[1,2+3]',
+            KernelFault('general protection', 4712, None, 0x15, 6, 0, 'x.so', 1),
+        ),
+        (
+            'traps: python3[4712] trap invalid opcode ip:5 sp:6 error:0 in x[1+2]',
+            KernelFault('invalid opcode', 4712, None, 5, 6, 0, 'x'),
+        ),
+        ('python3[4712]: segfault at zz', KernelFault('segfault', 4712)),
+        ('python3[4712]: something else', None),
+        (OOM, None),
+        ('', None),
+    ],
+)
+def test_the_fault_is_read_from_the_line(message, fault):
+    assert kernellog.fault_of(message) == fault
+    if fault:
+        assert seen(message).fault == fault
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from ..model.records import Frame
 from ..threads import codeorigin
 from . import frametable
 from .compiledmodules import Loaded
+from .compiledmodules import package_of
 
 #: Returns the text of a file of Python code as it was when the run started; None if not known.
 Read = Callable[[str], str | None]
@@ -58,26 +59,27 @@ class Callee:
 def callees(frames: Sequence[Frame], loaded: Loaded, read: Read) -> tuple[Callee, ...]:
     """Return what the innermost frames may have called, the likeliest first."""
     found: dict[str, Callee] = {}
-    for depth, frame in _telling(frames):
+    for depth, frame in _telling(frames, loaded):
         for callee in _of_frame(frame, depth, loaded, read):
             found.setdefault(callee.module, callee)
     order = (EXACT, PACKAGE, WITHIN)
     return tuple(sorted(found.values(), key=lambda each: (each.depth, order.index(each.how))))
 
 
-def imported(frames: Sequence[Frame], read: Read) -> tuple[str, ...]:
+def imported(frames: Sequence[Frame], loaded: Loaded, read: Read) -> tuple[str, ...]:
     """Return the modules that the innermost import of this stack may have loaded, by its line."""
     for frame in frames:
-        if _module_of(frame.file).partition('.')[0] in ('importlib', 'zipimport'):
+        module = loaded.module_of(frame.file)
+        if module.partition('.')[0] in ('importlib', 'zipimport'):
             continue
-        source = _source(frame.file, _module_of(frame.file), read)
+        source = _source(frame.file, module, read)
         if source is None:
             return ()
         return tuple(dict.fromkeys(source.imported_at(frame.line or 0)))
     return ()
 
 
-def _telling(frames: Sequence[Frame]) -> list[tuple[int, Frame]]:
+def _telling(frames: Sequence[Frame], loaded: Loaded) -> list[tuple[int, Frame]]:
     """Return (depth, frame) of the innermost frames that may have called C code that is to blame.
 
     Plumbing is passed over.  A frame of the standard library may have called C code, too, but only
@@ -86,7 +88,7 @@ def _telling(frames: Sequence[Frame]) -> list[tuple[int, Frame]]:
     found = []
     depth = 0
     for frame in frames:
-        if frametable.module_roles(_module_of(frame.file)) & {'plumbing', 'glue'}:
+        if frametable.module_roles(loaded.module_of(frame.file)) & {'plumbing', 'glue'}:
             continue
         if codeorigin.place(frame.file).kind != codeorigin.PYTHON:
             found.append((depth, frame))
@@ -96,15 +98,9 @@ def _telling(frames: Sequence[Frame]) -> list[tuple[int, Frame]]:
     return found
 
 
-def _module_of(file: str) -> str:
-    """Return the dotted name of the module in a file, as far as its path tells."""
-    short = codeorigin.place(file).short
-    name = short.removesuffix('.py').removesuffix('/__init__')
-    return name.replace('/', '.')
-
-
 def _of_frame(frame: Frame, depth: int, loaded: Loaded, read: Read) -> Iterator[Callee]:
-    source = _source(frame.file, _module_of(frame.file), read)
+    module_here = loaded.module_of(frame.file)
+    source = _source(frame.file, module_here, read)
     within: list[str] = []
     if source:
         for name in source.called_at(frame.line or 0):
@@ -114,9 +110,7 @@ def _of_frame(frame: Frame, depth: int, loaded: Loaded, read: Read) -> Iterator[
             else:
                 yield from _resolved(name, frame, depth, loaded, read)
         within = [_longest(name, loaded) for name in source.names.values()]
-    package = codeorigin.place(frame.file).package
-    if package and package != 'Python':
-        within += loaded.below(package)[:_SIBLINGS]
+    within += loaded.below(package_of(module_here))[:_SIBLINGS]
     for module in list(dict.fromkeys(filter(None, within)))[:_SIBLINGS]:
         yield Callee(module, WITHIN, frame, depth)
 
@@ -124,8 +118,8 @@ def _of_frame(frame: Frame, depth: int, loaded: Loaded, read: Read) -> Iterator[
 def _libraries(name: str, loaded: Loaded) -> list[str]:
     """Return the file names of the shared objects that are meant by the name of a library."""
     names = [os.path.basename(each.file) for each in loaded.libraries(name)]
-    if not loaded.objects and '.so' in name:
-        names = [name]  # it is not known what was loaded
+    if not names and '.so' in name:
+        names = [name]  # it was loaded after the objects were noted, or none were
     return [each for each in names if not frametable.object_role(each)]
 
 
@@ -139,7 +133,7 @@ def _resolved(name: str, frame: Frame, depth: int, loaded: Loaded, read: Read) -
     if passed_on:
         yield Callee(passed_on, EXACT, frame, depth)
         return
-    below = loaded.below(name.partition('.')[0])
+    below = loaded.below(package_of(name))
     for each in below[:_SIBLINGS]:
         yield Callee(each, PACKAGE if len(below) <= _SIBLINGS else WITHIN, frame, depth)
 

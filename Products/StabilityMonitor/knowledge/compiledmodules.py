@@ -13,12 +13,16 @@ from dataclasses import dataclass
 
 from ..model.runrecord import RunRecord
 from ..model.sharedobject import SharedObject
+from ..threads import codeorigin
 
 _INSTALLED = re.compile(r'.*/(?:site|dist)-packages/(?P<rest>.+)')
 #: The folder in which a wheel brings the libraries of a distribution.
 _LIBS = re.compile(r'(?P<name>[^/]+)\.libs/')
 #: What follows the name of a module in the name of its file: ".cpython-311-x86_64-linux-gnu.so".
 _SUFFIX = re.compile(r'(?:\.(?:cpython|pypy|abi\d|cp\d|pp\d)[^/]*|)\.(?:so|pyd|dylib)$')
+
+#: Packages that many distributions share.
+_SHARED = frozenset(('Products', 'collective', 'five', 'google', 'plone', 'z3c', 'zc', 'zope'))
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,29 @@ class Loaded:
     @functools.cached_property
     def by_file(self) -> dict[str, SharedObject]:
         return {each.file: each for each in self.objects}
+
+    @functools.cached_property
+    def roots(self) -> tuple[str, ...]:
+        """The folders on the path of Python, as far as the files of modules show, longest first."""
+        found = set()
+        for name, each in self.by_module.items():
+            folder = os.path.dirname(each.file)
+            for package in reversed(name.split('.')[:-1]):
+                if os.path.basename(folder) != package:
+                    break
+                folder = os.path.dirname(folder)
+            else:
+                found.add(folder)
+        return tuple(sorted(found, key=len, reverse=True))
+
+    def module_of(self, file: str) -> str:
+        """Return the dotted name of the Python module in a file, as far as its path tells."""
+        short = codeorigin.place(file).short
+        for root in self.roots:
+            if file.startswith(f'{root}/'):
+                short = file[len(root) + 1 :]
+                break
+        return short.removesuffix('.py').removesuffix('/__init__').replace('/', '.')
 
     def of_module(self, name: str) -> Owner:
         """Return the owner of a compiled module that may be loaded."""
@@ -112,6 +139,14 @@ class Loaded:
             if _normal(name) == wanted:
                 return name
         return ''
+
+
+def package_of(module: str) -> str:
+    """Return the package to which a module belongs: "lxml", or "zope.interface"."""
+    top, _, rest = module.partition('.')
+    if top in _SHARED and rest:
+        return f'{top}.{rest.partition(".")[0]}'
+    return top
 
 
 def loaded(record: RunRecord) -> Loaded:

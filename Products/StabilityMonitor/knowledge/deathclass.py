@@ -32,7 +32,7 @@ _FILLS = {0xDD: 'freed memory', 0xCD: 'memory that was never written to', 0xFD: 
 #: So many of the upper bytes of a value must be equal to count as filled: an offset changes the
 #: lowest.
 _FILLED_BYTES = 5
-#: So many frames of glibc's loader and the like may be on top of the loader's own.
+#: How the names of the loader of shared libraries begin.
 _LOADER = ('ld-linux', 'ld-musl', 'ld.so', 'ld-2')
 
 
@@ -122,7 +122,8 @@ def _filled(facts: DeathFacts) -> str:
 
 def _nowhere(facts: DeathFacts) -> str:
     counter = facts.program_counter
-    if not _knows_fault(facts) or counter < NULL_END:
+    is_null = facts.address is not None and facts.address < NULL_END
+    if not facts.code or counter < NULL_END or is_null:
         return ''
     is_fetch = facts.kernel is not None and bool(facts.kernel.error & FETCH)
     is_there = facts.code_at is not None and 'x' in facts.code_at.permissions
@@ -213,10 +214,6 @@ def _unknown(facts: DeathFacts) -> str:
     if facts.has_core:
         return 'Neither the core file nor the dump says more than the signal.'
     return 'Without a core file only the Python stack is known.'
-
-
-def _knows_fault(facts: DeathFacts) -> bool:
-    return bool(facts.code)
 
 
 def _from_core(facts: DeathFacts) -> bool:

@@ -35,6 +35,8 @@ MODULE_ROLES = ('plumbing', 'glue', 'zope')
 PLATFORM, GLUE, PASSES_ON = OBJECT_ROLES
 #: The categories that rules ask for.
 GC, DEALLOC, TRAVERSE, EVALUATION = 'gc', 'dealloc', 'traverse', 'evaluation'
+#: What the kernel returns to from a handler: the next frame is that of the crash.
+_TRAMPOLINES = ('<signal handler called>', '__restore_rt', '__kernel_rt_sigreturn', '_sigtramp')
 #: Extension modules of the standard library are in a folder of this name.
 _STANDARD = '/lib-dynload/'
 
@@ -296,6 +298,9 @@ def _after_handler(
             start = index + 1
         elif not frame.native or is_foreign(frame, executable):
             break
+    if 0 < start < len(frames) and frames[start - 1].function not in _TRAMPOLINES:
+        # The dump of Python itself has no name for the trampoline.
+        start += not frames[start].function and not is_foreign(frames[start], executable)
     return start
 
 
@@ -335,6 +340,16 @@ def _add(found: list[PreparedFrame], new: PreparedFrame, effect: str) -> None:
         found[-1] = replace(new, count=last.count + 1)
     else:
         found[-1] = replace(last, count=last.count + 1)
+
+
+def only_passes_on(each: PreparedFrame) -> bool:
+    """Whether a frame says nothing but what its caller gave it: memcpy, free, or a function of the
+    system without a name.
+    """
+    if each.category in ('allocator', 'memory', 'glue', 'throw'):
+        return True
+    name = os.path.basename(each.frame.library)
+    return not each.frame.function and not fnmatch.fnmatchcase(name, '*python*')
 
 
 def first_foreign(

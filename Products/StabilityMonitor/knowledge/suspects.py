@@ -50,8 +50,6 @@ _FIRST_FOREIGN = {
     'heap-damaged': WEAK,
     'jump-into-nowhere': WEAK,
 }
-#: Frames of these categories only pass on what their caller gave them.
-_PREFIXES = ('allocator', 'memory', 'glue', 'throw')
 #: So many frames of one object in a row are a recursion in it.
 _RECURSION = 10
 
@@ -108,7 +106,7 @@ def _first_foreign(case: _Case) -> Iterator[Suspect]:
     if found is None or case.death.id in ('stack-end', 'two-copies'):
         return
     index, first = found
-    above = [each for each in case.facts.frames[:index] if each.category not in _PREFIXES]
+    above = [each for each in case.facts.frames[:index] if not frametable.only_passes_on(each)]
     strength = _FIRST_FOREIGN.get(case.death.id, STRONG)
     if above and strength != CERTAIN:
         strength = _weaker(strength)
@@ -200,7 +198,7 @@ def _imported(case: _Case) -> Iterator[Suspect]:
     """The module that was being imported."""
     if case.death.id != 'import':
         return
-    names = callees.imported(case.facts.python, case.read)
+    names = callees.imported(case.facts.python, case.loaded, case.read)
     if not names:
         return
     known = [name for name in names if name in case.loaded.names]

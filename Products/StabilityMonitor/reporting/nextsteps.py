@@ -23,6 +23,8 @@ from ..threads import codeorigin
 STEPS = 3
 #: The last samples of a run that ran out of memory are close to the limit: this share of it.
 _NEAR = 0.9
+#: Classes of a death whose advice is worth more than a look at the code that crashed.
+_TELLING = ('sent', 'file-cut-short', 'import', 'missing-instruction', 'two-copies', 'at-exit')
 #: The words of a port that another process has.
 _PORT_IN_USE = 'Address already in use'
 #: Functions that wait for another computer or program.
@@ -124,6 +126,34 @@ def _where(frame: Frame) -> str:
     return f'{frame.function} ({codeorigin.place(frame.file).short}, line {frame.line})'
 
 
+def _of_class(run: RunRecord) -> Action:
+    """What the class of the death advises: it comes first where it names the cause."""
+    if run.death is None or run.death.id not in _TELLING or not run.death.advice:
+        return NOTHING
+    return Action(run.death.advice)
+
+
+def _suspect(run: RunRecord) -> Action:
+    """The first suspect, if enough speaks for it."""
+    for suspect in run.suspects[:1]:
+        if suspect.strength == 'weak':
+            return NOTHING
+        package = suspect.distribution or suspect.module
+        return Action(
+            'Look for a newer release of {package}: its C code ({module}) is the first suspect.',
+            package=f'{package} {suspect.version}'.strip(),
+            module=suspect.module,
+        )
+    return NOTHING
+
+
+def _class_advice(run: RunRecord) -> Action:
+    """What other classes advise, after the suspect."""
+    if run.death is None or not run.death.advice:
+        return NOTHING
+    return Action(run.death.advice)
+
+
 def _c_code(run: RunRecord) -> Action:
     for native in run.native:
         if native.binary.endswith('.so') or '.so.' in native.binary:
@@ -152,7 +182,7 @@ def _c_code(run: RunRecord) -> Action:
 
 def _sender_of_fault(run: RunRecord) -> Action:
     """Of a fatal signal that nothing shows to come from the code itself: see `sentsignal`."""
-    if not run.signal or run.confidence == 'certain':
+    if not run.signal or run.confidence == 'certain' or run.core or run.kernel_fault:
         return NOTHING
     return Action(
         'First see whether {signal} was sent: look into the log of whatever supervises Zope and '
@@ -361,11 +391,14 @@ class _Row:
 
 _STEPS = (
     _Row(_known_issue),
+    _Row(_of_class, ('crashed', 'aborted')),
     _Row(_sender_of_fault, ('crashed', 'aborted')),
     _Row(_recursion, ('stack-overflow',)),
+    _Row(_suspect, ('crashed', 'aborted', 'stack-overflow', 'exited')),
     _Row(_c_code, ('crashed', 'exited')),
     _Row(_crashed_request, ('crashed', 'stack-overflow', 'aborted')),
     _Row(_c_code, ('aborted',)),
+    _Row(_class_advice, ('crashed', 'aborted')),
     _Row(_CORE_FILE, ('crashed',)),
     _Row(_LARGER_STACK, ('stack-overflow',)),
     _Row(_WHO_ABORTED, ('aborted',)),

@@ -1,0 +1,45 @@
+"""The facts of a death: the core file first, then the kernel's line, then the dump."""
+
+from dataclasses import replace
+
+from support.deadcrashes import FAST
+from support.deadcrashes import core
+from support.deadcrashes import crash
+from support.deadcrashes import native
+
+from Products.StabilityMonitor.knowledge.deathfacts import facts_of
+from Products.StabilityMonitor.model.faultfacts import FatalError
+from Products.StabilityMonitor.model.faultfacts import KernelFault
+from Products.StabilityMonitor.model.records import NativeFrame
+
+F = native('f', FAST)
+FAULT = KernelFault('segfault', 7, 0x99, 0x1, 0x2, 6, 'y.so')
+
+
+def test_the_core_says_more_than_the_kernel():
+    facts = facts_of(crash(F, kernel_fault=FAULT))
+    assert (facts.code, facts.address, facts.has_core) == ('SEGV_MAPERR', 0x10, True)
+
+
+def test_the_kernel_tells_what_a_raised_signal_hides():
+    raised = replace(core(F), code='SI_TKILL', sender=100, address=None)
+    facts = facts_of(crash(F, core=raised, kernel_fault=FAULT))
+    assert (facts.code, facts.address, facts.sender) == ('SEGV_MAPERR', 0x99, None)
+
+
+def test_the_c_stack_of_a_dump_stands_in_for_that_of_a_core():
+    run = crash(native=(NativeFrame(FAST, 'f', 1, None),))
+    assert facts_of(run).frames[0].frame.function == 'f'
+
+
+def test_words_come_from_python_glibc_and_standard_error():
+    run = crash(
+        fatal=FatalError('python', 'first'),
+        core=replace(core(F), abort_message='second'),
+        last_words=('third',),
+    )
+    assert facts_of(run).words == ('first', 'second', 'third')
+
+
+def test_a_damaged_context_is_no_error():
+    assert facts_of(crash(context={'executable': 3})).executable == ''
