@@ -3,9 +3,15 @@
 from dataclasses import replace
 
 import pytest
+from support.deadcrashes import FAST
+from support.deadcrashes import PYTHON
+from support.deadcrashes import core
+from support.deadcrashes import crash
+from support.deadcrashes import native
 from support.syntheticruns import record
 from support.syntheticruns import request
 
+from Products.StabilityMonitor.knowledge.diagnosis import diagnosed
 from Products.StabilityMonitor.model.records import Frame
 from Products.StabilityMonitor.model.runrecord import KnownIssue
 from Products.StabilityMonitor.model.threadstates import Event
@@ -117,3 +123,36 @@ def test_the_loop_of_the_server_is_not_called_by_code_of_the_site():
 def test_nobody_is_sent_to_a_maintainer_of_code_that_is_not_named():
     words = ' '.join(map(str, next_steps(record(0, 'killed'))))
     assert 'maintainer' not in words
+
+
+def test_the_first_suspect_comes_first_unless_it_is_weak():
+    run = diagnosed(crash(native('go', FAST)))
+    assert str(next_steps(run)[0]) == (
+        'Look for a newer release of shop 2.0: its C code (shop._fast) is the first suspect.'
+    )
+    weak = diagnosed(crash())
+    assert weak.suspects[0].strength == 'weak' and 'suspect' not in told(weak)
+
+
+@pytest.mark.parametrize(
+    'values, words',
+    [
+        ({'code': 'SI_USER', 'sender': 99, 'address': None}, 'Find out what that process is'),
+        ({'signal': 'SIGBUS', 'code': 'BUS_ADRERR'}, 'Find what truncates that file'),
+        ({'signal': 'SIGILL', 'code': 'ILL_ILLOPN'}, 'Compare "flags" in /proc/cpuinfo'),
+    ],
+)
+def test_where_the_class_tells_the_cause_its_advice_comes_first(values, words):
+    go = native('go', FAST)
+    run = crash(go, core=core(go, **values), signal=values.get('signal', 'SIGSEGV'))
+    assert told(diagnosed(run)).startswith(words)
+
+
+def test_the_class_advises_what_finds_earlier_damage():
+    run = diagnosed(crash(native('gc_collect_main', PYTHON), threads=()))
+    assert 'PYTHONMALLOC=debug' in told(run)
+
+
+def test_a_fault_in_a_core_file_was_not_sent():
+    run = crash(native('go', FAST), confidence='strong')
+    assert 'was sent' in told(replace(run, core=None)) and 'was sent' not in told(diagnosed(run))
