@@ -188,7 +188,7 @@ def _wild(facts: DeathFacts) -> str:
     if facts.signal not in ('SIGSEGV', 'SIGBUS'):
         return ''
     if facts.code == NO_ADDRESS:
-        return 'The address was one that this processor cannot have ("general protection").'
+        return 'The address was one that this CPU cannot have ("general protection").'
     if facts.code == 'SEGV_MAPERR' and facts.address is not None:
         return f'Nothing is mapped at the address of the fault, {facts.address:#x}.'
     return ''
@@ -440,7 +440,7 @@ CLASSES: tuple[Row, ...] = (
     Row(
         'jump-into-nowhere',
         'C4',
-        'The processor jumped to where no code is',
+        'The CPU jumped to where no code is',
         VICTIM,
         _DEBUG,
         why=_nowhere,
@@ -457,7 +457,7 @@ CLASSES: tuple[Row, ...] = (
     Row(
         'missing-instruction',
         'C9',
-        'An instruction that this processor does not have',
+        'An instruction that this CPU does not have',
         CULPRIT,
         'Compare "flags" in /proc/cpuinfo with what the wheel needs, and build it here: "pip '
         'install --no-binary :all: --force-reinstall" with its name.  Some code also ends itself '

@@ -19,7 +19,7 @@ from ..system.eventlog import LOGGER
 from . import deathclass
 from .callees import Read
 from .deathfacts import facts_of
-from .suspects import suspects
+from .suspectrules import suspects
 
 #: At most this many earlier records are read whole.
 EARLIER = 20

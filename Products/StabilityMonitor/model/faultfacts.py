@@ -45,7 +45,7 @@ class KernelFault:
 
     `what` is "segfault", "general protection", or the name of a trap ("invalid opcode").  `thread`
     is the kernel's id of the thread.  `address` is the address that was accessed, None if the line
-    has none.  `error` has the page-fault bits of the processor.  `library` is the name of the file,
+    has none.  `error` has the page-fault bits of the CPU.  `library` is the name of the file,
     without its folder, in which the instruction was, and `offset` the place in it, in bytes; '' and
     0 where the kernel does not say so.
     """

@@ -84,7 +84,7 @@ def fault_of(message: str) -> KernelFault | None:
     """Return what the kernel says in a message about a fault; None for other messages.
 
     Before Linux 6.4 the line has no place in the file, only that in the mapping of its code: there
-    the offset stays 0.  On other processors than x86 the lines have another form, and are not read.
+    the offset stays 0.  On other CPUs than x86 the lines have another form, and are not read.
     """
     found = FAULT_LINE.match(message)
     if not found:
