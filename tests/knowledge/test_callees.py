@@ -89,6 +89,34 @@ def test_code_beside_a_compiled_module_counts_less():
     ]
 
 
+BEFORE = """
+import gc
+from lxml import etree
+from shop import _fast
+
+def first():
+    etree.XML(x)
+
+def view():
+    items = [1]
+    _fast.first(items)
+    helper()
+    return items[0]
+
+def helper():
+    gc.collect()
+"""
+
+
+def test_what_the_function_called_before_counts_too():
+    before = ('shop._fast', callees.NEARBY)
+    assert first(BEFORE, 13, file='/site/a.py') == before
+    assert found(BEFORE, 9, file='/site/a.py')[0][1] == callees.WITHIN, 'it is called later'
+    frames = [Frame('/site/a.py', 16, 'helper'), Frame('/site/a.py', 12, 'view')]
+    (callee, _) = callees.callees(frames, LOADED, {'/site/a.py': BEFORE}.get)
+    assert (callee.module, callee.how, callee.depth) == (*before, 1)
+
+
 def test_plumbing_and_the_standard_library_are_passed_over():
     frames = [
         Frame('/usr/lib/python3.11/threading.py', 9, 'run'),

@@ -272,6 +272,15 @@ def test_a_distribution_that_changed_is_a_suspect(collects, strength):
     assert named(now, [stable]) == [('shop._fast', strength)]
 
 
+def test_of_an_unknown_thread_what_others_were_calling_is_weak():
+    fatal = FatalError('signal', 'Segmentation fault', is_whole=True)
+    waits = replace(thread(), crashed=False)
+    idle = replace(ELSEWHERE, crashed=False)
+    run = crash(fatal=fatal, threads=(idle, waits))
+    assert named(run, sources=CALLS_FAST) == [('shop._fast', 'weak')]
+    assert named(run) == []
+
+
 def test_nothing_points_anywhere():
     assert named(crash(threads=())) == []
 

@@ -28,13 +28,15 @@ Read = Callable[[str], str | None]
 #: How sure it is that a module was called.
 EXACT = 'exact'  # the line calls a name that comes from that module
 PACKAGE = 'package'  # the line calls a name of a package that has this compiled module
+NEARBY = 'nearby'  # the same function called it before: damage may surface later
 WITHIN = 'within'  # the code is in a package that has this compiled module, or its file imports it
-#: At most this many frames, modules of a package, steps from name to name, and files of a package
-#: are followed.
+#: At most this many frames, modules of a package, steps from name to name, files of a package, and
+#: calls of a function are followed.
 _FRAMES = 3
 _SIBLINGS = 3
 _STEPS = 6
 _FILES = 8
+_CALLS = 20
 #: At most this many nodes of a file are looked at.
 _NODES = 200_000
 #: Functions that load a shared library, as ctypes and cffi name them.
@@ -45,8 +47,8 @@ _LOADERS = ('CDLL', 'PyDLL', 'LoadLibrary', 'dlopen', 'WinDLL', 'load_library')
 class Callee:
     """A compiled module, or the file name of a shared library, that a frame may have called.
 
-    `how` is EXACT, PACKAGE or WITHIN.  `depth` counts the frames that may have called C code, from
-    the innermost, 0.
+    `how` is EXACT, PACKAGE, NEARBY or WITHIN.  `depth` counts the frames that may have called C
+    code, from the innermost, 0.
     """
 
     module: str
@@ -55,15 +57,26 @@ class Callee:
     depth: int = 0
     is_library: bool = False
 
+    @property
+    def weight(self) -> int:
+        """How much speaks for it, from 0 to 9."""
+        return max(0, _WEIGHTS[self.how] - self.depth)
+
+
+#: What each way to find a module weighs.  How it was found matters more than in which frame.
+_WEIGHTS = {EXACT: 9, PACKAGE: 7, NEARBY: 5, WITHIN: 2}
+
 
 def callees(frames: Sequence[Frame], loaded: Loaded, read: Read) -> tuple[Callee, ...]:
     """Return what the innermost frames may have called, the likeliest first."""
-    found: dict[str, Callee] = {}
+    answers: list[Callee] = []
     for depth, frame in _telling(frames, loaded):
-        for callee in _of_frame(frame, depth, loaded, read):
-            found.setdefault(callee.module, callee)
-    order = (EXACT, PACKAGE, WITHIN)
-    return tuple(sorted(found.values(), key=lambda each: (each.depth, order.index(each.how))))
+        answers += _of_frame(frame, depth, loaded, read)
+    answers.sort(key=lambda each: -each.weight)
+    found: dict[str, Callee] = {}
+    for callee in answers:
+        found.setdefault(callee.module, callee)
+    return tuple(found.values())
 
 
 def imported(frames: Sequence[Frame], loaded: Loaded, read: Read) -> tuple[str, ...]:
@@ -109,10 +122,26 @@ def _of_frame(frame: Frame, depth: int, loaded: Loaded, read: Read) -> Iterator[
                     yield Callee(library, EXACT, frame, depth, is_library=True)
             else:
                 yield from _resolved(name, frame, depth, loaded, read)
+        yield from _before(source, frame, depth, loaded, read)
         within = [_longest(name, loaded) for name in source.names.values()]
     within += loaded.below(package_of(module_here))[:_SIBLINGS]
     for module in list(dict.fromkeys(filter(None, within)))[:_SIBLINGS]:
         yield Callee(module, WITHIN, frame, depth)
+
+
+def _before(
+    source: _Source, frame: Frame, depth: int, loaded: Loaded, read: Read
+) -> Iterator[Callee]:
+    """Yield what the function of a frame called before, the last first."""
+    modules: dict[str, bool] = {}
+    for name in source.called_before(frame.line or 0):
+        if name.startswith('/'):
+            modules |= dict.fromkeys(_libraries(name[1:], loaded), True)
+            continue
+        for callee in _resolved(name, frame, depth, loaded, read):
+            modules.setdefault(callee.module, False)
+    for module, is_library in list(modules.items())[:_SIBLINGS]:
+        yield Callee(module, NEARBY, frame, depth, is_library)
 
 
 def _libraries(name: str, loaded: Loaded) -> list[str]:
@@ -261,6 +290,23 @@ class _Source:
                     if isinstance(child, ast.expr):
                         others += self._meant(child, _STEPS)
         return list(dict.fromkeys([*calls, *others]))[:_STEPS]
+
+    def called_before(self, line: int) -> list[str]:
+        """Return the names of what the function around a line calls before it, last first."""
+        around = [
+            node
+            for node in self.nodes
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and _covers(node, line)
+        ]
+        if not around:
+            return []
+        function = max(around, key=lambda node: node.lineno)
+        calls = [node for node in ast.walk(function) if isinstance(node, ast.Call)]
+        earlier = [node for node in calls if (node.end_lineno or node.lineno) < line]
+        found: list[str] = []
+        for node in sorted(earlier, key=lambda node: -node.lineno)[:_CALLS]:
+            found += self._meant(node.func, _STEPS)
+        return list(dict.fromkeys(found))
 
     def _meant(self, node: ast.expr, steps: int) -> list[str]:
         """Return the dotted names, or the libraries, from which an expression has its value."""

@@ -50,6 +50,8 @@ _FIRST_FOREIGN = {
     'heap-damaged': WEAK,
     'jump-into-nowhere': WEAK,
 }
+#: At most this many threads are looked at.
+_THREADS = 20
 #: So many frames of one object in a row are a recursion in it.
 _RECURSION = 10
 
@@ -223,13 +225,25 @@ def _called(case: _Case) -> Iterator[Suspect]:
         return
     is_in_doubt = bool(case.facts.frames) and case.death.role != VICTIM
     for each in callees.callees(case.facts.python, case.loaded, case.read):
-        is_likely = each.how != callees.WITHIN and each.depth == 0 and not is_in_doubt
+        is_called = each.how in (callees.EXACT, callees.PACKAGE)
+        is_likely = is_called and each.depth == 0 and not is_in_doubt
         strength = LIKELY if is_likely else WEAK
-        more = {callees.EXACT: 4, callees.PACKAGE: 2, callees.WITHIN: 0}[each.how] - each.depth
         owner = case.loaded.of_module(each.module)
         if each.is_library:
             owner = case.loaded.of_file(each.module)
-        yield case.suspect(owner, strength, _why_called(each), more)
+        yield case.suspect(owner, strength, _why_called(each), each.weight)
+
+
+def _called_by_others(case: _Case) -> Iterator[Suspect]:
+    """Of a thread that Python does not know: what the other threads were calling meanwhile."""
+    if case.death.id != 'native-thread' or case.facts.stack:
+        return
+    for thread in case.facts.record.threads[:_THREADS]:
+        for each in callees.callees(thread.frames, case.loaded, case.read):
+            if each.how != callees.EXACT or each.depth or each.is_library:
+                continue
+            why = f'{_where(each.frame)} was calling it when another thread crashed.'
+            yield case.suspect(case.loaded.of_module(each.module), WEAK, why, each.weight)
 
 
 def _why_called(callee: callees.Callee) -> str:
@@ -238,6 +252,8 @@ def _why_called(callee: callees.Callee) -> str:
         return f'{where} uses it: the innermost Python code that may have called C code.'
     if callee.how == callees.PACKAGE:
         return f'{where} calls its package.'
+    if callee.how == callees.NEARBY:
+        return f'{where} called it before, and damage may surface later.'
     return f'{where} belongs to its package, or imports it.'
 
 
@@ -290,6 +306,7 @@ RULES: tuple[Callable[[_Case], Iterable[Suspect]], ...] = (
     _imported,
     _start_routine,
     _called,
+    _called_by_others,
     _in_common,
     _changed,
 )
