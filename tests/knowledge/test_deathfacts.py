@@ -41,5 +41,10 @@ def test_words_come_from_python_glibc_and_standard_error():
     assert facts_of(run).words == ('first', 'second', 'third')
 
 
+def test_a_register_without_a_number_is_left_out():
+    damaged = replace(core(F), registers={'rax': None, 'rbx': 1})
+    assert facts_of(crash(F, core=damaged)).registers == {'rbx': 1}
+
+
 def test_a_damaged_context_is_no_error():
     assert facts_of(crash(context={'executable': 3})).executable == ''

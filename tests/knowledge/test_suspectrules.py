@@ -359,7 +359,7 @@ RECORDS = st.fixed_dictionaries(
 SOURCES = st.sampled_from([None, '', 'x', '\0', 'import x.so\nx.so.f()', '((', 'def f(: pass'])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(RECORDS, st.lists(RECORDS, max_size=3), SOURCES)
 def test_no_record_makes_a_rule_raise(document, earlier, source):
     def read(document):

@@ -67,10 +67,12 @@ class Callee:
 _WEIGHTS = {EXACT: 9, PACKAGE: 7, NEARBY: 5, WITHIN: 2}
 
 
-def callees(frames: Sequence[Frame], loaded: Loaded, read: Read) -> tuple[Callee, ...]:
-    """Return what the innermost frames may have called, the likeliest first."""
+def callees(
+    frames: Sequence[Frame], loaded: Loaded, read: Read, most: int = _FRAMES
+) -> tuple[Callee, ...]:
+    """Return what the innermost frames, `most` of them, may have called, the likeliest first."""
     answers: list[Callee] = []
-    for depth, frame in _telling(frames, loaded):
+    for depth, frame in _telling(frames, loaded)[:most]:
         answers += _of_frame(frame, depth, loaded, read)
     answers.sort(key=lambda each: -each.weight)
     found: dict[str, Callee] = {}

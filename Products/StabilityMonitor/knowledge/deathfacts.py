@@ -143,7 +143,7 @@ def facts_of(record: RunRecord) -> DeathFacts:
             stack_pointer=core.stack_pointer,
             code_at=core.code_at,
             data_at=core.data_at,
-            registers=core.registers,
+            registers=_numbers(core.registers),
         )
     fault = record.kernel_fault
     if fault is None:
@@ -155,6 +155,11 @@ def facts_of(record: RunRecord) -> DeathFacts:
         program_counter=fault.program_counter,
         stack_pointer=fault.stack_pointer,
     )
+
+
+def _numbers(registers: ReadOnly[str, object]) -> dict[str, int]:
+    """Return the registers whose values are numbers: the file may be damaged."""
+    return {name: value for name, value in registers.items() if isinstance(value, int)}
 
 
 def _code(fault: KernelFault) -> str:

@@ -239,7 +239,7 @@ def _called_by_others(case: _Case) -> Iterator[Suspect]:
     if case.death.id != 'native-thread' or case.facts.stack:
         return
     for thread in case.facts.record.threads[:_THREADS]:
-        for each in callees.callees(thread.frames, case.loaded, case.read):
+        for each in callees.callees(thread.frames, case.loaded, case.read, most=1):
             if each.how != callees.EXACT or each.depth or each.is_library:
                 continue
             why = f'{_where(each.frame)} was calling it when another thread crashed.'
