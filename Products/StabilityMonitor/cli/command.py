@@ -20,6 +20,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from .. import __version__
+from ..knowledge import diagnosis
 from ..knowledge.rulesinforce import of_incident
 from ..model.counts import counted
 from ..model.errors import NoSuchRun
@@ -112,7 +113,7 @@ def history(runs: AllRuns, options: Namespace) -> int:
 
 def show(runs: AllRuns, options: Namespace) -> int:
     """Show everything about one run; without RUN, about the newest incident."""
-    record = runs.record(whichrun.incident(runs, options.run))
+    record = diagnosis.of_archive(runs, runs.record(whichrun.incident(runs, options.run)))
     known = of_incident(record, runs.base.path)
     record = replace(record, known_issues=known)
     acknowledged, _ = Acknowledgements(runs.base).read()

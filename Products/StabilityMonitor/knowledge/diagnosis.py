@@ -52,6 +52,11 @@ def diagnosed(
         return record
 
 
+def of_archive(archive: IArchive, record: RunRecord) -> RunRecord:
+    """Return an archived record with the class of its death and the suspects, see `diagnosed`."""
+    return diagnosed(record, earlier_records(archive, record), source_reader(record))
+
+
 def is_diagnosed(record: RunRecord) -> bool:
     """Whether the death of this run has a class."""
     return record.verdict in deathclass.VERDICTS and not record.drill

@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from ..checks.allfindings import Look
 from ..checks.allfindings import of as standing_of
+from ..knowledge import diagnosis
 from ..knowledge.rulesinforce import of_incident
 from ..model.interfaces import ILivingRun
 from ..model.jsonform import to_json
@@ -189,8 +190,8 @@ def _extended_record(
 ) -> Document:
     """Everything about one archived run.
 
-    In addition to the record: the known issues that may have caused it (by today's rules), what was
-    installed then, and what has changed since.
+    In addition to the record: the class of its death, the suspects and the known issues that may
+    have caused it (by today's rules), what was installed then, and what has changed since.
     """
     return alone(archive.record(run), lambda record: _whole_of(archive, record, life, left))
 
@@ -198,6 +199,7 @@ def _extended_record(
 def _whole_of(
     archive: Archive, record: RunRecord, life: ILivingRun | None, left: RecordedRun | None
 ) -> Document:
+    record = diagnosis.of_archive(archive, record)
     then = fromdisk.of_record(archive, record)
     known_issues = of_incident(record, archive.base.path)
     return record.to_json() | {

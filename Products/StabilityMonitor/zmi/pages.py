@@ -17,6 +17,7 @@ from urllib.parse import urlencode
 from .. import __version__
 from ..checks.allfindings import Look
 from ..inspection import vitalsnow
+from ..knowledge import diagnosis
 from ..knowledge.rulesinforce import of_incident
 from ..model.action import Action
 from ..model.corefile import CoreFile
@@ -381,6 +382,7 @@ def incident(
 
 
 def _incident(life: ILivingRun, archive: Archive, record: RunRecord) -> dict[str, Any]:
+    record = diagnosis.of_archive(archive, record)
     requests = list(map(request_row, record.requests))
     recent = list(map(request_row, record.recent))
     issues = of_incident(record, archive.base.path)
