@@ -624,9 +624,15 @@ def test_the_exit_status_is_that_of_the_older_release(command, name):
     assert command(name)[0] == wanted(f'exit/{name}', COMMANDS[name]['exit'])
 
 
+def without_why(text):
+    """Return the text without the block about class and suspects, which older releases lack."""
+    return re.sub(r'^( *)Why:\n(?:\1  .*\n)+\n', '', text, flags=re.MULTILINE)
+
+
 @pytest.mark.parametrize('name', TEXTS)
 def test_the_output_is_that_of_the_older_release(command, name):
-    assert in_words_of_today(command(name)[1]) == wanted(f'command/{name}', golden_text(name))
+    new = without_why(command(name)[1])
+    assert in_words_of_today(new) == wanted(f'command/{name}', golden_text(name))
 
 
 @pytest.mark.parametrize('name, title', SECTIONS)
@@ -634,7 +640,7 @@ def test_a_section_of_the_report_is_that_of_the_older_release(command, name, tit
     case, sections = f'section/{name}/{title}', recorded.sections(command(name)[1])
     old = '\n'.join(recorded.sections(golden_text(name))[title])
     new = '\n'.join(sections.get(title_now(case, title), ['this section is missing']))
-    assert in_words_of_today(new) == wanted(case, old)
+    assert in_words_of_today(without_why(new)) == wanted(case, old)
 
 
 @pytest.mark.parametrize('name, key', KEYS)

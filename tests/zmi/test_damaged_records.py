@@ -366,7 +366,7 @@ def test_the_largest_record_is_read_as_a_whole(cemetery):
     (cemetery.base.archive / record.run / 'incident.json').write_text(text)
     found = Archive(cemetery.base).record(record.run)
     for field in fields(RunRecord):
-        if field.name not in ('context', 'findings'):
+        if field.name not in ('context', 'findings', 'core', 'shared_objects'):  # in other files
             assert getattr(found, field.name) == getattr(record, field.name), field.name
 
 

@@ -491,7 +491,7 @@ CLASSES: tuple[Row, ...] = (
     ),
     Row('wild-pointer', 'C6', 'A pointer led nowhere', NEITHER, _DEBUG, why=_wild),
     Row('exit-in-c', 'C2', 'Some code ended the process by itself', NEITHER, '', why=_exit),
-    Row('abort-in-c', 'C2', 'C code ended the process by abort()', NEITHER, _REPORT, why=_abort),
+    Row('abort-in-c', 'C2', 'The process ended itself by abort()', NEITHER, _REPORT, why=_abort),
 )
 #: No other class fits.
 UNKNOWN = Row('unknown', 'C18', 'C code crashed, and how is not known', NEITHER, _CORE)

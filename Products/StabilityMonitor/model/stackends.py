@@ -17,8 +17,8 @@ _FAULTS = ('SEGV_MAPERR', 'SEGV_ACCERR')
 _SUMMARY = 'A thread overflowed its stack: its recursion was endless or too deep.'
 
 
-def with_core(record: RunRecord, core: CoreFile) -> RunRecord:
-    """Return the record with its core file, and the verdict that this leads to."""
+def with_core(record: RunRecord, core: CoreFile | None) -> RunRecord:
+    """Return the record with what its core file told, if it has one, and the verdict that this leads to."""
     return judged(replace(record, core=core))
 
 

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable
 from collections.abc import Iterator
 
+from ..model.action import Action
 from ..model.corefile import BY_CONTENT
 from ..model.corefile import CoreFile
 from ..model.corefile import CoreThread
@@ -71,7 +72,7 @@ def cause_lines(record: RunRecord) -> list[str]:
     if no_suspect(record):
         lines.append(no_suspect(record))
     if record.death and record.death.advice:
-        lines.append(record.death.advice)
+        lines.append(str(Action(record.death.advice)))
     return lines
 
 

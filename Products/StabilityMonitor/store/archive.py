@@ -23,6 +23,7 @@ from typing import Any
 
 from zope.interface import implementer
 
+from ..model import stackends
 from ..model.errors import NoSuchRun
 from ..model.interfaces import IArchive
 from ..model.records import Instance
@@ -116,7 +117,7 @@ class Archive:
             else:
                 found = _damaged(path)
         found = damagedrecords.alone(found, _usable)
-        found = amended(found, witnessfiles.of_run(path))
+        found = _completed(found, path).without_heavy()
         self._known[name] = found
         return found
 
@@ -140,10 +141,7 @@ class Archive:
         if record is None:
             record = _damaged(path)
         record = damagedrecords.alone(record, self._with_versions)
-        record = replace(
-            record, core=corerecords.of_run(path), shared_objects=objectsets.of_run(path)
-        )
-        return amended(record, witnessfiles.of_run(path))
+        return _completed(replace(record, shared_objects=objectsets.of_run(path)), path)
 
     def _with_versions(self, record: RunRecord) -> RunRecord:
         _usable(record)
@@ -259,6 +257,17 @@ class Archive:
         distributionsets.prune(self.base, now)
         objectsets.prune(self.base, now)
         return len(to_remove)
+
+
+def _completed(record: RunRecord, path: Path) -> RunRecord:
+    """Return a record with what was learned after it was written: from witnesses, and from its core
+    file, which always has a witness, too.
+    """
+    witnesses = witnessfiles.of_run(path)
+    core = None
+    if any(witness.source == 'core' for witness in witnesses):
+        core = corerecords.of_run(path)
+    return stackends.with_core(amended(record, witnesses), core)
 
 
 def _from_file(path: Path, most: int = INCIDENT_MOST) -> RunRecord | None:

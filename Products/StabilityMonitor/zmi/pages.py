@@ -560,7 +560,7 @@ def _cause(record: RunRecord) -> dict[str, Any]:
     first = record.suspects[0] if record.suspects else None
     return {
         'death': causewords.death_words(death) if death else '',
-        'advice': death.advice if death else '',
+        'advice': _pieces(Action(death.advice)) if death else [],
         'first': _suspect(first) if first else None,
         'none': causewords.no_suspect(record),
     }
