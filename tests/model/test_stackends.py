@@ -38,7 +38,7 @@ def test_a_fault_at_the_stack_pointer_is_a_stack_overflow():
         {'address': 0x10},
         {'address': None},
         {'code': 'SI_TKILL'},
-        {'data_at': Mapping(STACK - 4096, STACK, 'rw-')},
+        {'program_counter': AT_END['address']},
         {'match': BY_NAME},
         {'stack_pointer': 0},
     ],
@@ -51,6 +51,12 @@ def test_other_faults_stay_crashes(values):
 def test_the_guard_page_may_be_mapped_without_access():
     guard = Mapping(STACK - 4096, STACK, '---')
     assert with_core(crash(), core(**AT_END | {'data_at': guard})).verdict == 'stack-overflow'
+
+
+def test_the_guard_may_be_in_a_mapping_that_is_writable():
+    stack = Mapping(STACK - 4096, STACK + 4096, 'rw-')
+    values = AT_END | {'code': 'SEGV_ACCERR', 'data_at': stack}
+    assert with_core(crash(), core(**values)).verdict == 'stack-overflow'
 
 
 def test_other_verdicts_stay():

@@ -56,7 +56,7 @@ def of_core(core: CoreFile) -> bool:
     `address` and `stack_pointer` must be those of the fault: after a handler has raised the signal
     again, `code` is not one of a fault.
     """
-    if core.code not in _FAULTS:
-        return False
-    is_usable = core.data_at is not None and 'w' in core.data_at.permissions
-    return not is_usable and is_at_stack_end(core.address, core.stack_pointer)
+    if core.code not in _FAULTS or core.program_counter == core.address:
+        return False  # a jump into the stack, which is not executable, is something else
+    # The guard may be in a mapping that is writable: glibc 2.42 makes it with MADV_GUARD_INSTALL.
+    return is_at_stack_end(core.address, core.stack_pointer)
