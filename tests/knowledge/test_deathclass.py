@@ -145,6 +145,17 @@ def test_the_dump_alone_gives_a_class(id, values):
     assert death_class(crash(**values)).id == id
 
 
+def test_the_dump_helps_where_the_functions_of_python_have_no_names():
+    collecting = FatalError('signal', 'x', collecting=True)
+    nameless = native('', PYTHON)
+    assert death_class(crash(nameless, fatal=collecting)).id == 'damaged-earlier'
+    assert death_class(crash(PARSE, fatal=collecting)).id == 'null-pointer'
+    whole = FatalError('signal', 'x', is_whole=True)
+    c_thread = replace(C_THREAD, frames=(PARSE, native('', LIBC)))
+    run = crash(PARSE, core=replace(core(PARSE), threads=(c_thread,)), fatal=whole)
+    assert death_class(run).id == 'native-thread'
+
+
 @pytest.mark.parametrize(
     'id, words',
     [

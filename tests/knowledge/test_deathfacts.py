@@ -8,6 +8,9 @@ from support.deadcrashes import crash
 from support.deadcrashes import native
 
 from Products.StabilityMonitor.knowledge.deathfacts import facts_of
+from Products.StabilityMonitor.model.corefile import CoreThread
+from Products.StabilityMonitor.model.corefile import Mapping
+from Products.StabilityMonitor.model.corefile import MergedFrame
 from Products.StabilityMonitor.model.faultfacts import FatalError
 from Products.StabilityMonitor.model.faultfacts import KernelFault
 from Products.StabilityMonitor.model.records import NativeFrame
@@ -30,6 +33,16 @@ def test_the_kernel_tells_what_a_raised_signal_hides():
 def test_the_c_stack_of_a_dump_stands_in_for_that_of_a_core():
     run = crash(native=(NativeFrame(FAST, 'f', 1, None),))
     assert facts_of(run).frames[0].frame.function == 'f'
+
+
+def test_the_place_of_the_fault_stands_in_for_a_stack_that_was_not_read():
+    fault = Mapping(0x1000, 0x2000, 'r-x', FAST)
+    page = MergedFrame('page', native=False, file='/page.py', line=1)
+    for frames in ((), (page,)):
+        died = CoreThread(7, crashed=True, frames=frames)
+        facts = facts_of(crash(core=replace(core(), code_at=fault, threads=(died,))))
+        assert facts.first_foreign[1].frame.library == FAST
+        assert facts.stack[1:] == frames
 
 
 def test_words_come_from_python_glibc_and_standard_error():

@@ -162,7 +162,9 @@ def _earlier_damage(facts: DeathFacts) -> str:
         if top.category == frametable.TRAVERSE:
             what = 'visits an object for the garbage collector'
         return f'The innermost frame, {top.frame.function}, {what}.'
-    if facts.fatal.collecting and not facts.frames:
+    is_named = top is not None and bool(top.frame.function)
+    is_foreign = top is not None and frametable.is_foreign(top.frame, facts.executable)
+    if facts.fatal.collecting and not is_named and not is_foreign:
         return 'The dump says that the thread was collecting garbage.'
     return ''
 

@@ -112,8 +112,11 @@ class DeathFacts:
     @property
     def is_native_thread(self) -> bool:
         """Whether the thread that died is one that Python does not know."""
-        if self.stack and self.has_core:
-            return self.routine is not None
+        if self.routine is not None:
+            return True
+        if any(not frame.native for frame in self.stack):
+            return False
+        # The names of the functions may be missing, as in libraries without symbols.
         return self.fatal.is_whole and bool(self.fatal.kind) and not self.fatal.names_thread
 
 
@@ -185,9 +188,15 @@ def _sender(core: CoreFile, pid: int) -> int | None:
 
 
 def _stack(record: RunRecord) -> tuple[MergedFrame, ...]:
-    if record.core and record.core.crashed and record.core.crashed.frames:
-        return record.core.crashed.frames[: frametable.MOST]
-    return frametable.merged(record.native[: frametable.MOST])
+    core = record.core
+    frames = core.crashed.frames[: frametable.MOST] if core and core.crashed else ()
+    if frames and frames[0].native:
+        return frames
+    # Without a reader there is no stack, and the native frames of a greenlet are not found: the
+    # place of the fault is known all the same.
+    if core and core.code_at and core.code_at.file:
+        return (MergedFrame(library=core.code_at.file, address=core.program_counter), *frames)
+    return frames or frametable.merged(record.native[: frametable.MOST])
 
 
 def _python(record: RunRecord) -> tuple[Frame, ...]:
