@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import threading
+from types import SimpleNamespace
 
 import pytest
 from programs.handshake import until
@@ -17,6 +18,7 @@ from support.syntheticruns import quiet_world
 
 from Products.StabilityMonitor.model.corefile import BY_CONTENT
 from Products.StabilityMonitor.model.corefile import BY_NAME
+from Products.StabilityMonitor.model.corefile import MergedFrame
 from Products.StabilityMonitor.postmortem import corereading
 from Products.StabilityMonitor.postmortem import corestacks
 from Products.StabilityMonitor.postmortem import triage
@@ -57,6 +59,14 @@ def read(crash, request):
         return crash.record()
 
     return read
+
+
+def test_of_two_libraries_with_one_name_that_of_the_callee_is_meant():
+    mapped = [SimpleNamespace(path=f'/{folder}/_pickle.so', start=0) for folder in 'ab']
+    core = SimpleNamespace(files=mapped, file_at=lambda address: mapped[1])
+    frames = [MergedFrame(library='_pickle.so', address=address) for address in (0, 5, 0)]
+    placed = corereading.Libraries(core).placed(frames)
+    assert [frame.library for frame in placed] == ['_pickle.so', '/b/_pickle.so', '/b/_pickle.so']
 
 
 @needs_core

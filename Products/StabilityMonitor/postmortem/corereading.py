@@ -473,7 +473,7 @@ def _with_places(
     handler that ran at its end, and the whole paths of libraries.
     """
     was_raised_again = signalframes.interrupted(core) is not None
-    libraries = _Libraries(core)
+    libraries = Libraries(core)
     done = []
     for thread in threads:
         frames = thread.frames
@@ -482,12 +482,11 @@ def _with_places(
             frames = corestacks.without_handler(frames)
         if died and frames and frames[0].native and not frames[0].address:
             frames = (replace(frames[0], address=told.program_counter), *frames[1:])
-        placed = tuple(map(libraries.placed, frames))
-        done.append(replace(thread, crashed=died, frames=placed))
+        done.append(replace(thread, crashed=died, frames=libraries.placed(frames)))
     return tuple(done)
 
 
-class _Libraries:
+class Libraries:
     """The files that a process had mapped."""
 
     def __init__(self, core: Core) -> None:
@@ -496,17 +495,27 @@ class _Libraries:
         self._paths: dict[str, str] = {}  # by the last part of the path
         for file in core.files:
             self._starts.setdefault(file.path, file.start)
-            self._paths.setdefault(os.path.basename(file.path), file.path)
+            name = os.path.basename(file.path)
+            if self._paths.setdefault(name, file.path) != file.path:
+                self._paths[name] = name  # of two files: it is not known which one is meant
 
-    def placed(self, frame: MergedFrame) -> MergedFrame:
-        """Return a native frame with the whole path of its library, and its place there."""
-        if not frame.native:
-            return frame
-        file = self._core.file_at(frame.address) if frame.address else None
-        if file is None:
-            return replace(frame, library=self._path(frame.library))
-        offset = frame.address - self._starts[file.path]
-        return replace(frame, library=file.path, offset=offset)
+    def placed(self, frames: Iterable[MergedFrame]) -> tuple[MergedFrame, ...]:
+        """Return the frames of a thread: each native one with the whole path of its library and, if
+        its address is known, its place there.
+        """
+        placed = []
+        nearest: dict[str, str] = {}  # of two files with one name, it is likely that of the callee
+        for frame in frames:
+            file = self._core.file_at(frame.address) if frame.address else None
+            if file and frame.native:
+                nearest[os.path.basename(file.path)] = file.path
+                offset = frame.address - self._starts[file.path]
+                frame = replace(frame, library=file.path, offset=offset)
+            elif frame.native:
+                name = frame.library
+                frame = replace(frame, library=nearest.get(name) or self._path(name))
+            placed.append(frame)
+        return tuple(placed)
 
     def _path(self, name: str) -> str:
         """Return the path of the file whose name a reader shows, as it is if none fits.
