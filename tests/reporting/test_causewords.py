@@ -10,6 +10,8 @@ from Products.StabilityMonitor.model.corefile import CoreFile
 from Products.StabilityMonitor.model.corefile import CoreThread
 from Products.StabilityMonitor.model.corefile import Mapping
 from Products.StabilityMonitor.model.corefile import MergedFrame
+from Products.StabilityMonitor.model.runrecord import Amendment
+from Products.StabilityMonitor.model.runrecord import Decision
 from Products.StabilityMonitor.model.runrecord import RunRecord
 from Products.StabilityMonitor.model.sharedobject import SharedObject
 from Products.StabilityMonitor.model.suspects import CULPRIT
@@ -132,3 +134,12 @@ def test_the_lines_about_a_run_have_class_suspects_and_merged_stack():
     text = '\n'.join(run_lines(RECORD))
     assert text.index('Null pointer') < text.index('lxml.etree of lxml') < text.index('xmlParse')
     assert 'In the core file: waitress-0 (crashed)' in text
+
+
+def test_a_core_file_that_was_found_but_not_read_is_said():
+    found = Amendment(1000.0, 'core', Decision('vanished'), Decision('crashed'))
+    waiting = dataclasses.replace(RECORD, core=None, amendments=(found,))
+    assert 'has not been read yet' in causewords.unread_core(waiting)
+    assert 'has not been read yet' in '\n'.join(run_lines(waiting))
+    assert causewords.unread_core(dataclasses.replace(waiting, core=CORE)) == ''
+    assert causewords.unread_core(dataclasses.replace(waiting, amendments=())) == ''

@@ -18,7 +18,7 @@ _SUMMARY = 'A thread overflowed its stack: its recursion was endless or too deep
 
 
 def with_core(record: RunRecord, core: CoreFile | None) -> RunRecord:
-    """Return the record with what its core file told, if it has one, and the verdict that this leads to."""
+    """Return the record with what its core file told, if it has one, and the verdict by it."""
     return judged(replace(record, core=core))
 
 

@@ -105,6 +105,13 @@ def core_gaps(core: CoreFile) -> list[str]:
     return gaps
 
 
+def unread_core(record: RunRecord) -> str:
+    """Return a sentence if a core file was found but what it tells is not known yet; else ''."""
+    if record.core or not any(each.source == 'core' for each in record.amendments):
+        return ''
+    return 'The core file of this run was found, and has not been read yet.'
+
+
 def core_lines(core: CoreFile) -> Iterator[str]:
     for label, words in core_facts(core):
         yield f'{label}: {words}'

@@ -44,6 +44,7 @@ from .causewords import core_thread_title
 from .causewords import core_threads
 from .causewords import merged_lines
 from .causewords import object_line
+from .causewords import unread_core
 from .endwords import amended_words
 from .endwords import end_words
 from .endwords import hang_words
@@ -424,6 +425,8 @@ def _lines_of_run(record: RunRecord) -> Iterator[str]:
         yield from _block(_slow(notes), [notes[0].detail, *stack])
     native = [f'{frame.binary} {frame.symbol}' for frame in record.native]
     yield from _block('C stack of the crashed thread', native)
+    if unread_core(record):
+        yield from _block('Core file', [unread_core(record)])
     if record.core:
         yield from _block('Core file', core_lines(record.core))
         for thread in core_threads(record.core):

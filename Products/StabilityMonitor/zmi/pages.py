@@ -410,6 +410,7 @@ def _incident(life: ILivingRun, archive: Archive, record: RunRecord) -> dict[str
         'cause': _cause(record),
         'suspects': list(map(_suspect, record.suspects)),
         'core': _core(record.core) if record.core else None,
+        'core_state': _core_state(record),
         'known_issues': list(map(known_issue, issues)),
         'facts': _incident_facts(record),
         'report': 'manage_report?' + urlencode({'run': record.run}),
@@ -575,6 +576,17 @@ def _suspect(suspect: Suspect) -> dict[str, str]:
         'strength': suspect.strength,
         'why': suspect.why,
     }
+
+
+def _core_state(record: RunRecord) -> str:
+    """Return that a core file was found but not read yet, and how far this process has come."""
+    words = causewords.unread_core(record)
+    if not words:
+        return ''
+    from ..postmortem import corereading  # loaded only after a crash
+
+    doing = corereading.progress()
+    return f'{words} Now: {doing}. Load this page again to see it.' if doing else words
 
 
 def _core(core: CoreFile) -> dict[str, Any]:
