@@ -53,7 +53,7 @@ def test_the_command_does_not_call_itself_a_start():
     assert '(seen by the command)' in endwords.end_words(replace(UNSEEN, found_by=''))
 
 
-SEEN_TOO = 'no, but its end was seen by another Zope, too'
+SEEN_TOO = 'no; its end is also known from: another Zope'
 
 
 def test_what_witnesses_have_changed():

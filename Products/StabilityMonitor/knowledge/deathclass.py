@@ -271,10 +271,7 @@ _SOONER = (
     f'{_DEBUG}  If it shows nothing, let a product call "gc.set_threshold(5)" at the start of a '
     'copy of the site: the collector then meets the damage sooner.'
 )
-_REPORT = (
-    'Look for a newer release of the module that is named, and report this to its maintainers, '
-    'with the native stack.'
-)
+_REPORT = 'Report this to the maintainers of the module that is named, with the native stack.'
 _CORE = (
     'Write "core-files on" into zope.conf: the next crash then leaves a core file, which names the '
     'module.'

@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Sequence
 
-from ..model.action import Action
 from ..model.corefile import BY_CONTENT
 from ..model.corefile import CoreFile
 from ..model.corefile import CoreThread
@@ -63,7 +63,10 @@ def no_suspect(record: RunRecord) -> str:
 
 
 def cause_lines(record: RunRecord) -> list[str]:
-    """Return the class of the death and its suspects, one line each; [] if neither is known."""
+    """Return the class of the death and its suspects, one line each; [] if neither is known.
+
+    What the class advises is a next step, see `nextsteps`.
+    """
     lines = []
     if record.death:
         lines.append(death_words(record.death))
@@ -71,8 +74,6 @@ def cause_lines(record: RunRecord) -> list[str]:
         lines.append(f'{number}. {suspect_line(suspect)}')
     if no_suspect(record):
         lines.append(no_suspect(record))
-    if record.death and record.death.advice:
-        lines.append(str(Action(record.death.advice)))
     return lines
 
 
@@ -161,8 +162,13 @@ def merged_lines(frames: Iterable[MergedFrame]) -> list[str]:
     return list(without_repetition(list(map(merged_frame_line, frames))))
 
 
-def core_thread_title(thread: CoreThread) -> str:
+def core_threads_title(threads: Sequence[CoreThread]) -> str:
+    """Return for example "thread 4711 (crashed, holds the GIL)", or "2 threads: 4712, 4713"."""
+    thread = threads[0]
     name = thread.name or f'thread {thread.native_id}'
+    if len(threads) > 1:
+        names = ', '.join(each.name or str(each.native_id) for each in threads)
+        name = f'{len(threads)} threads: {names}'
     notes = []
     if thread.crashed:
         notes.append('crashed')
@@ -171,9 +177,13 @@ def core_thread_title(thread: CoreThread) -> str:
     return f'{name} ({", ".join(notes)})' if notes else name
 
 
-def core_threads(core: CoreFile) -> list[CoreThread]:
-    """Return the threads of a core file, the crashed one first."""
-    return sorted(core.threads, key=lambda thread: not thread.crashed)
+def core_threads(core: CoreFile) -> list[list[CoreThread]]:
+    """Return the threads of a core file, those with equal stacks together; the crashed first."""
+    groups: dict[tuple[object, ...], list[CoreThread]] = {}
+    for thread in sorted(core.threads, key=lambda thread: not thread.crashed):
+        key = (thread.crashed, thread.holds_gil, *merged_lines(thread.frames))
+        groups.setdefault(key, []).append(thread)
+    return list(groups.values())
 
 
 # -- shared objects --------------------------------------------------------------------------------

@@ -55,7 +55,7 @@ def amended_words(run: RunRecord) -> str:
     names = {SOURCES.get(each.source, each.source): None for each in run.amendments}
     changes = [each for each in run.amendments if _decision(each.before) != _decision(each.after)]
     if not changes:  # they may have confirmed it, or contradict, or know the moment only
-        return f'no, but its end was seen by {", ".join(names)}, too'
+        return f'no; its end is also known from: {", ".join(names)}'
     words = f'{_decision(changes[0].before)} at first'
     for change in changes:
         source = SOURCES.get(change.source, change.source)

@@ -155,6 +155,8 @@ def _class_advice(run: RunRecord) -> Action:
 
 
 def _c_code(run: RunRecord) -> Action:
+    if _suspect(run):
+        return NOTHING
     for native in run.native:
         if native.binary.endswith('.so') or '.so.' in native.binary:
             return Action(
@@ -191,7 +193,10 @@ def _sender_of_fault(run: RunRecord) -> Action:
     )
 
 
-_CORE_FILE = Action('Write "core-files on" into zope.conf: the next crash then leaves a core file.')
+def _core_file(run: RunRecord) -> Action:
+    if run.core or run.death:  # a class that needs a core file says so itself
+        return NOTHING
+    return Action('Write "core-files on" into zope.conf: the next crash then leaves a core file.')
 
 
 def _recursion(run: RunRecord) -> Action:
@@ -396,10 +401,10 @@ _STEPS = (
     _Row(_recursion, ('stack-overflow',)),
     _Row(_suspect, ('crashed', 'aborted', 'stack-overflow', 'exited')),
     _Row(_c_code, ('crashed', 'exited')),
+    _Row(_class_advice, ('crashed', 'aborted')),
     _Row(_crashed_request, ('crashed', 'stack-overflow', 'aborted')),
     _Row(_c_code, ('aborted',)),
-    _Row(_class_advice, ('crashed', 'aborted')),
-    _Row(_CORE_FILE, ('crashed',)),
+    _Row(_core_file, ('crashed',)),
     _Row(_LARGER_STACK, ('stack-overflow',)),
     _Row(_WHO_ABORTED, ('aborted',)),
     _Row(_memory_limit, ('out-of-memory',)),

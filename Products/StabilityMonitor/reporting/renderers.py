@@ -40,8 +40,8 @@ from ..store.damagedrecords import log_once
 from .axes import size
 from .causewords import cause_lines
 from .causewords import core_lines
-from .causewords import core_thread_title
 from .causewords import core_threads
+from .causewords import core_threads_title
 from .causewords import merged_lines
 from .causewords import object_line
 from .causewords import unread_core
@@ -429,9 +429,9 @@ def _lines_of_run(record: RunRecord) -> Iterator[str]:
         yield from _block('Core file', [unread_core(record)])
     if record.core:
         yield from _block('Core file', core_lines(record.core))
-        for thread in core_threads(record.core):
-            title = f'In the core file: {core_thread_title(thread)}'
-            yield from _block(title, merged_lines(thread.frames))
+        for alike in core_threads(record.core):
+            title = f'In the core file: {core_threads_title(alike)}'
+            yield from _block(title, merged_lines(alike[0].frames))
     log = []
     for line in record.log[-20:]:
         log.append(f'{_time(line.time)} {line.level} {line.logger} {line.message}{_again(line)}')

@@ -556,12 +556,11 @@ def _pieces(action: Action) -> list[dict[str, Any]]:
 
 
 def _cause(record: RunRecord) -> dict[str, Any]:
-    """Return why the run died, for the top of the page: {death, advice, first, none}."""
+    """Return why the run died, for the top of the page: {death, first, none}."""
     death = record.death
     first = record.suspects[0] if record.suspects else None
     return {
         'death': causewords.death_words(death) if death else '',
-        'advice': _pieces(Action(death.advice)) if death else [],
         'first': _suspect(first) if first else None,
         'none': causewords.no_suspect(record),
     }
@@ -594,17 +593,17 @@ def _core(core: CoreFile) -> dict[str, Any]:
     return {
         'facts': [{'label': label, 'value': words} for label, words in causewords.core_facts(core)],
         'gaps': causewords.core_gaps(core),
-        'threads': list(map(_core_thread, causewords.core_threads(core))),
+        'threads': list(map(_core_threads, causewords.core_threads(core))),
     }
 
 
-def _core_thread(thread: CoreThread) -> dict[str, Any]:
-    innermost = thread.frames[0] if thread.frames else None
+def _core_threads(threads: Sequence[CoreThread]) -> dict[str, Any]:
+    frames = causewords.merged_lines(threads[0].frames)
     return {
-        'title': causewords.core_thread_title(thread),
-        'crashed': thread.crashed,
-        'top': causewords.merged_frame_line(innermost).strip() if innermost else 'no frames',
-        'frames': causewords.merged_lines(thread.frames),
+        'title': causewords.core_threads_title(threads),
+        'crashed': threads[0].crashed,
+        'top': frames[0].strip() if frames else 'no frames',
+        'frames': frames,
     }
 
 
