@@ -96,6 +96,7 @@ sys.stdin.readline()
 
 #: Triages a directory with a journal, and names each program that it starts.
 PROGRAMS_OF_TRIAGE = """
+import dataclasses
 import sys
 def note(event, arguments):
     if event == 'os.posix_spawn':
@@ -103,8 +104,10 @@ def note(event, arguments):
 sys.addaudithook(note)
 from Products.StabilityMonitor.cli import main
 from Products.StabilityMonitor.postmortem import evidence
-*others, _ = evidence.World.__init__.__defaults__
-evidence.World.__init__.__defaults__ = (*others, sys.argv[1])  # that of journalctl
+names = [field.name for field in dataclasses.fields(evidence.World)]
+defaults = list(evidence.World.__init__.__defaults__)
+defaults[names.index('journalctl') - len(names)] = sys.argv[1]
+evidence.World.__init__.__defaults__ = tuple(defaults)
 main(['--directory', sys.argv[2], 'triage'])
 """
 
