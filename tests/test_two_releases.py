@@ -48,6 +48,11 @@ NEW_KEYS = (
     'ended_before',
     'found_by',
     'amendments',
+    'core',
+    'death',
+    'fatal',
+    'kernel_fault',
+    'shared_objects',
 )
 #: Sentences that are reworded, but are not in the golden files.
 REWORDED = (
