@@ -6,6 +6,10 @@ import json
 import socket
 import time
 
+from Products.StabilityMonitor.model.corefile import BY_CONTENT
+from Products.StabilityMonitor.model.corefile import CoreFile
+from Products.StabilityMonitor.model.corefile import CoreThread
+from Products.StabilityMonitor.model.corefile import MergedFrame
 from Products.StabilityMonitor.model.records import Evidence
 from Products.StabilityMonitor.model.records import Frame
 from Products.StabilityMonitor.model.records import Instance
@@ -13,11 +17,14 @@ from Products.StabilityMonitor.model.records import LifePoint
 from Products.StabilityMonitor.model.records import LogLine
 from Products.StabilityMonitor.model.records import NativeFrame
 from Products.StabilityMonitor.model.runrecord import KnownIssue
+from Products.StabilityMonitor.model.suspects import CULPRIT
+from Products.StabilityMonitor.model.suspects import DeathClass
 from Products.StabilityMonitor.model.suspects import Suspect
 from Products.StabilityMonitor.model.threadstates import Event
 from Products.StabilityMonitor.model.threadstates import ThreadState
 from support import stacksdocuments
 from support.syntheticruns import STARTED
+from support.syntheticruns import keep_core
 from support.syntheticruns import note
 from support.syntheticruns import record
 from support.syntheticruns import request
@@ -41,6 +48,28 @@ def pretend(self, document, stacks):
 """
 FRAMES = tuple(Frame(f'/site/views{number}.py', number, 'view') for number in range(40))
 _LONG = 'x' * 200
+MERGED = (
+    MergedFrame(
+        'xmlParseDocument', library='/venv/lxml.libs/libxml2.so.2', file='parser.c', line=9
+    ),
+    MergedFrame('view', native=False, file=f'/site/{_LONG}/shop.py', line=7),
+)
+CORE = CoreFile(
+    '/var/cores/core.12',
+    STARTED,
+    match=BY_CONTENT,
+    size=150 << 20,
+    signal='SIGSEGV',
+    code='SEGV_MAPERR',
+    address=0,
+    reader='pystack',
+    threads=(
+        CoreThread(12, 'waitress-0', crashed=True, holds_gil=True, frames=MERGED),
+        CoreThread(13, frames=MERGED[1:]),
+    ),
+    incomplete=('The core file was cut off.',),
+    command=f'pystack core {_LONG}',
+)
 
 
 def crash(number, after, **values):
@@ -93,6 +122,9 @@ def crash(number, after, **values):
             ThreadState(0x7F03, 'MainThread'),
         ),
         native=(NativeFrame('etree.so', 'parse', 12, 0x7F00), NativeFrame(_LONG, '', None, None)),
+        death=DeathClass(
+            'null-pointer', 'A null pointer was used', CULPRIT, 'The address was 0x0.'
+        ),
         suspects=(Suspect('lxml.etree', 'lxml', '6', why='top'),),
         known_issues=(
             KnownIssue(
@@ -145,6 +177,8 @@ class CrowdedSite:
             folder = zope.stability / 'archive' / run.run
             folder.mkdir(parents=True)
             (folder / 'incident.json').write_text(json.dumps(run.to_json()))
+        for run in crashes:
+            keep_core(zope.stability, run.run, CORE)
 
     def start(self):
         self.zope.start()

@@ -9,6 +9,7 @@ from Products.StabilityMonitor.model.records import Note
 from Products.StabilityMonitor.model.records import Request
 from Products.StabilityMonitor.model.records import Sample
 from Products.StabilityMonitor.model.runrecord import RunRecord
+from Products.StabilityMonitor.model.witnesses import Witness
 from Products.StabilityMonitor.postmortem import faultlog
 from Products.StabilityMonitor.postmortem.evidence import Mark
 from Products.StabilityMonitor.postmortem.evidence import Traces
@@ -16,6 +17,8 @@ from Products.StabilityMonitor.postmortem.evidence import World
 from Products.StabilityMonitor.recording.recorder import Recorder
 from Products.StabilityMonitor.store import blackbox
 from Products.StabilityMonitor.store import blackboxreader
+from Products.StabilityMonitor.store import corerecords
+from Products.StabilityMonitor.store import witnessfiles
 from Products.StabilityMonitor.store.rundirectory import BLACKBOX
 from Products.StabilityMonitor.store.rundirectory import Base
 from Products.StabilityMonitor.store.rundirectory import new_name
@@ -270,3 +273,11 @@ def _way_back(ident, by_ident):
     while way[0] not in (None, ident):
         way.insert(0, came_from[way[0]])
     return tuple(way) if way[0] is not None else ()
+
+
+def keep_core(stability, run, core):
+    """Leave what a core file told beside the record of an archived run, as its reader does."""
+    base = Base(stability)
+    seen = Witness(source='core', time=core.time, fact='There is a core file.', core_dumped=True)
+    witnessfiles.add(base, run, seen)
+    corerecords.add(base, run, core, corerecords.Stamp())

@@ -7,8 +7,10 @@ import shutil
 import urllib.parse
 
 import pytest
+from support.syntheticruns import keep_core
 from support.tracelogs import GRAMMAR
 
+from Products.StabilityMonitor.model.corefile import BY_CONTENT
 from Products.StabilityMonitor.model.corefile import CoreFile
 from Products.StabilityMonitor.model.corefile import CoreThread
 from Products.StabilityMonitor.model.corefile import Mapping
@@ -78,6 +80,8 @@ def archived(zope, found):
     folder = zope.stability / 'archive' / found.run
     folder.mkdir(parents=True, exist_ok=True)
     (folder / 'incident.json').write_text(json.dumps(found.to_json()))
+    if found.core:
+        keep_core(zope.stability, found.run, found.core)
     return found.run
 
 
@@ -122,8 +126,9 @@ def hostile_record(zope):
         death=DeathClass(HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE),
         shared_objects=(SharedObject(HOSTILE, (HOSTILE,), HOSTILE, HOSTILE, HOSTILE, HOSTILE),),
         core=CoreFile(
-            HOSTILE,
+            f'/{HOSTILE}',
             NIGHT,
+            match=BY_CONTENT,
             abort_message=HOSTILE,
             signal=HOSTILE,
             code=HOSTILE,
@@ -359,6 +364,7 @@ def test_foreign_text_stays_text(zope):
         assert answer.status == 200 and harmless(answer.text), name
     text = page(zope, 'manage_incident', run=run).text
     assert text.count('&lt;script&gt;alert(1)') > 20
+    assert 'Core file</h3>' in text and 'Kind of death' in text
     assert '>59350 times, last 20' in text, 'a log line that repeats has a count'
 
 
