@@ -19,7 +19,7 @@ PLONE    = .venv-plone
 PLONE_PYTEST = PLONE_PYTHON='$(CURDIR)/$(PLONE)/bin/python' $(VENV)/bin/python -m pytest tests/functional/test_plone.py
 PLONE_PIP = $(PLONE)/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints-plone.txt
 
-.PHONY: help run stop test test-thorough test-all plone plone-short bench storm lint package clean
+.PHONY: help run stop test test-thorough test-failed test-all plone plone-short bench storm lint package clean
 
 help:
 	@head -n 2 Makefile
@@ -36,6 +36,10 @@ test: $(READY)
 
 test-thorough: $(READY)
 	$(PYTEST) -m 'thorough and not sweep' $(ARGS)
+
+# Those that failed last, one after the other.
+test-failed: $(READY)
+	$(PYTEST) -n 1 --last-failed --last-failed-no-failures=none $(ARGS)
 
 test-all: $(READY)
 	$(PYTEST) $(ARGS)
