@@ -191,11 +191,14 @@ def at_start(life: ILivingRun) -> None:
                     life.every_round(LateWitnesses(life, archive, record).look)
         if left or done:
             # In MainThread, because it defines classes; without a dead run it is not needed.
-            from . import corereading
             from . import witnesslogs
 
             witnesslogs.ask_later(life, (*left, *done))
-            corereading.read_later(life, done)
+        incidents = [record for record in done if record.is_incident]
+        if incidents:  # a run that was stopped as asked leaves no core file
+            from . import corereading
+
+            corereading.read_later(life, incidents)
         life.in_background(
             lambda: archive.prune(options.keep_runs, options.keep_days, options.keep_bytes)
         )
