@@ -71,6 +71,13 @@ def test_it_is_found_by_the_black_box_that_it_names(place):
     assert place.found() == (str(path), BY_CONTENT)
 
 
+def test_that_of_a_forked_child_is_not_the_core_file_of_the_run(place):
+    place.put('core.101', invented.of_run(place.record.run, 101))
+    assert place.found() is None
+    path = place.put('core.100', place.own)
+    assert place.found() == (str(path), BY_CONTENT)
+
+
 def test_that_of_another_run_with_the_same_pid_is_not_ours(place):
     place.put('core', place.other)
     place.put('core.100', place.other)

@@ -115,8 +115,11 @@ def core(notes, *segments, machine=62, kind=4):
     return head + b''.join(headers) + content
 
 
-def of_run(run, pid=4711, **status):
-    """Return a core file of a process that had the black box of this run mapped."""
+def of_run(run, pid=None, **status):
+    """Return a core file of a process that had the black box of this run mapped, by default that
+    of the run.
+    """
+    pid = pid or int(run.split('-')[1])
     box = f'/somewhere/runs/{run}/blackbox.sbr'
     notes = prstatus(pid, **status) + prpsinfo(pid) + siginfo(rest=struct.pack('<Q', 0x10))
     return core(notes + mapped((0x7000, 0x9000, 0, box)))

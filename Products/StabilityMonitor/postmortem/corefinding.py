@@ -1,7 +1,8 @@
 """Finds the core file of a dead run.
 
 A core file is that of a run if it says that the process had the black box of that run mapped
-(BY_CONTENT).  Only if its content cannot be read here, because it is compressed or the system
+(BY_CONTENT), and that it is of the process of that run: one that Zope has forked has the black box
+mapped, too.  Only if its content cannot be read here, because it is compressed or the system
 refuses, its name, its time and the process id in it count (BY_NAME): that is likely, and no more.
 A core file that can be read, but maps another black box or none, is of another process whatever its
 name is.
@@ -105,6 +106,8 @@ def find(record: RunRecord, world: World) -> FoundCore | None:
             except OSError:
                 continue
             if maps(core, record.run):
+                if core.pid not in (0, record.pid):  # of a process that the run has forked
+                    continue
                 return FoundCore(path, BY_CONTENT, status)
             if core.is_cut and not core.files:
                 likely = likely or _by_name(record, world, path, place, status)
