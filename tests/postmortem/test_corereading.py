@@ -346,6 +346,15 @@ class TestKeepCores:
         corereading.remove_old(dead.base, 1)
         assert self.left(dead) == ['core.0', 'core.4']
 
+    def test_what_a_forged_record_names_stays(self, dead):
+        data = dead.put('Data.fs', b'all that the site has')
+        path = dead.base.archive / dead.runs[0] / 'core.json'
+        stamp = vars(corerecords.Stamp.of(data.stat()))
+        forged = json.loads(path.read_text()) | {'path': str(data), 'file': stamp}
+        path.write_text(json.dumps(forged))
+        corereading.remove_old(dead.base, 1)
+        assert 'Data.fs' in self.left(dead)
+
     def test_a_core_file_of_no_run_stays(self, dead):
         dead.put('core.99', invented.of_run('20260921T160000Z-100-ffff'))
         corereading.remove_old(dead.base, 1)

@@ -41,6 +41,7 @@ from ..store import witnessfiles
 from ..store.archive import Archive
 from ..store.corerecords import Stamp
 from ..store.regularfiles import NotARegularFile
+from ..store.regularfiles import open_outside
 from ..store.regularfiles import opened
 from ..store.regularfiles import own_user
 from ..store.rundirectory import Base
@@ -539,17 +540,26 @@ def remove_old(base: Base, keep: int) -> list[str]:
     """
     if not keep:
         return []
-    known: dict[Stamp, str] = {}
+    known: dict[Stamp, tuple[str, str]] = {}
     for record in Archive(base).summaries():  # newest first
         with contextlib.suppress(NoSuchRun):
             told = corerecords.kept(base, record.run)
             if told and told[0].match == BY_CONTENT and _is_there(told[0].path, told[1]):
-                known.setdefault(told[1], told[0].path)
+                known.setdefault(told[1], (told[0].path, record.run))
     removed = []
-    for stamp, path in list(known.items())[keep:]:
-        if _is_there(path, stamp, removes=True):
+    for stamp, (path, run) in list(known.items())[keep:]:
+        if _names(path, run) and _is_there(path, stamp, removes=True):
             removed.append(path)
     return removed
+
+
+def _names(path: str, run: str) -> bool:
+    """Whether it is a core file of the black box of that run, whatever `core.json` says."""
+    try:
+        with open(open_outside(path), 'rb') as file:
+            return corefinding.maps(coreformat.read(file.fileno()), run)
+    except (OSError, ValueError, coreformat.NotACoreFile):
+        return False
 
 
 def _is_there(path: str, stamp: Stamp, removes: bool = False) -> bool:
