@@ -41,6 +41,7 @@ def test_a_fault_at_the_stack_pointer_is_a_stack_overflow():
         {'program_counter': AT_END['address']},
         {'match': BY_NAME},
         {'stack_pointer': 0},
+        {'address': STACK + 0x9000},  # the first byte above the stack
     ],
     ids=str,
 )

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from .corefile import BY_CONTENT
 from .corefile import CoreFile
+from .corefile import Mapping
 from .faultfacts import is_at_stack_end
 from .records import Evidence
 from .runrecord import RunRecord
@@ -58,5 +59,14 @@ def of_core(core: CoreFile) -> bool:
     """
     if core.code not in _FAULTS or core.program_counter == core.address:
         return False  # a jump into the stack, which is not executable, is something else
+    if _is_above(core.address, core.stack_at):
+        return False  # a buffer in the stack was overrun, past the stack's other end
     # The guard may be in a mapping that is writable: glibc 2.42 makes it with MADV_GUARD_INSTALL.
     return is_at_stack_end(core.address, core.stack_pointer)
+
+
+def _is_above(address: int | None, stack: Mapping | None) -> bool:
+    """Whether the address is above a stack in whose memory the stack pointer still is."""
+    if address is None or stack is None or 'w' not in stack.permissions:
+        return False
+    return address >= stack.end
