@@ -525,6 +525,21 @@ class TestTools:
         )
         assert take(make_target().pid, {'pystack': started}).error == ''
 
+    def test_a_module_in_the_working_directory_is_not_run(self, tmp_path, monkeypatch):
+        (tmp_path / 'site').mkdir()
+        (tmp_path / 'site/pystack.py').write_text('print("of the site")')
+        (tmp_path / 'lib/pystack').mkdir(parents=True)
+        (tmp_path / 'lib/pystack/__init__.py').touch()
+        (tmp_path / 'lib/pystack/__main__.py').write_text('print("the tool")')
+        monkeypatch.syspath_prepend(tmp_path / 'lib')
+        monkeypatch.delitem(sys.modules, 'pystack', raising=False)
+        python = tmp_path / 'bin/python'
+        python.parent.mkdir()
+        python.symlink_to(sys.executable)
+        command = nativestacks.find_tools(str(python), '')['pystack']
+        ran = subprocess.run(command, cwd=tmp_path / 'site', capture_output=True, text=True)
+        assert ran.stdout == 'the tool\n', ran.stderr
+
     def test_without_an_installed_tool_none_is_found(self, monkeypatch):
         monkeypatch.setattr(stacktools.importlib.util, 'find_spec', lambda name: None)
         assert nativestacks.find_tools('/nowhere/python', '') == {}

@@ -79,6 +79,7 @@ def find_tools(
                 '/usr/bin/env',
                 f'PYTHONPATH={folder}',
                 executable,
+                '-P',  # no module from the working directory of the site
                 '-m',
                 name,
             )
