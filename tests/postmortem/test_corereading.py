@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -279,6 +280,17 @@ def test_a_signal_that_a_process_sent_is_told_with_its_sender(dead):
     (record,) = dead.read()
     assert (record.verdict, record.confidence, record.signal) == ('signalled', 'certain', 'SIGSEGV')
     assert (record.core.code, record.core.sender, record.core.sender_uid) == ('SI_USER', 4321, 1000)
+
+
+def test_what_is_no_path_is_not_given_to_the_reader_as_the_program(dead):
+    option = '--eval-command=shell date'
+    dead.put('core.1', invented.of_run(dead.runs[0]))
+    record = replace(Archive(dead.base).record(dead.runs[0]), context={'executable': option})
+    found = corereading.corefinding.FoundCore(
+        str(dead.cwd / 'core.1'), BY_CONTENT, os.stat(dead.cwd / 'core.1')
+    )
+    reading = Reading(dead.world, {'gdb': ('/nowhere/gdb',)})
+    assert option not in corereading.read(record, found, reading).command
 
 
 def test_a_damaged_core_json_counts_as_missing(dead):

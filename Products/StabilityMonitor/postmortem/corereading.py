@@ -325,7 +325,7 @@ def read(
         size=found.status.st_size,
         written=found.status.st_mtime,
     )
-    executable = str(record.context.get('executable') or 'python3')
+    executable = _recorded_executable(record)
     owner = found.status.st_uid
     if owner not in (_ROOT, own_user()):
         return _unread(told, readers, executable, f'It belongs to another user (uid {owner}).')
@@ -403,12 +403,22 @@ def _mapping(core: Core, address: int) -> Mapping | None:
     return Mapping(segment.start, segment.end, segment.permissions, file.path if file else '')
 
 
+def _recorded_executable(record: RunRecord) -> str:
+    """Return the program that the run has recorded.  Only a path: gdb would take other words for
+    its options.
+    """
+    recorded = record.context.get('executable')
+    is_path = isinstance(recorded, str) and os.path.isabs(recorded)
+    return str(recorded) if is_path else 'python3'
+
+
 def _executable(core: Core) -> str:
     """Return the program: the first file that is mapped with code; '' if it is not there now."""
     for file in core.files:
         segment = core.segment_at(file.start)
         if segment and 'x' in segment.permissions:
-            return file.path if os.path.isfile(file.path) else ''
+            is_there = os.path.isabs(file.path) and os.path.isfile(file.path)
+            return file.path if is_there else ''
     return ''
 
 
