@@ -415,6 +415,21 @@ class TestLater:
         self.round(life)
         until(lambda: corerecords.has(dead.base, dead.runs[0]))
 
+    @pytest.mark.parametrize('core_files, keep', [(True, 3), (False, None)])
+    def test_old_ones_go_only_if_this_product_wanted_them(
+        self, life, dead, monkeypatch, core_files, keep
+    ):
+        kept = []
+        monkeypatch.setattr(corereading, 'remove_old', lambda base, keep: kept.append(keep))
+        life.options.core_files = core_files
+        life.is_serving = True
+        self.begin(life, dead)
+        self.do_errands(life)
+        self.round(life)
+        until(lambda: corerecords.has(dead.base, dead.runs[0]))
+        until(lambda: corereading.progress() == '')
+        assert kept == ([] if keep is None else [keep])
+
     def test_progress_is_told(self, life, dead, monkeypatch):
         go_on = threading.Event()
 

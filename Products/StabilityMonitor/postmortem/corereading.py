@@ -183,7 +183,8 @@ class _Later:
                 tell = functools.partial(self._tell, words)
                 with _telling(run, self._on_error):
                     read_and_keep(self._life.base, run, found, self._reading, tell)
-        remove_old(self._life.base, self._life.options.keep_cores)
+        if self._life.options.core_files:  # else it was the administrator who wanted core files
+            remove_old(self._life.base, self._life.options.keep_cores)
         return len(self._done), ''
 
     def _tell(self, words: str, program: str) -> None:
