@@ -293,6 +293,13 @@ def test_what_is_no_path_is_not_given_to_the_reader_as_the_program(dead):
     assert option not in corereading.read(record, found, reading).command
 
 
+def test_a_lean_record_does_without_the_core_file(dead):
+    dead.put('core.1', invented.of_run(dead.runs[0]))
+    (whole,) = dead.read()
+    lean = Archive(dead.base).record(dead.runs[0], is_lean=True)
+    assert whole.core and lean == replace(whole, core=None)
+
+
 def test_a_damaged_core_json_counts_as_missing(dead):
     run = dead.runs[0]
     path = dead.base.archive / run / 'core.json'

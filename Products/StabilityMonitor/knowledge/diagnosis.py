@@ -65,7 +65,7 @@ def is_diagnosed(record: RunRecord) -> bool:
 def earlier_records(archive: IArchive, record: RunRecord) -> tuple[RunRecord, ...]:
     """Return the last runs of the same instance before this one, newest first; () if not needed.
 
-    Each is read whole, so there are at most EARLIER.
+    Each is read from its own file, so there are at most EARLIER.
     """
     if not is_diagnosed(record):
         return ()
@@ -76,7 +76,7 @@ def earlier_records(archive: IArchive, record: RunRecord) -> tuple[RunRecord, ..
             is_earlier = True
         elif is_earlier and (summary.instance, summary.role) == (record.instance, record.role):
             try:
-                found.append(archive.record(summary.run))
+                found.append(archive.record(summary.run, is_lean=True))
             except NoSuchRun:  # it was pruned meanwhile
                 continue
         if len(found) == EARLIER:

@@ -179,10 +179,11 @@ class IArchive(Interface):
         Reads only the records that it needs.
         """
 
-    def record(run: str) -> RunRecord:
+    def record(run: str, is_lean: bool = False) -> RunRecord:
         """Return one whole RunRecord; its context has the versions that were installed then.
 
-        Raises errors.NoSuchRun.
+        If it `is_lean`, it lacks what is slow to read: the shared objects and the core file, so
+        that an overflow of the stack may be a crash.  Raises errors.NoSuchRun.
         """
 
     def add(path: Path, record: RunRecord) -> None:

@@ -84,10 +84,10 @@ class AllRuns(Archive):
                 found.append(record)
         return newest_first(found)
 
-    def record(self, run: str) -> RunRecord:
+    def record(self, run: str, is_lean: bool = False) -> RunRecord:
         """See IArchive."""
         try:
-            return super().record(run)
+            return super().record(run, is_lean)
         except NoSuchRun:
             for record in self.waiting:
                 if record.run == run:

@@ -132,8 +132,8 @@ class Archive:
                 return record
         return None
 
-    def record(self, run: str) -> RunRecord:
-        """Return everything that is known about one archived run.  Raises NoSuchRun."""
+    def record(self, run: str, is_lean: bool = False) -> RunRecord:
+        """See IArchive."""
         path = self.path / run
         if not RUN_NAME.fullmatch(run) or not is_folder(path):
             raise NoSuchRun(f'There is no archived run {run!r}.')
@@ -141,6 +141,8 @@ class Archive:
         if record is None:
             record = _damaged(path)
         record = damagedrecords.alone(record, self._with_versions)
+        if is_lean:
+            return amended(record, witnessfiles.of_run(path))
         return _completed(replace(record, shared_objects=objectsets.of_run(path)), path)
 
     def _with_versions(self, record: RunRecord) -> RunRecord:
