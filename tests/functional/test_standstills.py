@@ -84,7 +84,7 @@ def test_a_hang_is_reported_while_it_lasts_and_by_the_next_start(site, page, way
         run,
         verdict(way, name),
         stopped_by(name),
-    )
+    ), previous['evidence']
     assert missing_afterwards(previous, way) == []
 
 

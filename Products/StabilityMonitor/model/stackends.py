@@ -18,37 +18,40 @@ _FAULTS = ('SEGV_MAPERR', 'SEGV_ACCERR')
 _SUMMARY = 'A thread overflowed its stack: its recursion was endless or too deep.'
 
 
-def with_core(record: RunRecord, core: CoreFile | None) -> RunRecord:
-    """Return the record with what its core file told, if it has one, and the verdict by it."""
-    return judged(replace(record, core=core))
+def judged(record: RunRecord, is_in_core: bool = False) -> RunRecord:
+    """Return the record; a crash at the end of a stack is a stack overflow.
 
-
-def judged(record: RunRecord) -> RunRecord:
-    """Return the record; a crash at the end of a stack is a stack overflow."""
+    `is_in_core`: the core file of this run shows it, although the record does not have it.
+    """
     if record.verdict not in ('crashed', 'stack-overflow'):
         return record
-    source = _proof(record)
+    source, confidence = ('core file', 'certain') if is_in_core else _proof(record)
     if not source:
         return record
     if record.verdict == 'stack-overflow':
-        return replace(record, confidence='certain')
+        is_certain = 'certain' in (confidence, record.confidence)
+        return replace(record, confidence='certain' if is_certain else record.confidence)
     fact = 'The address of the fault is at the end of the stack of the thread that crashed.'
     return replace(
         record,
         verdict='stack-overflow',
-        confidence='certain',
+        confidence=confidence,
         summary=_SUMMARY,
         evidence=(*record.evidence, Evidence(source, fact)),
     )
 
 
-def _proof(record: RunRecord) -> str:
-    """Return what says so: the name of a source of evidence, '' if nothing does."""
+def _proof(record: RunRecord) -> tuple[str, str]:
+    """Return what says so, the name of a source of evidence, and how certain that is; '' if nothing
+    does.
+    """
     if record.core and record.core.match == BY_CONTENT and of_core(record.core):
-        return 'core file'
-    if record.kernel_fault and record.kernel_fault.is_at_stack_end:
-        return 'kernel log'
-    return ''
+        return 'core file', 'certain'
+    fault = record.kernel_fault
+    if fault and fault.is_at_stack_end:
+        # The kernel does not say where the stack is: a buffer in it may have been overrun.
+        return 'kernel log', 'strong' if fault.is_above_stack_pointer else 'certain'
+    return '', ''
 
 
 def of_core(core: CoreFile) -> bool:

@@ -64,7 +64,7 @@ class Witness:
     does not know them; at most one of them is set.  `asked` is the signal with which the witness
     asked the process to stop, or passed such a request on, before the end; '' if it did not.
     `cause` is OUT_OF_MEMORY, FAULT, SENT, or '' if it is not known.  `fault` is what the kernel
-    says about the fault.
+    says about the fault.  `at_stack_end`: a core file shows that a stack had come to its end.
     """
 
     source: str
@@ -77,6 +77,7 @@ class Witness:
     asked: str = ''
     cause: str = ''
     fault: KernelFault | None = None
+    at_stack_end: bool = False
 
     @property
     def knows_status(self) -> bool:
@@ -122,9 +123,10 @@ def _with_witnesses(record: RunRecord, seen: Sequence[Witness]) -> RunRecord:
     evidence = record.evidence + tuple(map(_evidence, ranked))
     fault = next((witness.fault for witness in ranked if witness.fault), None)
     record = replace(record, kernel_fault=record.kernel_fault or fault)
+    is_in_core = any(witness.at_stack_end for witness in ranked)
     knowing = [witness for witness in ranked if witness.knows_status]
     if not knowing:
-        return stackends.judged(replace(record, evidence=evidence))
+        return stackends.judged(replace(record, evidence=evidence), is_in_core)
     best = knowing[0]
     asked = next((witness.asked for witness in ranked if witness.asked), '')
     cause = next((witness.cause for witness in ranked if _agrees(witness, best)), '')
@@ -145,7 +147,7 @@ def _with_witnesses(record: RunRecord, seen: Sequence[Witness]) -> RunRecord:
             evidence += (_disagreement(best, other),)
             if found.confidence == 'certain':
                 found = replace(found, confidence='strong')
-    return stackends.judged(replace(found, evidence=evidence))
+    return stackends.judged(replace(found, evidence=evidence), is_in_core)
 
 
 def _rank(witness: Witness) -> int:
@@ -173,7 +175,7 @@ def _decided(record: RunRecord, best: Witness, asked: str, cause: str) -> RunRec
         summary = 'The kernel killed Zope because memory had run out.'
     elif cause == SENT and best.signal in (*_CRASH_SIGNALS, 'SIGABRT'):
         verdict = 'signalled'
-        summary = f'Zope was ended by {best.signal}, which another process sent.'
+        summary = f'Zope was ended by {best.signal}, which was sent to it.'
     elif best.signal in (*_CRASH_SIGNALS, 'SIGABRT'):  # also if it was asked to stop before
         verdict = 'aborted' if best.signal == 'SIGABRT' else 'crashed'
         if cause == FAULT:

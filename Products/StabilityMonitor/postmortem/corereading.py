@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from dataclasses import field
 from dataclasses import replace
 
+from ..model import stackends
 from ..model.action import Action
 from ..model.corefile import BY_CONTENT
 from ..model.corefile import BY_NAME
@@ -272,6 +273,8 @@ def testimony(found: FoundCore) -> Witness:
     with open(corefinding.open_again(found), 'rb') as file:
         core = coreformat.read(file.fileno())
         info = _first_signal(core)
+        told = CoreFile(found.path, seen.time, match=found.match)
+        at_stack_end = stackends.of_core(_with_signal(told, core))
     if info is None:
         return replace(seen, fact=seen.fact + 'it names the black box of this run.')
     is_own = info.is_fault or (info.signal == 'SIGABRT' and info.sender == core.pid)
@@ -281,6 +284,7 @@ def testimony(found: FoundCore) -> Witness:
         fact=seen.fact + f'it names the black box of this run. {_words(info, core.pid)}',
         signal=info.signal,
         cause=FAULT if is_own else SENT if is_sent else '',
+        at_stack_end=at_stack_end,
     )
 
 

@@ -23,7 +23,6 @@ from typing import Any
 
 from zope.interface import implementer
 
-from ..model import stackends
 from ..model.errors import NoSuchRun
 from ..model.interfaces import IArchive
 from ..model.records import Instance
@@ -117,7 +116,7 @@ class Archive:
             else:
                 found = _damaged(path)
         found = damagedrecords.alone(found, _usable)
-        found = _completed(found, path).without_heavy()
+        found = amended(found, witnessfiles.of_run(path))
         self._known[name] = found
         return found
 
@@ -141,9 +140,12 @@ class Archive:
         if record is None:
             record = _damaged(path)
         record = damagedrecords.alone(record, self._with_versions)
+        record = amended(record, witnessfiles.of_run(path))
         if is_lean:
-            return amended(record, witnessfiles.of_run(path))
-        return _completed(replace(record, shared_objects=objectsets.of_run(path)), path)
+            return record
+        return replace(
+            record, core=corerecords.of_run(path), shared_objects=objectsets.of_run(path)
+        )
 
     def _with_versions(self, record: RunRecord) -> RunRecord:
         _usable(record)
@@ -259,17 +261,6 @@ class Archive:
         distributionsets.prune(self.base, now)
         objectsets.prune(self.base, now)
         return len(to_remove)
-
-
-def _completed(record: RunRecord, path: Path) -> RunRecord:
-    """Return a record with what was learned after it was written: from witnesses, and from its core
-    file, which always has a witness, too.
-    """
-    witnesses = witnessfiles.of_run(path)
-    core = None
-    if any(witness.source == 'core' for witness in witnesses):
-        core = corerecords.of_run(path)
-    return stackends.with_core(amended(record, witnesses), core)
 
 
 def _from_file(path: Path, most: int = INCIDENT_MOST) -> RunRecord | None:

@@ -22,7 +22,6 @@ from ..model.jsonform import to_json
 from .regularfiles import Folder
 from .regularfiles import opened
 from .rundirectory import Base
-from .witnessfiles import note_amended
 from .witnessfiles import write_once
 
 CORE = 'core.json'
@@ -53,10 +52,7 @@ def add(base: Base, run: str, core: CoreFile, stamp: Stamp) -> bool:
     content = json.dumps({'format': 1, 'file': vars(stamp)} | to_json(core)).encode()
     try:
         with opened(base.archive) as archive, archive.folder(run) as place:
-            is_first = write_once(place, CORE, content, base.file_mode)
-        if is_first:
-            note_amended(base, run)
-        return is_first
+            return write_once(place, CORE, content, base.file_mode)
     except FileNotFoundError:
         raise NoSuchRun(f'There is no archived run {run!r}.') from None
 

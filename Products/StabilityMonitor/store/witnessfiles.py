@@ -65,7 +65,7 @@ def add(base: Base, run: str, witness: Witness) -> bool:
         raise NoSuchRun(f'There is no dead run {run!r}.')
     if written:
         with contextlib.suppress(OSError):
-            note_amended(base, run)
+            _note(base, run)
     return written
 
 
@@ -145,8 +145,7 @@ def _give_to_owner(descriptor: int, place: Folder) -> None:
     os.fchown(descriptor, status.st_uid, status.st_gid)
 
 
-def note_amended(base: Base, run: str) -> None:
-    """Note that a file beside an archived record was written, see Amended.  Raises OSError."""
+def _note(base: Base, run: str) -> None:
     with opened(base.archive) as archive:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
         with open(archive.open(AMENDED, flags, base.file_mode), 'ab', buffering=0) as file:
@@ -155,7 +154,7 @@ def note_amended(base: Base, run: str) -> None:
 
 
 class Amended:
-    """Tells beside which archived records a file was written since the last look."""
+    """Tells for which archived runs a file of a witness was written since the last look."""
 
     def __init__(self) -> None:
         self._inode = 0

@@ -175,7 +175,7 @@ def _by_trap(
     if trap == _INVALID_OPCODE and name == 'SIGILL':
         return SignalInfo(name, 'ILL_ILLOPN', program_counter)
     if trap == 0 and name == 'SIGFPE':
-        return SignalInfo(name, 'FPE_INTDIV', program_counter)
+        return SignalInfo(name)  # the trap of a division has this number, and so has none
     if trap == 0 or name not in _FAULTS:
         return SignalInfo(name, 'SI_USER')
     return None
