@@ -172,6 +172,16 @@ def test_ways_to_die(tmp_path, way, verdict, code, message):
 
 
 @needs_core
+def test_a_signal_that_was_sent_is_no_division_by_zero(tmp_path):
+    """The trap of a division has the number 0, and so has none."""
+    crash = Crash(tmp_path, 'sent_fpe')
+    crash.judged()
+    corereading.read_now(crash.base, [crash.run], print, Reading(readers={}))
+    assert crash.record().core.signal == 'SIGFPE'
+    assert crash.record().core.code in ('', 'SI_USER')
+
+
+@needs_core
 def test_a_core_file_decides_where_the_run_left_no_trace(tmp_path):
     crash = Crash(tmp_path)
     for mark in (crash.base.runs / crash.run).glob('*.mark'):

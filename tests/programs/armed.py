@@ -161,6 +161,11 @@ def do_sent_segv():
     time.sleep(60)
 
 
+def do_sent_fpe():
+    subprocess.run(['kill', '-FPE', str(os.getpid())])
+    time.sleep(60)
+
+
 def do_segv_in_thread():
     in_thread(do_segv)
 
