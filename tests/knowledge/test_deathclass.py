@@ -22,7 +22,8 @@ from support.deadcrashes import thread
 from support.syntheticruns import record
 
 from Products.StabilityMonitor.knowledge import deathclass
-from Products.StabilityMonitor.knowledge.deathclass import death_class
+from Products.StabilityMonitor.knowledge.deathfacts import facts_of
+from Products.StabilityMonitor.knowledge.diagnosis import diagnosed
 from Products.StabilityMonitor.model.corefile import CoreThread
 from Products.StabilityMonitor.model.corefile import Mapping
 from Products.StabilityMonitor.model.faultfacts import FatalError
@@ -98,6 +99,10 @@ def test_each_class_has_a_case():
     assert {row.id for row in (*deathclass.CLASSES, deathclass.UNKNOWN)} == set(CASES)
 
 
+def death_class(run):
+    return deathclass.class_of(facts_of(run))
+
+
 @pytest.mark.parametrize('id', CASES)
 def test_a_death_has_its_class(id):
     found = death_class(CASES[id])
@@ -108,7 +113,7 @@ def test_a_death_has_its_class(id):
 
 @pytest.mark.parametrize('verdict', [name for name in VERDICTS if name not in deathclass.VERDICTS])
 def test_other_verdicts_have_none(verdict):
-    assert death_class(record(0, verdict)) is None
+    assert diagnosed(record(0, verdict)).death is None
 
 
 @pytest.mark.parametrize(
@@ -249,3 +254,16 @@ def test_the_python_stack_may_come_from_the_core_alone():
 def test_a_library_outside_of_the_stack_is_no_clash():
     copies = (*OBJECTS, SharedObject(f'{SITE}/x.libs/libxml2-ffffffff.so.2', (), 'libxml2.so.2'))
     assert death_class(crash(native('f', FAST), shared_objects=copies)).id == 'null-pointer'
+
+
+def test_a_signal_without_a_sender_was_sent_all_the_same():
+    """So it is after kill -SEGV of a process whose handler is that of faulthandler."""
+    found = death_class(shown(code='SI_USER', address=None, sender=None))
+    assert found.id == 'sent' and 'not by whom' in found.why
+
+
+def test_who_has_a_core_file_is_not_told_to_have_one():
+    assert 'core-files' in death_class(crash()).advice
+    assert (
+        'core-files' not in death_class(crash(core=replace(core(), code='', address=None))).advice
+    )

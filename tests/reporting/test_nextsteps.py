@@ -137,7 +137,10 @@ def test_the_first_suspect_comes_first_unless_it_is_weak():
 @pytest.mark.parametrize(
     'values, words',
     [
-        ({'code': 'SI_USER', 'sender': 99, 'address': None}, 'Find out what that process is'),
+        (
+            {'code': 'SI_USER', 'sender': 99, 'address': None},
+            'Find out who sent it: a supervisor, a watchdog, or a person.',
+        ),
         ({'signal': 'SIGBUS', 'code': 'BUS_ADRERR'}, 'Find what truncates that file'),
         ({'signal': 'SIGILL', 'code': 'ILL_ILLOPN'}, 'Compare "flags" in /proc/cpuinfo'),
     ],

@@ -15,7 +15,6 @@ from ..model.corefile import Mapping
 from ..model.faultfacts import FETCH
 from ..model.faultfacts import NULL_END
 from ..model.faultfacts import OF_PYTHON
-from ..model.runrecord import RunRecord
 from ..model.suspects import CULPRIT
 from ..model.suspects import NEITHER
 from ..model.suspects import VICTIM
@@ -23,7 +22,6 @@ from ..model.suspects import DeathClass
 from . import frametable
 from .deathfacts import NO_ADDRESS
 from .deathfacts import DeathFacts
-from .deathfacts import facts_of
 
 #: The verdicts of runs that have a class.
 VERDICTS = ('crashed', 'aborted', 'stack-overflow', 'exited')
@@ -36,29 +34,26 @@ _FILLED_BYTES = 5
 _LOADER = ('ld-linux', 'ld-musl', 'ld.so', 'ld-2')
 
 
-def death_class(record: RunRecord) -> DeathClass | None:
-    """Return the class of a death; None for a run that did not crash, abort or exit in C code."""
-    if record.verdict not in VERDICTS:
-        return None
-    return class_of(facts_of(record))
-
-
 def class_of(facts: DeathFacts) -> DeathClass:
     """Return the class of a death from its facts; the last row always fits."""
     for row in CLASSES:
         why = row.why_of(facts)
         if why:
             return DeathClass(row.id, row.title, row.role, why, row.advice)
-    return DeathClass(UNKNOWN.id, UNKNOWN.title, UNKNOWN.role, _unknown(facts), UNKNOWN.advice)
+    advice = _DEBUG if facts.has_core else UNKNOWN.advice
+    return DeathClass(UNKNOWN.id, UNKNOWN.title, UNKNOWN.role, _unknown(facts), advice)
 
 
 # -- why a class fits: a sentence, or '' -----------------------------------------------------------
 
 
 def _sent(facts: DeathFacts) -> str:
+    core = facts.record.core
+    if core and core.code == 'SI_USER' and core.sender is None:
+        # A handler without SA_SIGINFO, as faulthandler's, leaves no sender in the signal frame.
+        return f'The core file says that {facts.signal} was sent (SI_USER), but not by whom.'
     if facts.sender is None:
         return ''
-    core = facts.record.core
     user = f' of the user {core.sender_uid}' if core and core.sender_uid is not None else ''
     return f'The core file says that process {facts.sender}{user} sent {facts.signal}.'
 
@@ -281,10 +276,10 @@ CLASSES: tuple[Row, ...] = (
     Row(
         'sent',
         'C1',
-        'The signal was sent by another process',
+        'The signal was sent',
         NEITHER,
-        'Find out what that process is: a supervisor, a watchdog, or a person.  No code of the '
-        'site crashed.',
+        'Find out who sent it: a supervisor, a watchdog, or a person.  No code of the site '
+        'crashed.',
         why=_sent,
     ),
     Row(

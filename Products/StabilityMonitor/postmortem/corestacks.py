@@ -230,8 +230,9 @@ def _gdb_frame(found: re.Match[str]) -> MergedFrame:
     rest = found['rest']
     source = _GDB_SOURCE.search(rest)
     library = _GDB_LIBRARY.search(rest)
-    if source or library:
-        rest = rest[: (source or library).start()]  # type: ignore[union-attr]
+    end = source or library
+    if end:
+        rest = rest[: end.start()]
     function = rest if rest.startswith('<') else _without_arguments(rest)
     return MergedFrame(
         function=_cut(function.replace('??', '')),

@@ -155,7 +155,7 @@ def _class_advice(run: RunRecord) -> Action:
 
 
 def _c_code(run: RunRecord) -> Action:
-    if _suspect(run):
+    if _suspect(run) or (run.death and run.death.id == 'sent'):
         return NOTHING
     for native in run.native:
         if native.binary.endswith('.so') or '.so.' in native.binary:
