@@ -91,9 +91,14 @@ def _crashed_request(run: RunRecord) -> Action:
     return NOTHING
 
 
+def _was_sent(run: RunRecord) -> bool:
+    """Whether a core file shows that the signal was sent, so that no code is to blame."""
+    return run.death is not None and run.death.id == 'sent'
+
+
 def _report(run: RunRecord) -> Action:
     names_code = run.exception or run.native or any(thread.frames for thread in run.threads)
-    if not names_code:
+    if not names_code or _was_sent(run):
         return NOTHING
     return Action(
         'Send the report to the maintainer of the code that is named here: press "Report", or run '
@@ -155,7 +160,7 @@ def _class_advice(run: RunRecord) -> Action:
 
 
 def _c_code(run: RunRecord) -> Action:
-    if _suspect(run) or (run.death and run.death.id == 'sent'):
+    if _suspect(run) or _was_sent(run):
         return NOTHING
     for native in run.native:
         if native.binary.endswith('.so') or '.so.' in native.binary:
