@@ -78,7 +78,7 @@ def test_a_function_of_other_code_is_in_no_row():
         ('f.cold.1', 'f'),
         ('f.constprop.0.isra.3', 'f'),
         ('free@GLIBC_2.2.5', 'free'),
-        ('__pyx_pw_3foo_1bar', 'foo_1bar'),
+        ('__pyx_pw_3foo_1bar', 'foo_bar'),
         ('shop::fast::h0123456789abcdef', 'shop::fast'),
         ('.cold', '.cold'),
     ],

@@ -21,6 +21,7 @@ from typing import Any
 from ..model.corefile import MergedFrame
 from ..model.records import NativeFrame
 from ..store.regularfiles import read_start_outside
+from .manglednames import unmangled
 
 SHIPPED = Path(__file__).with_name('frames.toml')
 #: The most bytes of the table.
@@ -186,6 +187,7 @@ def _texts(row: dict[str, Any], key: str) -> tuple[str, ...]:
 @functools.lru_cache(4096)
 def plain_name(function: str) -> str:
     """Return the name of a function without what compilers and libraries add to it."""
+    function = unmangled(function)
     for row in shipped().suffixes:
         shorter = row.pattern.sub('', function)
         function = shorter or function

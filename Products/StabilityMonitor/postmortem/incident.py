@@ -26,6 +26,7 @@ from ..model.records import Sample
 from ..model.records import instance_of
 from ..model.runrecord import RunRecord
 from ..model.threadstates import ThreadState
+from ..model.tracebacksummary import exception_name
 from ..store import runnumbers
 from ..store.blackbox import DRILLS
 from . import crashplace
@@ -35,7 +36,6 @@ from .evidence import Context
 from .evidence import Traces
 from .hangsummary import thread_name
 from .stackoverflow import stack_of
-from .tracebacksummary import exception_name
 from .verdict import COLLECTING
 from .verdict import Judgement
 

@@ -11,12 +11,12 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..model.tracebacksummary import exception_line
 from ..store.regularfiles import names_in
 from ..store.regularfiles import read_start_outside
 from ..store.rundirectory import RUN_NAME
 from ..store.rundirectory import name_facts
 from ..system import filelocks
-from .tracebacksummary import exception_line
 
 #: The exception of zc.lockfile, whose message ends with the name of the file, as `repr` gives it.
 _LOCK_ERROR = re.compile(

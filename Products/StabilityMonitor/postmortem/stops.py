@@ -14,10 +14,10 @@ from ..model.records import Evidence
 from ..model.records import Request
 from ..model.records import clocktime
 from ..model.records import duration
+from ..model.tracebacksummary import exception_name
 from . import hangnotes
 from .evidence import Traces
 from .hangsummary import place_words
-from .tracebacksummary import exception_name
 
 STOP_SIGNALS = ('SIGTERM', 'SIGINT')
 #: Seconds that a stop may take: systemd waits 90 s, and then kills.

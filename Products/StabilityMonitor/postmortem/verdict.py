@@ -18,6 +18,7 @@ from ..model.records import Evidence
 from ..model.records import Request
 from ..model.records import clocktime
 from ..model.records import duration
+from ..model.tracebacksummary import exception_line
 from ..system.runcontext import SHELL_IN_CONTAINER
 from . import crashplace
 from . import freezes
@@ -43,7 +44,6 @@ from .lockholder import lock_holder
 from .memoryend import growth_to_the_limit
 from .memoryend import was_near_limit
 from .stops import GRACE as GRACE
-from .tracebacksummary import exception_line
 
 _CRASH_SIGNALS = {'SIGSEGV', 'SIGBUS', 'SIGILL', 'SIGFPE'}
 #: The words of Python itself for a stack that overflowed: "Cannot recover from stack overflow"

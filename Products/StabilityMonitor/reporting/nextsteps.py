@@ -15,8 +15,8 @@ from ..model.action import Action
 from ..model.records import Frame
 from ..model.runrecord import RunRecord
 from ..model.threadstates import ThreadState
+from ..model.tracebacksummary import exception_line
 from ..postmortem import crashplace
-from ..postmortem.tracebacksummary import exception_line
 from ..threads import codeorigin
 
 #: How many steps are shown.

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from Products.StabilityMonitor.postmortem.tracebacksummary import exception_line
-from Products.StabilityMonitor.postmortem.tracebacksummary import exception_name
+from Products.StabilityMonitor.model.tracebacksummary import exception_line
+from Products.StabilityMonitor.model.tracebacksummary import exception_name
 
 
 def text_of(error):

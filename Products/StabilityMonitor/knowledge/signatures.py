@@ -1,0 +1,254 @@
+"""The signature of an incident, by which the same fault is recognised.  A record in, a value out.
+
+The rules are those of table C of the sources named in docs/design.rst ("Signatures"): after the
+table of frames, up to three native and three Python places count, and no numbers of lines,
+addresses, folders or versions.  A part that is not known makes a signature weak, and no signature
+is better than a wrong one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from collections.abc import Sequence
+from itertools import takewhile
+
+from ..model.records import Frame
+from ..model.runrecord import RunRecord
+from ..model.signature import Signature
+from ..model.suspects import VICTIM
+from ..model.threadstates import Event
+from ..model.tracebacksummary import exception_name
+from ..system.eventlog import LOGGER
+from ..threads import codeorigin
+from . import callees
+from . import deathclass
+from . import framenames
+from . import frametable
+from . import pathtemplates
+from .callees import Read
+from .compiledmodules import Loaded
+from .compiledmodules import loaded
+from .deathfacts import DeathFacts
+from .deathfacts import facts_of
+from .diagnosis import diagnosed
+from .frametable import PreparedFrame
+
+#: Raise this with each change of the rules: signatures that were kept are made again.
+RULES = 1
+#: So many places of a stack count.
+MOST = 3
+#: A function that is so often in a stack is part of a recursion.
+_REPEATS = 3
+#: Functions in which damage surfaces: which of them it was is chance.
+_DAMAGE = (frametable.GC, frametable.DEALLOC)
+#: Suspects that are this weak are guesses, and make no family.
+_GUESS = 'weak'
+#: Verdicts without a signature: nothing is known, or nothing of the site has failed.
+_NONE = frozenset(('unreadable', 'stopped', 'host-restarted', 'running'))
+
+_BY_EXCEPTION = frozenset(('startup-failed', 'unhandled-exception'))
+_HUNG = 'hung'
+#: A frame of a traceback as text.
+_TRACEBACK_FRAME = re.compile(
+    r'^  File "(?P<file>[^"\n]+)", line (?P<line>\d+), in (?P<function>.+)$', re.MULTILINE
+)
+
+
+def _nothing(path: str) -> str | None:
+    return None
+
+
+def signature_of(record: RunRecord, read: Read = _nothing) -> Signature | None:
+    """Return the signature of an incident; None if it has none.
+
+    `read` returns the text of a file of Python code, as in `diagnosis.source_reader`.  A drill has
+    none, because no fault ended it.  Never raises.
+    """
+    if record.drill or record.verdict in _NONE or not record.is_incident:
+        return None
+    try:
+        if record.verdict in deathclass.VERDICTS:
+            return _of_death(record, read)
+        if record.verdict in _BY_EXCEPTION:
+            return _of_exception(record)
+        if record.verdict == _HUNG:
+            return _of_hang(record)
+        return _of_request(record)
+    except Exception:  # the record is from a file, so nothing in it is trusted
+        LOGGER.warning('The run %s could not be given a signature.', record.run, exc_info=True)
+        return None
+
+
+# -- crashes ---------------------------------------------------------------------------------------
+
+
+def _of_death(record: RunRecord, read: Read) -> Signature | None:
+    record = diagnosed(record, read=read)
+    facts = facts_of(record)
+    death = record.death
+    modules = loaded(record)
+    is_recursion = record.verdict == 'stack-overflow'
+    native, is_known = _native(facts, modules, is_recursion)
+    python, is_place_known = _python(facts, modules, read, is_recursion)
+    class_id = death.id if death else ''
+    if not native and not python:
+        if facts.is_native_thread:  # no request ran it, and where it was is not known
+            return None
+        return _of_request(record, class_id)
+    is_victim = death is not None and death.role == VICTIM
+    first = record.suspects[0] if record.suspects else None
+    return Signature(
+        verdict=record.verdict,
+        signal=record.signal or facts.signal,
+        death=class_id,
+        native=native,
+        python=python,
+        suspect=first.module if first and first.strength != _GUESS else '',
+        is_weak=is_victim or not native or not is_known or not is_place_known,
+    )
+
+
+def _native(facts: DeathFacts, modules: Loaded, is_recursion: bool) -> tuple[tuple[str, ...], bool]:
+    """Return the native places, and whether all of them are known.
+
+    If the crash was in code of Python or of the system, that counts only as far as other code
+    called it: what is within differs between releases.
+    """
+    frames: Sequence[PreparedFrame] = facts.frames
+    if is_recursion:
+        frames = [frame for frame in frames if not frame.is_python]
+    else:
+        frames = list(takewhile(lambda frame: not frame.is_python, frames))
+    if not is_recursion:
+        frames = _from_first_foreign(frames, facts.executable)
+    names = [_native_place(each, modules) for each in frames]
+    if is_recursion:
+        names = _of_recursion(names)
+    names = list(dict.fromkeys(names))[:MOST]
+    is_known = bool(names) and all('!' in name or name.startswith('[') for name in names)
+    if not any(name not in ('?', 'python') for name in names):
+        return (), False
+    return tuple(names), is_known
+
+
+def _from_first_foreign(
+    frames: Sequence[PreparedFrame], executable: str
+) -> Sequence[PreparedFrame]:
+    """Return the frames of other code, with what it called of the platform before them."""
+    for index, each in enumerate(frames):
+        if not frametable.is_foreign(each.frame, executable):
+            continue
+        called = frames[index - 1 : index] if index and _is_stable(frames[index - 1]) else ()
+        others = [one for one in frames[index:] if frametable.is_foreign(one.frame, executable)]
+        return [*called, *others]
+    return frames
+
+
+def _is_stable(each: PreparedFrame) -> bool:
+    """Whether a frame of the platform has a name that does not change from release to release."""
+    is_interface = each.frame.function.startswith(('Py', '_Py'))
+    return is_interface or each.category in _DAMAGE
+
+
+def _native_place(each: PreparedFrame, modules: Loaded) -> str:
+    if each.category in _DAMAGE:
+        return f'[{each.category}]'
+    return framenames.native_name(each.frame, modules)
+
+
+def _python(
+    facts: DeathFacts, modules: Loaded, read: Read, is_recursion: bool
+) -> tuple[tuple[str, ...], bool]:
+    """Return the Python places, and whether they tell faults apart."""
+    telling = [frame for frame in facts.python if framenames.is_telling(frame)]
+    names = [framenames.python_name(frame) for frame in telling]
+    if is_recursion:
+        names = _of_recursion(names)
+    names = list(dict.fromkeys(names))[:MOST]
+    if not facts.loads_module:
+        return tuple(names), True
+    imported = callees.imported(facts.python, modules, read)
+    if imported:
+        return (f'import {imported[0]}', *names)[:MOST], True
+    # A file may import several modules: only the line tells which it was.
+    line = telling[0].line if telling else None
+    return (f'import in line {line}' if line else 'import', *names)[:MOST], False
+
+
+def _of_recursion(names: Sequence[str]) -> list[str]:
+    """Return the functions that call one another without end, sorted.
+
+    In which of them the stack came to its end, and what they had called, is chance.
+    """
+    times = Counter(names)
+    return sorted(name for name in times if times[name] >= _REPEATS) or list(names)
+
+
+# -- other ends ------------------------------------------------------------------------------------
+
+
+def _of_exception(record: RunRecord) -> Signature | None:
+    """By the class of the exception, and where the site's own code raised it."""
+    name = exception_name(record.exception)
+    frames = [
+        Frame(found['file'], int(found['line']), found['function'])
+        for found in _TRACEBACK_FRAME.finditer(record.exception)
+    ]
+    if not name:
+        return None
+    own = codeorigin.own(frames[::-1])
+    place = f'{name} in {framenames.python_name(own)}' if own else name
+    return Signature(record.verdict, place=place, is_weak=own is None)
+
+
+def _of_hang(record: RunRecord) -> Signature | None:
+    """By the kind and the reason of the hang, and the places at which its threads stood."""
+    event = _worst(record.hangs)
+    if event is None:
+        return _of_request(record)
+    places = _places(record, event)
+    place = ' '.join(filter(None, [event.kind, event.reason, ' + '.join(places)]))
+    # What ended a process that hung says nothing about the hang.
+    return Signature(record.verdict, place=place, is_weak=not places)
+
+
+def _worst(events: Iterable[Event]) -> Event | None:
+    """Return the event that lasted to the end; a deadlock before the hang that it led to."""
+    lasting = [event for event in events if event.lasts]
+    for kind in ('deadlock', 'hang', 'spinning'):
+        for event in lasting:
+            if event.kind == kind:
+                return event
+    return lasting[0] if lasting else None
+
+
+def _places(record: RunRecord, event: Event) -> list[str]:
+    if event.place:
+        return [framenames.python_name(event.place)]
+    stacks = {note.ident: note.frames for note in record.notes if note.frames}
+    stacks |= {thread.ident: thread.frames for thread in record.threads if thread.frames}
+    idents = event.threads or tuple(link.ident for link in event.cycle) or tuple(stacks)
+    found = set()
+    for ident in idents:
+        own = codeorigin.own(stacks.get(ident, ()))
+        if own and codeorigin.place(own.file).kind == codeorigin.SITE:
+            found.add(framenames.python_name(own))
+    return sorted(found)[:MOST]
+
+
+def _of_request(record: RunRecord, death: str = '') -> Signature | None:
+    """Without a stack: by the template of the path, if only one kind of request was in progress."""
+    templates = {pathtemplates.template(request.path) for request in record.requests}
+    paths = sorted(filter(None, templates))
+    is_one = len(paths) == 1
+    code = f'exit status {record.exit_code}' if record.verdict == 'exited' else ''
+    place = ' '.join(filter(None, [code, paths[0] if is_one else '']))
+    return Signature(
+        record.verdict,
+        signal=record.signal or '',
+        death=death,
+        place=place,
+        is_weak=not is_one,
+    )
