@@ -12,6 +12,7 @@ _VIRTUAL_HOST = re.compile(r'^/+VirtualHostBase/[^/]+/[^/]+')
 _VIRTUAL_ROOT = re.compile(r'/VirtualHostRoot(?:/_vh_[^/]*)*(?=/|$)')
 #: What separates the words of a segment.
 _WORDS = re.compile(r'([-._+~,;:=@ ]+)')
+_UUID = re.compile(r'(?<![0-9a-f])[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}', re.IGNORECASE)
 _DIGITS = re.compile(r'\d+', re.ASCII)
 _HEX = re.compile(r'(?=[a-f]*\d)[0-9a-f]{8,}', re.ASCII | re.IGNORECASE)
 #: A word as programs make it: long, with letters and digits.
@@ -41,7 +42,7 @@ def _segment(segment: str) -> str:
         return head + _segment(tail) if tail else head
     if '@' in segment:
         return '*'
-    words = _WORDS.split(segment)
+    words = _WORDS.split(_UUID.sub('*', segment))
     if not any(_is_id(word) for word in words):
         return segment
     text = ''.join('*' if _is_id(word) else word for word in words)
@@ -49,4 +50,4 @@ def _segment(segment: str) -> str:
 
 
 def _is_id(word: str) -> bool:
-    return any(kind.fullmatch(word) for kind in (_DIGITS, _HEX, _TOKEN))
+    return word == '*' or any(kind.fullmatch(word) for kind in (_DIGITS, _HEX, _TOKEN))
