@@ -1,0 +1,116 @@
+"""What a person chose for a report: its parts, and what they write about it.
+
+A report in, a report out.  Parts that were not chosen become empty, so that the report keeps its
+shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from .fromdisk import Document
+
+#: The most characters of what a person writes in one field; more is left out.
+MOST_NAME = 200
+MOST_TEXT = 10_000
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a report that can be left out.
+
+    `paths` are the keys of what is emptied, with dots, in the report and in each run in it.
+    """
+
+    id: str
+    label: str
+    paths: tuple[str, ...] = ()
+    empty: Callable[[Document], None] | None = None
+
+
+def _only_crashed(run: Document) -> None:
+    """Leave only the stack of the thread that crashed."""
+    for holder in (run, run.get('core') or {}):
+        threads = holder.get('threads')
+        if isinstance(threads, list):
+            holder['threads'] = [each for each in threads if _is_crashed(each)]
+
+
+def _is_crashed(thread: object) -> bool:
+    return isinstance(thread, dict) and bool(thread.get('crashed'))
+
+
+_ROWS = (
+    Part('requests', 'Requests, with their paths', ('requests', 'recent', 'in_flight')),
+    Part(
+        'threads',
+        'Stacks of the other threads, slow requests and hangs',
+        ('notes', 'hangs', 'slow_requests'),
+        _only_crashed,
+    ),
+    Part('log', 'Log records, and the logs around the end', ('log', 'logs')),
+    Part('configuration', 'The configuration, without secrets', ('configuration',)),
+    Part('checks', 'Findings of the checks', ('checks', 'findings')),
+    Part('vitals', 'Memory and other vital signs', ('samples', 'curve')),
+    Part(
+        'versions',
+        'All installed distributions',
+        ('inventory.distributions', 'context.distributions', 'context.builds'),
+    ),
+    Part('modules', 'Compiled modules', ('compiled_modules', 'shared_objects', 'inventory.modules')),
+    Part('history', 'The list of past runs', ('history',)),
+    Part('reporter', 'Your name and e-mail address', ('reporter.name', 'reporter.email')),
+)
+#: {id: part}, in the order of the page.
+PARTS = {row.id: row for row in _ROWS}
+
+
+@dataclass(frozen=True)
+class Reporter:
+    """Who files a report, and what they say: the key `reporter` of a report."""
+
+    name: str = ''
+    email: str = ''
+    did: str = ''
+    expected: str = ''
+
+
+def chosen(report: Document, parts: Collection[str], reporter: Reporter) -> Document:
+    """Return a copy of a report with what the reporter says, and only these of PARTS.
+
+    The key `parts` lists them.
+    """
+    report = report | {'reporter': vars(reporter), 'parts': [name for name in PARTS if name in parts]}
+    runs = [key for key in ('incident', 'previous', 'snapshot') if isinstance(report.get(key), dict)]
+    for part in PARTS.values():
+        if part.id in parts:
+            continue
+        report = _without(report, part)
+        for key in runs:
+            report[key] = _without(report[key], part)
+    return report
+
+
+def _without(node: Document, part: Part) -> Document:
+    node = dict(node)
+    for path in part.paths:
+        _empty(node, path.split('.'))
+    if part.empty:
+        if isinstance(node.get('core'), dict):
+            node['core'] = dict(node['core'])
+        part.empty(node)
+    return node
+
+
+def _empty(node: Document, keys: list[str]) -> None:
+    """Empty the value at a path; the dicts on the way are copied."""
+    key, *rest = keys
+    value: Any = node.get(key)
+    if rest and isinstance(value, dict):
+        node[key] = dict(value)
+        _empty(node[key], rest)
+    elif not rest and isinstance(value, list | tuple | dict | str):
+        node[key] = type(value)()
