@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Collection
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -39,6 +40,7 @@ from .fromdisk import Clock
 from .fromdisk import Document
 from .fromdisk import RecordedRun
 from .inventory import inventory
+from .parts import parts_of
 
 SCHEMA = 'stabilitymonitor/1'
 #: Options that say who files the report, and where.
@@ -52,12 +54,14 @@ def build(
     instance: Instance | None = None,
     clock: Clock = time.time,
     sites: SitesRead | None = None,
+    parts: Collection[str] = (),
 ) -> Document:
     """Return the report of this process and its past; with `run`, about that incident.
 
     Without `life`, it contains what the last run of `instance` has left on disk.  The key `sources`
     has, for each part, its source and the time when it was true.  `sites` are the Plone sites; only
-    a request in Zope can read them.  Raises NoSuchRun.
+    a request in Zope can read them.  `parts` are those of `parts.PARTS` that are read, too: they
+    cost more than all the rest.  Raises NoSuchRun.
     """
     sites = sites or SitesRead()
     if life:
@@ -105,6 +109,8 @@ def build(
     }
     if incident:
         report['incident'] = incident
+    if parts:
+        report |= parts_of(parts, life, archive, run, left)
     return report
 
 
