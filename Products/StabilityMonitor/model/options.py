@@ -230,6 +230,10 @@ OPTIONS = (
     Option('tracker-url', str, '', 'The address where you file reports.'),
     Option('support-name', str, '', 'Your name in reports.'),
     Option('support-contact', str, '', 'Your e-mail address in reports.'),
+    Option('paid-support-name', str, '', 'Who is paid to help you, for the page "Report".'),
+    Option(
+        'paid-support-contact', str, '', 'How to reach them: an address of e-mail or of the web.'
+    ),
 )
 
 

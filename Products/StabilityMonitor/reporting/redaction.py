@@ -58,6 +58,8 @@ _OURS = frozenset(
     'support extension_modules number supervisor then now module modules soname strength reader '
     'match permissions'.split()
 )
+#: Keys of what a person typed about themselves, in the part "reporter" of a report.
+_REPORTER = frozenset(('name', 'email'))
 #: Keys of paths: only home directories are looked for.
 _PATHS = frozenset(
     'file binary library software_home instance_home client_home directory executable '
@@ -233,7 +235,7 @@ class _Redactor:
             if id(node) in self._copies:  # the last run may be the incident, too
                 return self._copies[id(node)]
             copy: Any = {
-                name: value if name in _OURS else self._copy(value, name)
+                name: value if _is_ours(name, key) else self._copy(value, name)
                 for name, value in node.items()
                 if name not in _NEVER
             }
@@ -330,6 +332,10 @@ class _Redactor:
             return None
         pattern = re.compile(rf'(?<!\w)(?:{_any_of(spellings)})(?!\w)')
         return functools.cache(lambda text: pattern.sub(lambda match: spellings[match[0]], text))
+
+
+def _is_ours(name: str, holder: str) -> bool:
+    return name in _OURS or (holder == 'reporter' and name in _REPORTER)
 
 
 def _parts(text: str) -> Iterator[str]:

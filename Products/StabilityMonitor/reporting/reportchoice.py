@@ -60,7 +60,9 @@ _ROWS = (
         'All installed distributions',
         ('inventory.distributions', 'context.distributions', 'context.builds'),
     ),
-    Part('modules', 'Compiled modules', ('compiled_modules', 'shared_objects', 'inventory.modules')),
+    Part(
+        'modules', 'Compiled modules', ('compiled_modules', 'shared_objects', 'inventory.modules')
+    ),
     Part('history', 'The list of past runs', ('history',)),
     Part('reporter', 'Your name and e-mail address', ('reporter.name', 'reporter.email')),
 )
@@ -83,8 +85,13 @@ def chosen(report: Document, parts: Collection[str], reporter: Reporter) -> Docu
 
     The key `parts` lists them.
     """
-    report = report | {'reporter': vars(reporter), 'parts': [name for name in PARTS if name in parts]}
-    runs = [key for key in ('incident', 'previous', 'snapshot') if isinstance(report.get(key), dict)]
+    report = report | {
+        'reporter': vars(reporter),
+        'parts': [name for name in PARTS if name in parts],
+    }
+    runs = [
+        key for key in ('incident', 'previous', 'snapshot') if isinstance(report.get(key), dict)
+    ]
     for part in PARTS.values():
         if part.id in parts:
             continue

@@ -29,13 +29,9 @@ from Products.PageTemplates.PageTemplateFile import PageTemplateFile
 from ..model.errors import NoSuchRun
 from ..model.errors import StabilityError
 from ..model.interfaces import ILivingRun
-from ..model.siteparts import SitesRead
 from ..recording.arming import STATE
 from ..reporting import runtrace
 from ..reporting.redaction import policy_of_life
-from ..reporting.renderers import FORMATS
-from ..reporting.renderers import render
-from ..reporting.report import build
 from ..reporting.tracetext import as_text
 from ..store.archive import Archive
 from ..store.rundirectory import RUN_NAME
@@ -46,7 +42,7 @@ from . import csrftoken
 from . import drills
 from . import incidenttable
 from . import pages
-from . import plonesites
+from . import reportpages
 from . import threadpages
 from .forms import message_query
 from .forms import variable
@@ -74,7 +70,7 @@ class Page(PageTemplateFile):
         return getTrustedEngine()
 
 
-class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
+class StabilityMonitor(checkpages.CheckPages, reportpages.ReportPages, Item, Implicit):
     id = ID
     title = LABEL
     meta_type = 'Stability Monitor'
@@ -175,48 +171,6 @@ class StabilityMonitor(checkpages.CheckPages, Item, Implicit):
         query = message_query(message, kind)
         REQUEST.RESPONSE.redirect(f'{self.absolute_url()}/manage_main{query}')
         return None
-
-    @security.protected(VIEW)
-    @zpublish
-    def manage_report(self, REQUEST: Request) -> str:
-        """Show the report about the archived `run`; without it, about this process."""
-
-        def values(life: ILivingRun, archive: Archive) -> dict[str, Any]:
-            run = _run(REQUEST) if REQUEST.form.get('run') else None
-            document = build(life, archive, run=run, sites=self._sites(life))
-            return {
-                'run': run,
-                'incident': pages.address(run) if run else '',
-                'downloads': pages.downloads(run),
-                **pages.preview(life, document),
-            }
-
-        return self._page(self._report, REQUEST, values)
-
-    @security.protected(VIEW)
-    @zpublish
-    def report(self, REQUEST: Request) -> str | bytes:
-        """Return the report as a download.
-
-        `format` is one of `renderers.FORMATS`.  `run` names an archived run; without it the report
-        is about this process.
-        """
-        life = STATE.life
-        if life is None:
-            return self._refused(
-                REQUEST, 'No report is available: the stability monitor did not start.', 503
-            )
-        try:
-            run = _run(REQUEST) if REQUEST.form.get('run') else None
-            document = build(life, Archive(life.base), run=run, sites=self._sites(life))
-            wanted = variable(REQUEST.form, 'format') or next(iter(FORMATS))
-            name, content_type, content = render(document, wanted, policy_of_life(life))
-        except StabilityError as error:
-            return self._refused(REQUEST, str(error), 404)
-        return self._download(REQUEST, name, content, content_type)
-
-    def _sites(self, life: ILivingRun) -> SitesRead:
-        return plonesites.read(self.getPhysicalRoot(), life)
 
     # -- threads -----------------------------------------------------------------------------------
 

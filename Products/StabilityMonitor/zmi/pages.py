@@ -6,7 +6,6 @@ except the SVG charts, which this product makes.
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections.abc import Sequence
@@ -41,7 +40,6 @@ from ..model.records import duration
 from ..model.records import from_isotime
 from ..model.runrecord import KnownIssue
 from ..model.runrecord import RunRecord
-from ..model.secretclasses import CLASSES
 from ..model.severities import INFO
 from ..model.severities import WORST_FIRST
 from ..model.suspects import Suspect
@@ -67,21 +65,15 @@ from ..reporting.equalthreads import slow_requests
 from ..reporting.equalthreads import slow_words
 from ..reporting.equalthreads import thread_label
 from ..reporting.nextsteps import next_steps
-from ..reporting.redaction import KEY
-from ..reporting.redaction import Document
-from ..reporting.redaction import policy_of_life
-from ..reporting.redaction import redacted
 from ..reporting.renderers import FORMATS
 from ..reporting.renderers import at_the_end
 from ..reporting.renderers import change_line
 from ..reporting.renderers import change_lines
 from ..reporting.renderers import checks_note
-from ..reporting.renderers import render
 from ..reporting.renderers import strength_words
 from ..reporting.report import checks_state
 from ..reporting.report import in_flight
 from ..reporting.report import process
-from ..reporting.secretvalues import PSEUDONYM
 from ..reporting.stacksdocument import room_words
 from ..reporting.threadtext import frame_line
 from ..reporting.threadtext import without_repetition
@@ -631,36 +623,6 @@ def _log_line(line: LogLine) -> dict[str, Any]:
         'message': f'{line.message} …' if line.cut else line.message,
         'repeated': '' if line.count < 2 else f'{line.count} times, last {clocktime(line.latest)}',
         'style': 'danger' if line.level in ('ERROR', 'CRITICAL') else 'warning',
-    }
-
-
-def preview(life: ILivingRun, document: Document) -> dict[str, Any]:
-    """Return the text of a report as it leaves, beside what was taken out of it.
-
-    {pieces [{text, original}], taken [{pseudonym, original, what}], counts, off}: `original` is
-    what a pseudonym stands for, '' for other text.
-    """
-    copy, done = redacted(document, policy_of_life(life))
-    _, _, content = render(copy, 'text')
-    originals = done.originals()
-    pieces = [
-        {'text': part, 'original': originals.get(part, '')}
-        for part in re.split(rf'\b({PSEUDONYM.pattern})\b', content.decode('utf-8', 'replace'))
-        if part
-    ]
-    values = copy[KEY]['values']
-    return {
-        'pieces': pieces,
-        'taken': [
-            {
-                'pseudonym': pseudonym,
-                'original': value,
-                'what': CLASSES.get(done.classes[pseudonym], 'what "redact-pattern" matches'),
-            }
-            for pseudonym, value in originals.items()
-        ],
-        'counts': [f'{CLASSES.get(name, name)}: {count}' for name, count in values.items()],
-        'off': [CLASSES[name] for name in copy[KEY]['off']],
     }
 
 

@@ -1,0 +1,73 @@
+/* The Report page: keeps the preview and the address of the new issue up to date while the form is
+   filled in, and copies the preview.  Without scripts, "Update the preview" does the same. */
+(function () {
+	'use strict';
+
+	var PAUSE = 500;
+	var form = document.getElementById('stability-report'), done = document.getElementById('stability-done');
+	var copy = document.getElementById('copy'), title = document.getElementById('title');
+	var timer = 0, asked = null;
+
+	function say(text) { done.textContent = text; }
+
+	function show(text) {
+		var fresh = new DOMParser().parseFromString(text, 'text/html');
+		if (!fresh.getElementById('stability-report')) { throw new Error('no such page'); }
+		document.querySelectorAll('[data-part]').forEach(function (part) {
+			var its = fresh.querySelector('[data-part=' + part.dataset.part + ']'), open = part.querySelector('details[open]');
+			part.replaceChildren.apply(part, its.childNodes);
+			if (open && part.querySelector('details')) { part.querySelector('details').open = true; }
+		});
+		if (!title.value) { title.value = fresh.getElementById('title').value; }
+	}
+
+	function update() {
+		var mine = asked = new AbortController();
+		say('Making the report …');
+		fetch('manage_report', { method: 'POST', body: new FormData(form), credentials: 'same-origin', cache: 'no-store',
+			redirect: 'error', signal: mine.signal }).then(function (answer) {
+			if (!answer.ok) { throw new Error('status ' + answer.status); }
+			return answer.text();
+		}).then(function (text) {
+			if (mine === asked) { show(text); say(''); }
+		}).catch(function () {
+			if (mine === asked) { say('The preview is not up to date. Press "Update the preview".'); }
+		});
+	}
+
+	function later() {
+		window.clearTimeout(timer);
+		if (asked) { asked.abort(); asked = null; }
+		timer = window.setTimeout(update, PAUSE);
+	}
+
+	/* Browsers offer the clipboard to secure pages only; the old way works on all. */
+	function copied() {
+		var preview = document.getElementById('stability-preview'), range = document.createRange(), selection;
+		if (navigator.clipboard && window.isSecureContext) {
+			return navigator.clipboard.writeText(preview.textContent);
+		}
+		range.selectNodeContents(preview);
+		selection = window.getSelection();
+		selection.removeAllRanges();
+		selection.addRange(range);
+		return document.execCommand('copy') ? Promise.resolve() : Promise.reject(new Error('refused'));
+	}
+
+	function copyNow() {
+		return copied().then(function () { say('Copied.'); }, function () {
+			say('The browser did not allow to copy. Select the text of the preview and press Ctrl+C.');
+		});
+	}
+
+	copy.hidden = false;
+	copy.addEventListener('click', copyNow);
+	form.addEventListener('change', function (event) {
+		if (event.target.id === 'about') { title.value = ''; }
+		later();
+	});
+	form.addEventListener('input', later);
+	document.addEventListener('click', function (event) {
+		if (event.target.closest('#open-tracker')) { copyNow(); }
+	});
+}());
