@@ -66,7 +66,7 @@ def signature_of(record: RunRecord, read: Read = _nothing) -> Signature | None:
     `read` returns the text of a file of Python code, as in `diagnosis.source_reader`.  A drill has
     none, because no fault ended it.  Never raises.
     """
-    if record.drill or record.verdict in _NONE or not record.is_incident:
+    if not may_have(record):
         return None
     try:
         if record.verdict in deathclass.VERDICTS:
@@ -79,6 +79,11 @@ def signature_of(record: RunRecord, read: Read = _nothing) -> Signature | None:
     except Exception:  # the record is from a file, so nothing in it is trusted
         LOGGER.warning('The run %s could not be given a signature.', record.run, exc_info=True)
         return None
+
+
+def may_have(record: RunRecord) -> bool:
+    """Whether this run may have a signature: a summary is enough to tell."""
+    return record.is_incident and not record.drill and record.verdict not in _NONE
 
 
 # -- crashes ---------------------------------------------------------------------------------------

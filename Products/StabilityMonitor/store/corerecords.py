@@ -19,6 +19,7 @@ from ..model.corefile import CoreFile
 from ..model.errors import NoSuchRun
 from ..model.jsonform import from_json
 from ..model.jsonform import to_json
+from . import witnessfiles
 from .regularfiles import Folder
 from .regularfiles import opened
 from .rundirectory import Base
@@ -52,9 +53,13 @@ def add(base: Base, run: str, core: CoreFile, stamp: Stamp) -> bool:
     content = json.dumps({'format': 1, 'file': vars(stamp)} | to_json(core)).encode()
     try:
         with opened(base.archive) as archive, archive.folder(run) as place:
-            return write_once(place, CORE, content, base.file_mode)
+            written = write_once(place, CORE, content, base.file_mode)
     except FileNotFoundError:
         raise NoSuchRun(f'There is no archived run {run!r}.') from None
+    if written:
+        with contextlib.suppress(OSError):
+            witnessfiles.note(base, run)
+    return written
 
 
 def of_run(path: Path) -> CoreFile | None:

@@ -30,8 +30,8 @@ from .rundirectory import name_facts
 from .rundirectory import number_of
 from .rundirectory import read_json
 
-#: In the archive: a line with the name of a run for each file of a witness that was written, so
-#: that those who keep records in memory know which to read again.
+#: In the archive: a line with the name of a run for each file of a witness, and each `core.json`,
+#: that was written, so that those who keep records in memory know which to read again.
 AMENDED = 'amended'
 #: At most this many bytes of a file of a witness are read.
 MOST = 64 << 10
@@ -65,7 +65,7 @@ def add(base: Base, run: str, witness: Witness) -> bool:
         raise NoSuchRun(f'There is no dead run {run!r}.')
     if written:
         with contextlib.suppress(OSError):
-            _note(base, run)
+            note(base, run)
     return written
 
 
@@ -145,7 +145,8 @@ def _give_to_owner(descriptor: int, place: Folder) -> None:
     os.fchown(descriptor, status.st_uid, status.st_gid)
 
 
-def _note(base: Base, run: str) -> None:
+def note(base: Base, run: str) -> None:
+    """Note that more is known of a run than before, see AMENDED.  Raises OSError."""
     with opened(base.archive) as archive:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
         with open(archive.open(AMENDED, flags, base.file_mode), 'ab', buffering=0) as file:

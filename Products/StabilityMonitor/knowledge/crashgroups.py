@@ -1,0 +1,166 @@
+"""The incidents that are the same fault.  Summaries and signatures in, groups out; no I/O.
+
+Of two runs that died of the same fault, one may tell less: without a core file there are no native
+places, and the class of the death may not be known.  So a signature that knows less joins the one
+that says the same and more, if there is only one of that kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..model.records import Moment
+from ..model.runrecord import RunRecord
+from ..model.signature import UNKNOWN_CLASS
+from ..model.signature import Signature
+
+#: Without the stack of the other threads, an overflow of the stack looks like a crash.
+_ALIKE = frozenset(('crashed', 'stack-overflow'))
+
+
+@dataclass(frozen=True)
+class Group:
+    """The incidents of one fault.
+
+    `signature` is the one that says most; `others` say less, and joined it.  `runs` are the
+    summaries, newest first; there is at least one.
+    """
+
+    signature: Signature
+    runs: tuple[RunRecord, ...]
+    others: tuple[Signature, ...] = ()
+
+    @property
+    def id(self) -> str:
+        return self.signature.id
+
+    @property
+    def ids(self) -> frozenset[str]:
+        """The ids of all signatures of the group."""
+        return frozenset(each.id for each in (self.signature, *self.others))
+
+    @property
+    def count(self) -> int:
+        return len(self.runs)
+
+    @property
+    def first(self) -> Moment | None:
+        """When the oldest one ended, or began if that is not known."""
+        return _time(self.runs[-1])
+
+    @property
+    def last(self) -> Moment | None:
+        return _time(self.runs[0])
+
+
+def groups(
+    summaries: Iterable[RunRecord], signatures: Mapping[str, Signature | None]
+) -> tuple[Group, ...]:
+    """Return the groups, the one with the newest incident first.
+
+    `summaries` are newest first, and `signatures` is {name of a run: its signature}.  Runs without
+    a signature are in no group.
+    """
+    signed: list[tuple[RunRecord, str]] = []
+    texts: dict[Signature, str] = {}  # many runs share a signature
+    surest: dict[str, Signature] = {}
+    for run in summaries:
+        signature = signatures.get(run.run)
+        if signature is None:
+            continue
+        if signature not in texts:
+            strict = texts[signature] = signature.strict
+            surest[strict] = min(surest.get(strict, signature), signature, key=_doubts)
+        signed.append((run, texts[signature]))
+    homes = _homes(surest)
+    runs: dict[str, list[RunRecord]] = {}
+    for run, strict in signed:
+        runs.setdefault(homes[strict], []).append(run)
+    others: dict[str, list[Signature]] = {}
+    for strict, home in homes.items():
+        if strict != home:
+            others.setdefault(home, []).append(surest[strict])
+    return tuple(
+        Group(surest[home], tuple(found), tuple(others.get(home, ())))
+        for home, found in runs.items()
+    )
+
+
+def find(known: Iterable[Group], id: str) -> Group | None:
+    """Return the group with this signature, also by the id of one that joined it, or without ~."""
+    wanted = id.removeprefix('~')
+    for group in known:
+        if any(each.removeprefix('~') == wanted for each in group.ids):
+            return group
+    return None
+
+
+def group_of(known: Iterable[Group], run: str) -> Group | None:
+    """Return the group of a run; None if it is in none."""
+    for group in known:
+        if any(each.run == run for each in group.runs):
+            return group
+    return None
+
+
+def family(known: Iterable[Group], group: Group) -> tuple[Group, ...]:
+    """Return the other groups with the same suspect and class of death, newest first."""
+    name = group.signature.family
+    if not name:
+        return ()
+    return tuple(each for each in known if each.signature.family == name and each.id != group.id)
+
+
+def covers(one: Signature, other: Signature) -> bool:
+    """Whether a signature says the same as another one, and more."""
+    if not one.python or _bucket(one) != _bucket(other) or one.strict == other.strict:
+        return False
+    is_alike = one.verdict == other.verdict or (
+        not other.native and {one.verdict, other.verdict} == _ALIKE
+    )
+    is_death = one.death == other.death or not _knows_death(other)
+    is_native = one.native == other.native or not other.native
+    return is_alike and is_death and is_native and _rank(one) > _rank(other)
+
+
+def _homes(signatures: Mapping[str, Signature]) -> dict[str, str]:
+    """Return {strict text: that of the signature whose group it belongs to}."""
+    buckets: dict[tuple[object, ...], list[str]] = {}
+    for strict, signature in signatures.items():
+        buckets.setdefault(_bucket(signature), []).append(strict)
+    homes = {}
+    for bucket in buckets.values():
+        covering = {
+            strict: [each for each in bucket if covers(signatures[each], signatures[strict])]
+            for strict in bucket
+        }
+        for strict, found in covering.items():
+            most = [each for each in found if not covering[each]]
+            homes[strict] = most[0] if len(most) == 1 else strict
+    return homes
+
+
+def _bucket(signature: Signature) -> tuple[object, ...]:
+    """Return what is equal in all signatures of a group."""
+    return signature.signal, signature.python, signature.place
+
+
+def _rank(signature: Signature) -> tuple[bool, bool, bool]:
+    """Return how much a signature tells: more is greater."""
+    is_overflow = signature.verdict == 'stack-overflow'
+    return _knows_death(signature), bool(signature.native), is_overflow
+
+
+def _knows_death(signature: Signature) -> bool:
+    return signature.death not in ('', UNKNOWN_CLASS)
+
+
+def _doubts(signature: Signature) -> tuple[bool, bool]:
+    """Of equal signatures, the one that is not weak and has a suspect comes first."""
+    return signature.is_weak, not signature.suspect
+
+
+def _time(run: RunRecord) -> Moment | None:
+    return run.ended if run.ended is not None else run.started

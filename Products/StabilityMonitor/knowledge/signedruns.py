@@ -1,0 +1,234 @@
+"""The signatures of archived runs, by the rules of today: from memory, a cache, or made now.
+
+To make one takes milliseconds, because the whole record is read.  A page makes a few at most, and
+`sign_later` the others, in a thread that is idle most of the time.  Later only new incidents are
+signed, and those about which a witness or a core file has told more.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from collections.abc import Iterable
+from dataclasses import dataclass
+from dataclasses import field
+from dataclasses import replace
+from pathlib import Path
+
+from ..model.errors import NoSuchRun
+from ..model.runrecord import RunRecord
+from ..model.signature import Signature
+from ..store import signaturefiles
+from ..store import witnessfiles
+from ..store.archive import Archive
+from ..store.signaturefiles import Signed
+from ..system.backgroundjob import BackgroundJob
+from ..system.backgroundjob import Turns
+from . import crashgroups
+from . import runfeatures
+from . import signatures
+from .crashgroups import Group
+from .diagnosis import source_reader
+
+#: At most so many signatures are made at once in a request, for at most so many seconds.
+MOST_AT_ONCE = 50
+SECONDS = 1.0
+#: After each signature, `sign_later` is idle for so many times as long as that took.
+_IDLE = 3.0
+#: So many results of `groups` are kept: those of one and of all instances, and of other pages.
+_KEPT_GROUPS = 4
+#: In a process, one thread signs at a time.
+_TURNS: Turns = {}
+#: Runs that are gone are forgotten when so many are known, and then when there are twice as many.
+_MANY = 1000
+
+#: Is called with how many runs are signed, and how many there are.
+Tell = Callable[[int, int], object]
+
+
+def _to_nobody(done: int, total: int) -> None:
+    """Tell nobody."""
+
+
+@dataclass
+class _Memory:
+    """What this process knows of an archive.  `signed` is {name of a run: what is kept of it}."""
+
+    signed: dict[str, Signed] = field(default_factory=dict)
+    #: Equal ones are one object, because most of a large archive are equal.
+    distinct: dict[Signature, Signature] = field(default_factory=dict)
+    amended: witnessfiles.Amended = field(default_factory=witnessfiles.Amended)
+    #: How often `signed` was changed.
+    changes: int = 0
+    clean_at: int = _MANY
+    groups: list[tuple[tuple[RunRecord, ...], int, tuple[Group, ...]]] = field(default_factory=list)
+
+    def keep(self, run: str, found: Signed) -> Signed:
+        if found.signature:
+            same = self.distinct.setdefault(found.signature, found.signature)
+            found = replace(found, signature=same)
+        self.signed[run] = found
+        self.changes += 1
+        return found
+
+    def forget(self, runs: Iterable[str]) -> None:
+        for run in runs:
+            if self.signed.pop(run, None):
+                self.changes += 1
+
+
+#: {archive: what this process knows of it}
+_MEMORY: dict[Path, _Memory] = {}
+
+
+class SignedRuns:
+    """The signatures of the runs of an archive, which may be an `AllRuns`.
+
+    No method raises an error of the system: a run that cannot be read has no signature.
+    """
+
+    def __init__(self, archive: Archive, clock: Callable[[], float] = time.monotonic) -> None:
+        self._archive = archive
+        self._clock = clock
+
+    # -- one run
+
+    def of(self, record: RunRecord) -> Signature | None:
+        """Return the signature of a run, by its record or its summary; it is made if need be."""
+        if not signatures.may_have(record):
+            return None
+        found = self._at_hand(record.run) or self._made(record.run)
+        return found.signature if found else None
+
+    def features(self, record: RunRecord) -> tuple[str, ...]:
+        """Return what a run is compared by, see `runfeatures`; also that of a wanted stop."""
+        found = self._at_hand(record.run) or self._made(record.run)
+        return found.features if found else ()
+
+    def labelled(self, record: RunRecord) -> RunRecord:
+        """Return the record with the label of its signature, '' if it has none."""
+        signature = self.of(record)
+        return replace(record, signature=signature.label if signature else '')
+
+    # -- many runs
+
+    def known(self, summaries: Iterable[RunRecord]) -> dict[str, Signature | None]:
+        """Return {name of a run: its signature}, as far as it is known.
+
+        Some are made now, see MOST_AT_ONCE; `unsigned` tells how many are missing.
+        """
+        memory = self._memory()
+        found: dict[str, Signature | None] = {}
+        until = self._clock() + SECONDS
+        made = 0
+        for run in summaries:
+            if not signatures.may_have(run):
+                found[run.run] = None
+                continue
+            signed = memory.signed.get(run.run)
+            if signed is None and made < MOST_AT_ONCE and self._clock() < until:
+                signed = self._kept(run.run)
+                if signed is None:
+                    made += 1
+                    signed = self._made(run.run)
+            if signed is not None:
+                found[run.run] = signed.signature
+        return found
+
+    def unsigned(self, summaries: Iterable[RunRecord]) -> int:
+        """Return how many of these runs are still to be signed."""
+        return len(self._unsigned(summaries))
+
+    def sign_later(self, summaries: Iterable[RunRecord]) -> BackgroundJob[None, None] | None:
+        """Sign those that are still to be signed in the background; None if there are none."""
+        waiting = self._unsigned(summaries)
+        if not waiting:
+            return None
+
+        def work() -> tuple[None, str]:
+            for run in waiting:
+                began = self._clock()
+                self._sign(run)
+                if job.stopping.wait(_IDLE * (self._clock() - began)):
+                    break
+            return None, ''
+
+        job = BackgroundJob[None, None](
+            'signatures',
+            work,
+            first=None,
+            not_started='The past incidents were not signed: {}.',
+            failed='The past incidents were not signed: {}.',
+            turns=_TURNS,
+        )
+        job.start()  # not if another one is at work: then the next page asks again
+        return job
+
+    def sign_all(self, summaries: Iterable[RunRecord], tell: Tell = _to_nobody) -> None:
+        """Sign those that are still to be signed.  This may take minutes."""
+        waiting = self._unsigned(summaries)
+        for done, run in enumerate(waiting):
+            tell(done, len(waiting))
+            self._sign(run)
+        if waiting:
+            tell(len(waiting), len(waiting))
+
+    def groups(self, summaries: Iterable[RunRecord]) -> tuple[Group, ...]:
+        """Return the groups of these incidents, as far as they are known, see `crashgroups`.
+
+        They are made only if a run or a signature has changed.
+        """
+        runs = tuple(summaries)
+        memory = self._memory()
+        for before, changes, kept in memory.groups:
+            # Mostly these are the same objects: then this compares only their addresses.
+            if changes == memory.changes and before == runs:
+                return kept
+        known = self.known(runs)
+        found = crashgroups.groups(runs, known)
+        if len(known) == len(runs):
+            memory.groups = [(runs, memory.changes, found), *memory.groups[: _KEPT_GROUPS - 1]]
+        return found
+
+    # -- how
+
+    def _memory(self) -> _Memory:
+        """Return what is known of the archive, without what is no longer right."""
+        memory = _MEMORY.setdefault(self._archive.path, _Memory())
+        amended = memory.amended.names(self._archive.base)
+        memory.forget(list(memory.signed) if amended is None else amended)
+        if len(memory.signed) > memory.clean_at:
+            there = {run.run for run in self._archive.summaries()}
+            memory.forget(memory.signed.keys() - there)
+            memory.clean_at = max(_MANY, 2 * len(memory.signed))
+        return memory
+
+    def _unsigned(self, summaries: Iterable[RunRecord]) -> list[str]:
+        known = self._memory().signed
+        return [run.run for run in summaries if signatures.may_have(run) and run.run not in known]
+
+    def _sign(self, run: str) -> None:
+        if self._kept(run) is None:
+            self._made(run)
+
+    def _at_hand(self, run: str) -> Signed | None:
+        return self._memory().signed.get(run) or self._kept(run)
+
+    def _kept(self, run: str) -> Signed | None:
+        """Return what the cache beside the record says, and remember it."""
+        found = signaturefiles.read(self._archive.base, run, signatures.RULES)
+        return _MEMORY[self._archive.path].keep(run, found) if found else None
+
+    def _made(self, run: str) -> Signed | None:
+        """Sign a run, and keep that; None if the run is gone."""
+        base = self._archive.base
+        made_from = signaturefiles.sources(base, run)
+        try:
+            record = self._archive.record(run)
+        except NoSuchRun:  # it was pruned meanwhile
+            return None
+        signature = signatures.signature_of(record, source_reader(record))
+        found = Signed(signature, runfeatures.features_of(record))
+        if made_from is not None:
+            signaturefiles.write(base, run, signatures.RULES, made_from, found)
+        return _MEMORY[self._archive.path].keep(run, found)
