@@ -136,12 +136,21 @@ def test_a_request_stops_after_some_time(archive):
     assert list(SignedRuns(archive, clock).known(runs)) == [runs[0].run]
 
 
-def test_a_command_signs_all_and_tells_its_progress(archive, made):
+def test_a_command_that_only_reads_keeps_nothing(archive, tmp_path):
+    (summary,) = keep(archive, crash(1))
+    runs = AllRuns(archive.base, quiet_world(tmp_path))
+    assert SignedRuns(runs).of(summary)
+    assert not kept_file(archive, summary.run).exists()
+
+
+def test_a_command_signs_all_and_tells_its_progress(archive, made, tmp_path):
     runs = keep(archive, *map(crash, range(3)))
+    archive = AllRuns(archive.base, quiet_world(tmp_path))
     told = []
     SignedRuns(archive).sign_all(runs, lambda done, total: told.append((done, total)))
     assert told == [(0, 3), (1, 3), (2, 3), (3, 3)]
     assert len(made) == 3 and SignedRuns(archive).unsigned(runs) == 0
+    assert all(kept_file(archive, run.run).exists() for run in runs)
     SignedRuns(archive).sign_all(runs, lambda done, total: pytest.fail('nothing is left'))
 
 

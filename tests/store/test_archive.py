@@ -62,19 +62,24 @@ def test_an_archived_record_is_read_back_whole(archive):
         recent=(request(path='/'),),
         context={'python': '3'},
         compiled_modules=('a',),
-        signature='s 1',
     )
     keep(archive, whole)
     read = archive.record(whole.run)
     assert read == whole
     (summary,) = archive.summaries()
-    assert (summary.verdict, summary.signature, summary.threads, summary.context) == (
+    assert (summary.verdict, summary.signal, summary.threads, summary.context) == (
         'crashed',
-        's 1',
+        'SIGSEGV',
         (),
         {},
     )
     assert not (archive.base.runs / whole.run).exists()
+
+
+def test_a_signature_in_a_record_of_an_older_release_is_ignored(archive):
+    (run,) = keep(archive, record(1, 'crashed', signature='SIGSEGV x.py:f 55df82ac'))
+    (summary,) = archive.summaries()
+    assert summary.signature == archive.record(run).signature == ''
 
 
 @pytest.mark.parametrize(

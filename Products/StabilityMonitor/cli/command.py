@@ -20,8 +20,9 @@ from contextlib import suppress
 from dataclasses import replace
 
 from .. import __version__
-from ..knowledge import diagnosis
+from ..knowledge import signedruns
 from ..knowledge.rulesinforce import of_incident
+from ..knowledge.signedruns import SignedRuns
 from ..model.counts import counted
 from ..model.errors import NoSuchRun
 from ..model.errors import StabilityError
@@ -89,7 +90,10 @@ def history(runs: AllRuns, options: Namespace) -> int:
     waiting = {record.run for record in runs.waiting}
     acknowledged, _ = Acknowledgements(runs.base).read()
     if options.format == 'json':
+        signed = SignedRuns(runs)
+        labels = signed.labels(records)
         for record, row in zip(records, rows, strict=True):
+            row['signature'] = labels.get(record.run, '')
             row['is_incident'] = record.is_incident
             row['archived'] = record.run not in waiting
             row['acknowledged'] = record.run in acknowledged
@@ -99,6 +103,7 @@ def history(runs: AllRuns, options: Namespace) -> int:
                 'directory': str(runs.base.path),
                 'runs': rows,
                 'clean_scripts': runs.clean_scripts,
+                'unsigned': signed.unsigned(records),
             }
         )
         return WELL
@@ -113,7 +118,7 @@ def history(runs: AllRuns, options: Namespace) -> int:
 
 def show(runs: AllRuns, options: Namespace) -> int:
     """Show everything about one run; without RUN, about the newest incident."""
-    record = diagnosis.of_archive(runs, runs.record(whichrun.incident(runs, options.run)))
+    record = signedruns.of_archive(runs, runs.record(whichrun.incident(runs, options.run)))
     known = of_incident(record, runs.base.path)
     record = replace(record, known_issues=known)
     acknowledged, _ = Acknowledgements(runs.base).read()

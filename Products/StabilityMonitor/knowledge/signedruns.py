@@ -25,10 +25,10 @@ from ..store.signaturefiles import Signed
 from ..system.backgroundjob import BackgroundJob
 from ..system.backgroundjob import Turns
 from . import crashgroups
+from . import diagnosis
 from . import runfeatures
 from . import signatures
 from .crashgroups import Group
-from .diagnosis import source_reader
 
 #: At most so many signatures are made at once in a request, for at most so many seconds.
 MOST_AT_ONCE = 50
@@ -79,6 +79,13 @@ class _Memory:
 
 #: {archive: what this process knows of it}
 _MEMORY: dict[Path, _Memory] = {}
+
+
+def of_archive(archive: Archive, record: RunRecord) -> RunRecord:
+    """Return an archived record with what is never in its file: the class of its death, the
+    suspects (see `diagnosis.of_archive`), and the label of its signature.
+    """
+    return SignedRuns(archive).labelled(diagnosis.of_archive(archive, record))
 
 
 class SignedRuns:
@@ -135,6 +142,11 @@ class SignedRuns:
                 found[run.run] = signed.signature
         return found
 
+    def labels(self, summaries: Iterable[RunRecord]) -> dict[str, str]:
+        """Return {name of a run: the label of its signature, '' if it has none}, like `known`."""
+        known = self.known(summaries)
+        return {run: found.label if found else '' for run, found in known.items()}
+
     def unsigned(self, summaries: Iterable[RunRecord]) -> int:
         """Return how many of these runs are still to be signed."""
         return len(self._unsigned(summaries))
@@ -165,11 +177,11 @@ class SignedRuns:
         return job
 
     def sign_all(self, summaries: Iterable[RunRecord], tell: Tell = _to_nobody) -> None:
-        """Sign those that are still to be signed.  This may take minutes."""
+        """Sign those that are still to be signed, and keep that.  This may take minutes."""
         waiting = self._unsigned(summaries)
         for done, run in enumerate(waiting):
             tell(done, len(waiting))
-            self._sign(run)
+            self._sign(run, is_kept=True)
         if waiting:
             tell(len(waiting), len(waiting))
 
@@ -207,9 +219,9 @@ class SignedRuns:
         known = self._memory().signed
         return [run.run for run in summaries if signatures.may_have(run) and run.run not in known]
 
-    def _sign(self, run: str) -> None:
+    def _sign(self, run: str, is_kept: bool = False) -> None:
         if self._kept(run) is None:
-            self._made(run)
+            self._made(run, is_kept)
 
     def _at_hand(self, run: str) -> Signed | None:
         return self._memory().signed.get(run) or self._kept(run)
@@ -219,16 +231,16 @@ class SignedRuns:
         found = signaturefiles.read(self._archive.base, run, signatures.RULES)
         return _MEMORY[self._archive.path].keep(run, found) if found else None
 
-    def _made(self, run: str) -> Signed | None:
-        """Sign a run, and keep that; None if the run is gone."""
+    def _made(self, run: str, is_kept: bool = False) -> Signed | None:
+        """Sign a run, and keep that unless the archive only reads; None if the run is gone."""
         base = self._archive.base
         made_from = signaturefiles.sources(base, run)
         try:
             record = self._archive.record(run)
         except NoSuchRun:  # it was pruned meanwhile
             return None
-        signature = signatures.signature_of(record, source_reader(record))
+        signature = signatures.signature_of(record, diagnosis.source_reader(record))
         found = Signed(signature, runfeatures.features_of(record))
-        if made_from is not None:
+        if made_from is not None and (is_kept or not self._archive.only_reads):
             signaturefiles.write(base, run, signatures.RULES, made_from, found)
         return _MEMORY[self._archive.path].keep(run, found)

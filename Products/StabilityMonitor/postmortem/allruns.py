@@ -36,6 +36,8 @@ class AllRuns(Archive):
     `living` is a list of (name, context) of the living runs.
     """
 
+    only_reads = True
+
     def __init__(self, base: Base, world: World | None = None) -> None:
         super().__init__(base)
         self._world = world

@@ -5,8 +5,6 @@ Values in, a RunRecord out.
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Iterable
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,7 +15,6 @@ from ..model.faultfacts import OF_PYTHON
 from ..model.faultfacts import OF_SIGNAL
 from ..model.faultfacts import FatalError
 from ..model.records import Evidence
-from ..model.records import Frame
 from ..model.records import LifePoint
 from ..model.records import LogLine
 from ..model.records import NativeFrame
@@ -26,10 +23,8 @@ from ..model.records import Sample
 from ..model.records import instance_of
 from ..model.runrecord import RunRecord
 from ..model.threadstates import ThreadState
-from ..model.tracebacksummary import exception_name
 from ..store import runnumbers
 from ..store.blackbox import DRILLS
-from . import crashplace
 from . import hangnotes
 from . import kernellog
 from .evidence import Context
@@ -38,8 +33,6 @@ from .hangsummary import thread_name
 from .stackoverflow import stack_of
 from .verdict import COLLECTING
 from .verdict import Judgement
-
-_FRAMES_IN_SIGNATURE = 4
 
 
 def record(traces: Traces, judgement: Judgement) -> RunRecord:
@@ -116,7 +109,6 @@ def record(traces: Traces, judgement: Judgement) -> RunRecord:
         compiled_modules=_modules(traces),
         context=traces.context | _installed(traces),
         counters=counters,
-        signature=signature(judgement, threads, traces.exception),
         number=runnumbers.valid(traces.context.get('number')),
         boot_id=traces.boot_id,
         monotonic=traces.started_monotonic,
@@ -158,52 +150,11 @@ def _compared(drill: str, context: Context, verdict: str) -> str:
     return f'; expected: {expected}; reported instead: {verdict}'
 
 
-def signature(
-    judgement: Judgement,
-    threads: Iterable[ThreadState],
-    exception: str = '',
-) -> str:
-    """Return a short name that is the same for the same crash: what, where, and 8 hex digits.
-
-    While a module was imported, the line that imports it is the first place: the frames of the
-    import machinery are the same for each module, and a file may import several.
-    """
-    places: list[str] = []
-    crashed = _crashed(threads)
-    if crashed:
-        importing = crashplace.importing_frame(crashed.frames)
-        if importing:
-            places.append(f'{crashplace.short_file(importing)}:{importing.line}')
-        places += _distinct_places(crashplace.without_machinery(crashed.frames))
-    places = places[:_FRAMES_IN_SIGNATURE]
-    kind = ''
-    if judgement.verdict in ('unhandled-exception', 'startup-failed'):
-        kind = exception_name(exception)
-    words = [judgement.verdict, judgement.signal or '', kind, *places]
-    text = '|'.join(words)
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    what = judgement.signal or kind or judgement.verdict
-    return ' '.join([what, *places[:1], digest[:8]])
-
-
 def _crashed(threads: Iterable[ThreadState]) -> ThreadState | None:
     for thread in threads:
         if thread.crashed:
             return thread
     return None
-
-
-def _distinct_places(frames: Iterable[Frame]) -> list[str]:
-    """List each file and function once: the next dump may cut a recursion at another depth."""
-    places = []
-    for frame in frames:
-        folder, name = os.path.split(frame.file)
-        if name == '__init__.py':  # this name alone does not say which package
-            name = f'{os.path.basename(folder)}/{name}'
-        place = f'{name}:{frame.function}'
-        if place not in places:
-            places.append(place)
-    return places
 
 
 def _phase(traces: Traces) -> str:

@@ -11,12 +11,14 @@ import sys
 import time
 from collections.abc import Collection
 from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import replace
 
 from ..checks.allfindings import Look
 from ..checks.allfindings import of as standing_of
-from ..knowledge import diagnosis
+from ..knowledge import signedruns
 from ..knowledge.rulesinforce import of_incident
+from ..knowledge.signedruns import SignedRuns
 from ..model.interfaces import ILivingRun
 from ..model.jsonform import to_json
 from ..model.records import Instance
@@ -93,7 +95,7 @@ def build(
         'process': now['process'],
         'last_process': now['last_process'],
         'previous': previous,
-        'history': [alone(record, RunRecord.summary_json) for record in ours],
+        'history': _history(archive, ours),
         'checks': now['checks'],
         'workarounds': [],
         'inventory': now['inventory'],
@@ -112,6 +114,16 @@ def build(
     if parts:
         report |= parts_of(parts, life, archive, run, left)
     return report
+
+
+def _history(archive: Archive, runs: Sequence[RunRecord]) -> list[Document]:
+    """Return the summaries with the labels of their signatures, as far as these are known."""
+    labels = SignedRuns(archive).labels(runs)
+    rows = []
+    for record in runs:
+        row = alone(record, RunRecord.summary_json)
+        rows.append(row | {'signature': labels.get(record.run, '')})
+    return rows
 
 
 def _source_of_sites(sites: SitesRead, life: ILivingRun | None) -> Document:
@@ -205,7 +217,7 @@ def _extended_record(
 def _whole_of(
     archive: Archive, record: RunRecord, life: ILivingRun | None, left: RecordedRun | None
 ) -> Document:
-    record = diagnosis.of_archive(archive, record)
+    record = signedruns.of_archive(archive, record)
     then = fromdisk.of_record(archive, record)
     known_issues = of_incident(record, archive.base.path)
     return record.to_json() | {

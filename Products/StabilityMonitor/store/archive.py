@@ -72,7 +72,12 @@ _AMENDED: dict[Path, witnessfiles.Amended] = {}
 
 @implementer(IArchive)
 class Archive:
-    """See IArchive.  It holds the archived runs below `base`."""
+    """See IArchive.  It holds the archived runs below `base`.
+
+    `only_reads`: who uses it writes no file of the archive, not even a cache.
+    """
+
+    only_reads = False
 
     def __init__(self, base: Base) -> None:
         self.base = base
@@ -274,6 +279,8 @@ def _from_file(path: Path, most: int = INCIDENT_MOST) -> RunRecord | None:
         return None
     if found.run != path.parent.name:
         return None
+    if found.signature:  # by the rules of an older release
+        return replace(found, signature='')
     return found
 
 

@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 from .. import __version__
 from ..checks.allfindings import Look
 from ..inspection import vitalsnow
-from ..knowledge import diagnosis
+from ..knowledge import signedruns
 from ..knowledge.rulesinforce import of_incident
 from ..model.action import Action
 from ..model.corefile import CoreFile
@@ -265,7 +265,6 @@ def ending(run: RunRecord, subject: str) -> dict[str, Any]:
         'instance': run.instance.label,
         'role': run.role,
         'pid': run.pid,
-        'signature': run.signature,
         'drill': drill_name(run),
         'signal': run.signal or '',
     }
@@ -374,7 +373,7 @@ def incident(
 
 
 def _incident(life: ILivingRun, archive: Archive, record: RunRecord) -> dict[str, Any]:
-    record = diagnosis.of_archive(archive, record)
+    record = signedruns.of_archive(archive, record)
     requests = list(map(request_row, record.requests))
     recent = list(map(request_row, record.recent))
     issues = of_incident(record, archive.base.path)
