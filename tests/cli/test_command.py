@@ -19,6 +19,7 @@ from support.zopekit import CHECKOUT
 from Products.StabilityMonitor import __version__
 from Products.StabilityMonitor import cli
 from Products.StabilityMonitor.cli import command as command_module
+from Products.StabilityMonitor.knowledge import signedruns
 from Products.StabilityMonitor.postmortem.triage import triage
 from Products.StabilityMonitor.store.archive import Archive
 from Products.StabilityMonitor.store.rundirectory import new_name
@@ -109,6 +110,15 @@ def test_history_as_json_has_the_runs_newest_first(base, command):
     found = [(run['verdict'], run['is_incident'], run['archived']) for run in told['runs']]
     assert found == [('crashed', True, False), ('stopped', False, True), ('crashed', True, True)]
     assert told['runs'][0]['run'] == waiting.name and 'samples' not in told['runs'][0]
+
+
+def test_history_as_json_has_the_signatures_of_today(base, command, monkeypatch):
+    archived(base, *(record(n, 'crashed', signal='SIGSEGV', signature='old') for n in range(3)))
+    monkeypatch.setattr(signedruns, 'MOST_AT_ONCE', 2)
+    told = json.loads(command('history', '--format', 'json')[1])
+    newest, second, oldest = (run['signature'] for run in told['runs'])
+    assert newest == second and newest.startswith('SIGSEGV ~')
+    assert (oldest, told['unsigned']) == ('', 1)
 
 
 def test_show_as_json_is_the_record_of_the_run(base, command):

@@ -236,7 +236,6 @@ def test_values_of_our_own_are_never_matched_by_shape():
     document = {
         'version': '203.0.113.7',
         'build_id': 'ghp_' + 'a1' * 20,
-        'signature': odd,
         'run': odd,
         'distributions': [{'name': 'x', 'version': '203.0.113.7'}],
         'compiled_modules': [odd],
@@ -245,6 +244,19 @@ def test_values_of_our_own_are_never_matched_by_shape():
     }
     found, _ = redacted(document)
     assert found == document | {KEY: found[KEY]}
+
+
+@pytest.mark.parametrize(
+    'signature, expected',
+    [
+        ('SIGSEGV crasher_c!null 1234567890', 'SIGSEGV crasher_c!null 1234567890'),
+        ('killed /orders/*/@@edit ~0a1b2c3d4e', 'killed /orders/*/@@edit ~0a1b2c3d4e'),
+        ('killed /mail/to/10.1.2.3 ~0a1b2c3d4e', 'killed /mail/to/address-1 ~0a1b2c3d4e'),
+    ],
+)
+def test_a_signature_may_hold_the_path_of_a_request(signature, expected):
+    found, _ = redacted({'signature': signature})
+    assert found['signature'] == expected
 
 
 @pytest.mark.parametrize('part', ['sources', 'known_issues', 'context', 'versions', 'checks'])

@@ -42,6 +42,8 @@ _TURNS: Turns = {}
 #: Runs that are gone are forgotten when so many are known, and then when there are twice as many.
 _MANY = 1000
 
+_NOTHING = Signed(None)
+
 #: Is called with how many runs are signed, and how many there are.
 Tell = Callable[[int, int], object]
 
@@ -129,10 +131,9 @@ class SignedRuns:
         until = self._clock() + SECONDS
         made = 0
         for run in summaries:
-            if not signatures.may_have(run):
-                found[run.run] = None
-                continue
             signed = memory.signed.get(run.run)
+            if signed is None and not signatures.may_have(run):
+                signed = _NOTHING
             if signed is None and made < MOST_AT_ONCE and self._clock() < until:
                 signed = self._kept(run.run)
                 if signed is None:
@@ -217,7 +218,7 @@ class SignedRuns:
 
     def _unsigned(self, summaries: Iterable[RunRecord]) -> list[str]:
         known = self._memory().signed
-        return [run.run for run in summaries if signatures.may_have(run) and run.run not in known]
+        return [run.run for run in summaries if run.run not in known and signatures.may_have(run)]
 
     def _sign(self, run: str, is_kept: bool = False) -> None:
         if self._kept(run) is None:

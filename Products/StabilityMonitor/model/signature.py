@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 
 #: So many hex digits of a digest name a signature: among 10,000 signatures, two are alike once in
 #: 20,000 sites.
@@ -34,14 +35,14 @@ class Signature:
     suspect: str = ''
     is_weak: bool = False
 
-    @property
+    @cached_property
     def strict(self) -> str:
         """Everything that must be the same, as text."""
         native, python = ' < '.join(self.native), ' < '.join(self.python)
         parts = (self.verdict, self.signal, self.death, native, python, self.place)
         return '|'.join(parts).rstrip('|')
 
-    @property
+    @cached_property
     def id(self) -> str:
         """A short name of `strict`, for addresses and tables; that of a weak one begins with ~."""
         return f'{"~" if self.is_weak else ""}{_digest(self.strict)}'
@@ -58,7 +59,7 @@ class Signature:
         where = (*self.native, *self.python, self.place)
         return ' '.join(filter(None, [what, *where[:1]]))
 
-    @property
+    @cached_property
     def label(self) -> str:
         """The title and the id: the `signature` of a record."""
         return f'{self.title} {self.id}'

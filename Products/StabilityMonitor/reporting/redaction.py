@@ -4,8 +4,7 @@ Every download and the command's reports pass through here, before any text is m
 pages of the site and its archive show what was recorded.
 
 One value keeps one pseudonym within a document, as `user-1`, so that a reader can still follow it.
-Values that we made ourselves (ids, versions, signatures, names of modules) are never looked at: see
-`_OURS`.  What people type for the report stays, too.
+Values that we made ourselves (ids, versions, names of modules) are never looked at: see `_OURS`.  What people type for the report stays, too.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ KEY = 'redacted'
 #: a person typed for the report.
 _OURS = frozenset(
     'schema generated started ended as_of time when latest run id check issue severity verdict '
-    'confidence signal role phase signature boot_id pid_namespace machine_id thread kind '
+    'confidence signal role phase boot_id pid_namespace machine_id thread kind '
     'activity version zope python plone platform libc system distribution machine python_build '
     'compiler implementation build_id level state drill distributions builds compiled_modules '
     'function installed handled_signals products samples curve '
