@@ -29,7 +29,9 @@ PLAIN = '/manage_main'
 OF_ALL_RUNS = {
     'overview page': f'{HOME}/manage_main',
     'incidents page': f'{HOME}/manage_incidents',
+    'incidents page by signature': f'{HOME}/manage_incidents?by=signature',
 }
+SIGNATURE = 'page of a signature'
 OF_THIS_PROCESS = {
     'Threads page, 50 slow requests kept': f'{HOME}/manage_threads',
     'Threads page, refreshed': f'{HOME}/threads_fragment?part=live',
@@ -41,7 +43,7 @@ def measure() -> list[Row]:
         few = _times(Path(folder) / 'few', FEW)
         many = _times(Path(folder) / 'many', MANY)
     rows = []
-    for what in OF_ALL_RUNS:
+    for what in (*OF_ALL_RUNS, SIGNATURE):
         title = f'{what}, {MANY:,} archived runs'
         rows.append(ratio(title, GROWTH, many[what], f'that with {FEW}', few[what], 'ms', 0))
     for what in few:
@@ -68,10 +70,12 @@ def _times(folder: Path, count: int) -> dict[str, float]:
     pasts.archive(run, zope.stability, count - FEW, instance, whole=False)
     names = pasts.archive(run, zope.stability, FEW, instance, first=count - FEW)
     crashed = names[-4]  # see `pasts.archive`
+    signature = pasts.sign(zope.stability)
     try:
         zope.start(wait='port')
         picture = zope.get('/remember_slow_requests').text
         pages = {PLAIN: PLAIN, **OF_ALL_RUNS, **OF_THIS_PROCESS, **_reports(crashed)}
+        pages[SIGNATURE] = f'{HOME}/manage_signature?id={signature}'
         pages['where the time of a slow request went, as a picture'] = f'{HOME}/flames?{picture}'
         return {what: _fastest(zope, path) for what, path in pages.items()}
     finally:

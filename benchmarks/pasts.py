@@ -94,3 +94,17 @@ def archive(
             ),
         )
     return names
+
+
+def sign(stability: Path) -> str:
+    """Give all incidents their signature, as Zope does in the background, and return the id of the
+    one that most have.
+    """
+    from Products.StabilityMonitor.knowledge.signedruns import SignedRuns
+    from Products.StabilityMonitor.store.archive import Archive
+    from Products.StabilityMonitor.store.rundirectory import Base
+
+    kept = Archive(Base(stability))
+    signed = SignedRuns(kept)
+    signed.sign_all(kept.summaries())
+    return max(signed.groups(kept.summaries()), key=lambda group: group.count).id

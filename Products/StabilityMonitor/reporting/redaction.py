@@ -4,7 +4,8 @@ Every download and the command's reports pass through here, before any text is m
 pages of the site and its archive show what was recorded.
 
 One value keeps one pseudonym within a document, as `user-1`, so that a reader can still follow it.
-Values that we made ourselves (ids, versions, names of modules) are never looked at: see `_OURS`.  What people type for the report stays, too.
+Values that we made ourselves (ids, versions, names of modules) are never looked at: see `_OURS`.
+What people type for the report stays, too.
 """
 
 from __future__ import annotations
