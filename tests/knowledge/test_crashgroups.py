@@ -45,6 +45,13 @@ def test_of_two_that_cover_one_another_only_the_one_that_says_most_counts():
     assert grouped(NO_CORE, classed, WHOLE) == [(WHOLE, [0, 1, 2])]
 
 
+def test_so_many_signatures_that_comparing_them_takes_long_stay_alone(monkeypatch):
+    monkeypatch.setattr(crashgroups, '_MOST', 2)
+    assert len(grouped(NO_CORE, WHOLE)) == 1
+    assert len(grouped(NO_CORE, WHOLE, replace(WHOLE, death='other'))) == 3
+    assert len(grouped(NO_CORE, WHOLE, replace(WHOLE, python=('shop:edit',)))) == 2
+
+
 def test_without_a_python_place_only_equal_ones_are_one_group():
     known = replace(WHOLE, python=())
     unknown = replace(NO_CORE, python=())

@@ -157,8 +157,8 @@ def test_a_command_signs_all_and_tells_its_progress(archive, made, tmp_path):
 def test_groups_are_made_again_only_after_a_change(archive, monkeypatch):
     runs = keep(archive, crash(1), crash(2), crash(3, 'edit'))
     signed = SignedRuns(archive)
+    assert [group.count for group in signed.groups(runs)] == [1, 2]
     first = signed.groups(runs)
-    assert [group.count for group in first] == [1, 2]
     assert signed.groups(archive.summaries()) is first
     one = signed.groups(runs[1:])
     assert [group.count for group in one] == [2]

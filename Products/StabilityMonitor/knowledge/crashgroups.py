@@ -18,6 +18,9 @@ from ..model.signature import Signature
 
 #: Without the stack of the other threads, an overflow of the stack looks like a crash.
 _ALIKE = frozenset(('crashed', 'stack-overflow'))
+#: Of more signatures with equal signals and Python places, none joins another one: each is compared
+#: with each.
+_MOST = 200
 
 
 @dataclass(frozen=True)
@@ -127,18 +130,22 @@ def covers(one: Signature, other: Signature) -> bool:
 
 def _homes(signatures: Mapping[str, Signature]) -> dict[str, str]:
     """Return {strict text: that of the signature whose group it belongs to}."""
+    homes = {strict: strict for strict in signatures}
     buckets: dict[tuple[object, ...], list[str]] = {}
     for strict, signature in signatures.items():
-        buckets.setdefault(_bucket(signature), []).append(strict)
-    homes = {}
+        if signature.python:
+            buckets.setdefault(_bucket(signature), []).append(strict)
     for bucket in buckets.values():
+        if len(bucket) > _MOST:
+            continue
         covering = {
             strict: [each for each in bucket if covers(signatures[each], signatures[strict])]
             for strict in bucket
         }
         for strict, found in covering.items():
             most = [each for each in found if not covering[each]]
-            homes[strict] = most[0] if len(most) == 1 else strict
+            if len(most) == 1:
+                homes[strict] = most[0]
     return homes
 
 

@@ -193,14 +193,16 @@ class SignedRuns:
         """
         runs = tuple(summaries)
         memory = self._memory()
-        for before, changes, kept in memory.groups:
+        for before, at, kept in memory.groups:
             # Mostly these are the same objects: then this compares only their addresses.
-            if changes == memory.changes and before == runs:
+            if at == memory.changes and before == runs:
                 return kept
+        changes = memory.changes
         known = self.known(runs)
         found = crashgroups.groups(runs, known)
-        if len(known) == len(runs):
-            memory.groups = [(runs, memory.changes, found), *memory.groups[: _KEPT_GROUPS - 1]]
+        # What was signed meanwhile, also by another thread, may not be in `known`.
+        if len(known) == len(runs) and changes == memory.changes:
+            memory.groups = [(runs, changes, found), *memory.groups[: _KEPT_GROUPS - 1]]
         return found
 
     # -- how
