@@ -1,10 +1,107 @@
-"""What incidents are compared by: the features of one run, as texts."""
+"""The features of a run that are compared with those of others.  A record in, values out.
+
+What only the whole record tells is kept beside it (`features_of`): so hundreds of runs can be
+compared without reading their records.  What its summary tells is made from that
+(`features_of_summary`).  Sets of distributions are large, and many runs share them, so that only
+the digest of the set is kept.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from ..model.feature import HOUR
+from ..model.feature import INSTALLED
+from ..model.feature import MEMORY
+from ..model.feature import MEMORY_SHARE
+from ..model.feature import PATH
+from ..model.feature import PYTHON
+from ..model.feature import THREADS
+from ..model.feature import USER
+from ..model.feature import ZOPE
+from ..model.feature import Feature
+from ..model.records import Sample
+from ..model.records import local_time
 from ..model.runrecord import RunRecord
+from . import pathtemplates
+
+#: The steps of what is compared with "at least": percent of the limit, MiB, and threads.
+STEPS: dict[str, tuple[int, ...]] = {
+    MEMORY_SHARE: (50, 80, 90, 95),
+    MEMORY: tuple(128 << power for power in range(14)),
+    THREADS: tuple(8 << power for power in range(12)),
+}
+#: At most so many different paths and users of one run count.
+_MOST = 32
+_MIB = 1 << 20
 
 
-def features_of(record: RunRecord) -> tuple[str, ...]:
-    """Return the features of a run."""
-    return ()
+def features_of(record: RunRecord) -> tuple[Feature, ...]:
+    """Return the features that only the whole record of a run tells."""
+    found: list[Feature] = []
+    if record.samples:
+        found += _of_sample(max(record.samples, key=lambda sample: sample.monotonic))
+    python = _word(record.context.get('python'))
+    if python:
+        found.append(Feature(PYTHON, 'Python', python))
+    software = record.context.get('software')
+    zope = _word(software.get('zope')) if isinstance(software, dict) else ''
+    if zope:
+        found.append(Feature(ZOPE, 'Zope', zope))
+    installed = _word(record.context.get('installed'))
+    if installed:
+        found.append(Feature(INSTALLED, installed))
+    return tuple(found)
+
+
+def features_of_summary(record: RunRecord) -> tuple[Feature, ...]:
+    """Return the features that also the summary of a run tells: paths, users and the hour.
+
+    The hour is that of the time zone of this process, as each time that people see.
+    """
+    paths = sorted({pathtemplates.template(request.path) for request in record.requests} - {''})
+    users = sorted({request.user for request in record.requests} - {''})
+    found = [Feature(PATH, path) for path in paths[:_MOST]]
+    found += [Feature(USER, who=user) for user in users[:_MOST]]
+    ended = local_time(record.ended)
+    if ended:
+        found.append(Feature(HOUR, str(ended.hour)))
+    return tuple(found)
+
+
+def reached(feature: Feature) -> tuple[Feature, ...]:
+    """Return all steps that a run with this feature has reached; others stand for themselves."""
+    steps = STEPS.get(feature.kind)
+    if steps is None:
+        return (feature,)
+    if not feature.name.isdecimal():  # it is from a file
+        return ()
+    most = int(feature.name[:9])
+    return tuple(Feature(feature.kind, str(step)) for step in steps if step <= most)
+
+
+def _of_sample(sample: Sample) -> list[Feature]:
+    """Return the steps that memory and threads had reached; "0" below the first step."""
+    found = []
+    if sample.cgroup_limit > 0 and sample.cgroup_current >= 0:
+        percent = sample.cgroup_current * 100 // sample.cgroup_limit
+        found.append(_step(MEMORY_SHARE, percent))
+    if sample.rss >= 0:
+        found.append(_step(MEMORY, sample.rss // _MIB))
+    if sample.threads >= 0:
+        found.append(_step(THREADS, sample.threads))
+    return found
+
+
+def _step(kind: str, number: int) -> Feature:
+    return Feature(kind, str(_highest(STEPS[kind], number)))
+
+
+def _highest(steps: Sequence[int], number: int) -> int:
+    return max((step for step in steps if step <= number), default=0)
+
+
+def _word(text: object) -> str:
+    """Return the first word of a text from a file; '' for anything else."""
+    words = text.split(maxsplit=1) if isinstance(text, str) else []
+    return words[0][:100] if words else ''
