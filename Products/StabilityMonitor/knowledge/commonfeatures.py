@@ -13,6 +13,7 @@ from math import comb
 
 from ..model.runrecord import RunRecord
 from . import deathclass
+from .runfeatures import versions_of
 
 #: Chance explains what is as probable as this, or more.
 LEVEL = 0.05
@@ -90,9 +91,9 @@ def changed(record: RunRecord, earlier: Sequence[RunRecord]) -> tuple[tuple[str,
     `earlier` is newest first.  The version before is '' if it is new.  () if nothing is known, or
     if so many changed that this points at none of them.
     """
-    now = _versions(record)
+    now = versions_of(record)
     for run in earlier:
-        before = _versions(run)
+        before = versions_of(run)
         if run.is_incident or not before:
             continue
         found = []
@@ -106,11 +107,4 @@ def changed(record: RunRecord, earlier: Sequence[RunRecord]) -> tuple[tuple[str,
 def _features(record: RunRecord) -> frozenset[tuple[str, str]]:
     """Return (compiled module, '') and (distribution, version) of a run."""
     modules = {(name, '') for name in record.compiled_modules}
-    return frozenset(modules | set(_versions(record).items()))
-
-
-def _versions(record: RunRecord) -> dict[str, str]:
-    known = record.context.get('distributions')
-    if not isinstance(known, dict):
-        return {}
-    return {str(name): value for name, value in known.items() if isinstance(value, str) and value}
+    return frozenset(modules | set(versions_of(record).items()))

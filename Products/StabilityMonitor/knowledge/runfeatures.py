@@ -20,7 +20,6 @@ from ..model.feature import THREADS
 from ..model.feature import USER
 from ..model.feature import ZOPE
 from ..model.feature import Feature
-from ..model.records import Sample
 from ..model.records import local_time
 from ..model.runrecord import RunRecord
 from . import pathtemplates
@@ -38,9 +37,10 @@ _MIB = 1 << 20
 
 def features_of(record: RunRecord) -> tuple[Feature, ...]:
     """Return the features that only the whole record of a run tells."""
-    found: list[Feature] = []
-    if record.samples:
-        found += _of_sample(max(record.samples, key=lambda sample: sample.monotonic))
+    found = [
+        Feature(kind, str(_highest(STEPS[kind], amount)))
+        for kind, amount in amounts_of(record).items()
+    ]
     python = _word(record.context.get('python'))
     if python:
         found.append(Feature(PYTHON, 'Python', python))
@@ -80,21 +80,27 @@ def reached(feature: Feature) -> tuple[Feature, ...]:
     return tuple(Feature(feature.kind, str(step)) for step in steps if step <= most)
 
 
-def _of_sample(sample: Sample) -> list[Feature]:
-    """Return the steps that memory and threads had reached; "0" below the first step."""
-    found = []
-    if sample.cgroup_limit > 0 and sample.cgroup_current >= 0:
-        percent = sample.cgroup_current * 100 // sample.cgroup_limit
-        found.append(_step(MEMORY_SHARE, percent))
-    if sample.rss >= 0:
-        found.append(_step(MEMORY, sample.rss // _MIB))
-    if sample.threads >= 0:
-        found.append(_step(THREADS, sample.threads))
+def amounts_of(record: RunRecord) -> dict[str, int]:
+    """Return {kind: percent of the limit, MiB, or threads} at the end of a run, as far as known."""
+    if not record.samples:
+        return {}
+    last = max(record.samples, key=lambda sample: sample.monotonic)
+    found = {}
+    if last.cgroup_limit > 0 and last.cgroup_current >= 0:
+        found[MEMORY_SHARE] = last.cgroup_current * 100 // last.cgroup_limit
+    if last.rss >= 0:
+        found[MEMORY] = last.rss // _MIB
+    if last.threads >= 0:
+        found[THREADS] = last.threads
     return found
 
 
-def _step(kind: str, number: int) -> Feature:
-    return Feature(kind, str(_highest(STEPS[kind], number)))
+def versions_of(record: RunRecord) -> dict[str, str]:
+    """Return {distribution: version} of a whole record; {} if they are not known."""
+    known = record.context.get('distributions')
+    if not isinstance(known, dict):
+        return {}
+    return {str(name): value for name, value in known.items() if isinstance(value, str) and value}
 
 
 def _highest(steps: Sequence[int], number: int) -> int:

@@ -68,7 +68,7 @@ _PATHS = frozenset(
 #: Keys of values that are never sent: they may be bytes of any text that was in memory.
 _NEVER = frozenset(('registers',))
 #: Keys of names of users.
-_USERS = frozenset(('user', 'who'))
+_USERS = frozenset(('user', 'who', 'who_before'))
 #: The option whose value is not shown.
 _PATTERN = 'redact-pattern'
 #: A value in what Python shows of a dict.

@@ -32,9 +32,18 @@ def keep(base: Base, run: Path, objects: Iterable[SharedObject]) -> str:
 
 def of_run(path: Path) -> tuple[SharedObject, ...]:
     """Return the set of the run in that directory, in `runs` or `archive`; () if not known."""
+    return load(path.parent.parent, digest_of_run(path))
+
+
+def digest_of_run(path: Path) -> str:
+    """Return the digest of the set of the run in that directory; '' if not known."""
     digest = SETS.referred(path).get('objects')
-    known = SETS.load(path.parent.parent, digest)
-    return jsonform.items_from_json(SharedObject, known.get('objects'))
+    return digest if isinstance(digest, str) else ''
+
+
+def load(base: Path, digest: object) -> tuple[SharedObject, ...]:
+    """Return a set; () if it is missing or damaged.  `digest` may be anything."""
+    return jsonform.items_from_json(SharedObject, SETS.load(base, digest).get('objects'))
 
 
 def prune(base: Base, now: float | None = None) -> int:
