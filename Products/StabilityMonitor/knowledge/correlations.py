@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace
@@ -48,6 +49,7 @@ _NAMED = 3
 _OF_INCIDENTS = frozenset((PATH, USER, HOUR))
 _VERSIONS = (PYTHON, ZOPE, DISTRIBUTION)
 _UNREADABLE = 'unreadable'
+_NO_FEATURES = frozenset[Feature]()
 _DAY = 86400  # seconds
 
 
@@ -65,11 +67,14 @@ class Compared:
 
 @dataclass(frozen=True)
 class RunFacts:
-    """A run with its features.  Of kinds that are not in `known`, nothing is known of it."""
+    """A run with its `features` by their kinds; of a kind that is missing, nothing is known.
+
+    Equal sets of features should be the same object: most runs share those of their versions and
+    modules, which are large.
+    """
 
     run: RunRecord
-    features: frozenset[Feature]
-    known: frozenset[str]
+    features: Mapping[str, frozenset[Feature]]
 
 
 # -- which runs are compared -----------------------------------------------------------------------
@@ -112,15 +117,13 @@ def correlations(group: Sequence[RunFacts], others: Sequence[RunFacts]) -> tuple
     found: list[Correlation] = []
     tried = 0
     incidents = [each for each in others if each.run.is_incident]
-    kinds = {feature.kind for each in group for feature in each.features}
-    for kind in sorted(kinds):
+    for kind in sorted({kind for each in group for kind in each.features}):
         are_incidents = kind in _OF_INCIDENTS
-        with_it = [each for each in group if kind in each.known]
-        pool = incidents if are_incidents else others
-        without = [each for each in pool if kind in each.known]
+        with_it = _sets(kind, group)
+        without = _sets(kind, incidents if are_incidents else others)
         if not without:
             continue
-        by_presence = _by_presence(kind, with_it, without)
+        by_presence = _by_presence(with_it, without)
         tried += len(by_presence)
         found += [
             _correlation(kind, features, presence, len(with_it), are_incidents)
@@ -135,20 +138,29 @@ def correlations(group: Sequence[RunFacts], others: Sequence[RunFacts]) -> tuple
     return tuple(_best_steps(likely))
 
 
+def _sets(kind: str, runs: Iterable[RunFacts]) -> list[frozenset[Feature]]:
+    """Return the features of one kind of each run of which they are known."""
+    return [each.features[kind] for each in runs if kind in each.features]
+
+
 def _by_presence(
-    kind: str, group: Sequence[RunFacts], others: Sequence[RunFacts]
+    group: Sequence[frozenset[Feature]], others: Sequence[frozenset[Feature]]
 ) -> dict[tuple[bool, ...], list[Feature]]:
-    """Return {which of the runs have it: features}, without those that all of them have.
+    """Return {which of the runs have them: features of the group}, without what all runs have.
 
     Features that the same runs have are one try: modules of one package come together.
     """
-    features = {one for each in group for one in each.features if one.kind == kind}
     runs = (*group, *others)
-    found: dict[tuple[bool, ...], list[Feature]] = {}
+    distinct = tuple(dict.fromkeys(runs))
+    features = _NO_FEATURES.union(*dict.fromkeys(group)) - frozenset.intersection(*distinct)
+    by_set: dict[tuple[bool, ...], list[Feature]] = {}
     for feature in sorted(features, key=_order):
-        presence = tuple(feature in each.features for each in runs)
-        if not all(presence):
-            found.setdefault(presence, []).append(feature)
+        has_it = tuple(feature in each for each in distinct)
+        by_set.setdefault(has_it, []).append(feature)
+    found = {}
+    for has_it, alike in by_set.items():
+        has = dict(zip(distinct, has_it, strict=True))
+        found[tuple(has[each] for each in runs)] = alike
     return found
 
 
@@ -201,14 +213,15 @@ def version_uses(group: Sequence[RunFacts], others: Sequence[RunFacts]) -> tuple
     What differs most comes first; the versions of one distribution are together.
     """
     with_it, without = _versions_of(group), _versions_of(others)
-    names = {name for versions in (*with_it, *without) for name in versions}
+    if not with_it or not without:
+        return ()
+    distinct = {id(each): frozenset(each.items()) for each in (*with_it, *without)}.values()
+    differing = frozenset[tuple[str, str]]().union(*distinct) - frozenset.intersection(*distinct)
     found = []
-    for name in names:
+    for name in {name for name, _ in differing}:
         having = Counter(versions.get(name, '') for versions in with_it)
         others_having = Counter(versions.get(name, '') for versions in without)
         both = having.keys() | others_having.keys()
-        if len(both) < 2 or not having or not others_having:
-            continue
         uses = tuple(VersionUse(name, each, having[each], others_having[each]) for each in both)
         apart = max(_apart(each, len(with_it), len(without)) for each in uses)
         found.append((-apart, name.lower(), sorted(uses, key=lambda use: -use.having)))
@@ -223,12 +236,12 @@ def since_change(
     `group` and `others` are sorted newest first; the first `later` others are newer than the group.
     """
     with_it = _versions_of(group[:1])
-    newer = [each for each in others[:later] if DISTRIBUTION in each.known]
+    newer = [each for each in others[:later] if DISTRIBUTION in each.features]
     versions = _versions_of(newer)
     if not with_it or not versions:
         return ()
     before, now = with_it[0], versions[0]
-    had = {item for each in _versions_of(group) for item in each.items()}
+    had = set().union(*(each.items() for each in _versions_of(group)))
     by_runs: dict[int, list[VersionChange]] = {}
     for name in sorted({*before, *now}, key=str.lower):
         version = now.get(name, '')
@@ -248,16 +261,21 @@ def since_change(
     )
 
 
-def _versions_of(runs: Iterable[RunFacts]) -> list[dict[str, str]]:
-    """Return {name: version} of each run of which they are known."""
-    return [
-        {one.name: one.version for one in each.features if one.kind in _VERSIONS}
-        for each in runs
-        if DISTRIBUTION in each.known
-    ]
+def _versions_of(runs: Iterable[RunFacts]) -> list[Mapping[str, str]]:
+    """Return {name: version} of each run of which they are known; equal ones are one object."""
+    distinct: dict[tuple[frozenset[Feature], ...], Mapping[str, str]] = {}
+    found = []
+    for each in runs:
+        if DISTRIBUTION not in each.features:
+            continue
+        sets = tuple(each.features.get(kind, _NO_FEATURES) for kind in _VERSIONS)
+        if sets not in distinct:
+            distinct[sets] = {one.name: one.version for features in sets for one in features}
+        found.append(distinct[sets])
+    return found
 
 
-def _first_with(runs: Iterable[dict[str, str]], name: str, version: str) -> int:
+def _first_with(runs: Iterable[Mapping[str, str]], name: str, version: str) -> int:
     """Return how many of the first runs had a version, until one had another."""
     return sum(1 for _ in takewhile(lambda versions: versions.get(name, '') == version, runs))
 
@@ -280,10 +298,11 @@ def rate(
     `running_seconds` is the uptime of a run that has not ended yet.  Runs that were damaged have no
     uptime.
     """
-    kinds = {(run.instance, run.role) for run in group}
+    instances = tuple({run.instance for run in group})  # to compare is faster than to hash
+    roles = {run.role for run in group}
     uptime = running_seconds
     for run in summaries:
-        if (run.instance, run.role) in kinds:
+        if run.role in roles and run.instance in instances:
             uptime += run.uptime_seconds or 0.0
         if run.run == group[-1].run:
             break

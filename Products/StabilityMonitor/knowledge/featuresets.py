@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..model.feature import DISTRIBUTION
-from ..model.feature import HOUR
 from ..model.feature import INSTALLED
 from ..model.feature import LIBRARY
 from ..model.feature import MODULE
+from ..model.feature import OBJECTS
 from ..model.feature import PATH
 from ..model.feature import USER
 from ..model.feature import ZOPE
@@ -43,39 +43,41 @@ def facts_of(base: Base, runs: Iterable[RunRecord], kept: Kept) -> tuple[RunFact
 
 
 def _facts(base: Base, run: RunRecord, kept: Sequence[Feature]) -> RunFacts:
-    features = {one for each in kept for one in reached(each)}
-    known = {each.kind for each in kept} | set(_ALWAYS)
-    found = features_of_summary(run)
-    features.update(found)
-    if any(each.kind == HOUR for each in found):
-        known.add(HOUR)
-    for digest in [each.name for each in features if each.kind == INSTALLED]:
-        installed = _distributions(base.path, digest)
-        if installed:
-            known.add(DISTRIBUTION)
-            features |= installed
-    loaded = _objects(base.path, objectsets.digest_of_run(base.archive / run.run))
-    if loaded:
-        known |= {MODULE, LIBRARY}
-        features |= loaded
-    return RunFacts(run, frozenset(features), frozenset(known))
+    small: dict[str, set[Feature]] = {kind: set() for kind in _ALWAYS}
+    sets: dict[str, frozenset[Feature]] = {}
+    for each in kept:
+        if each.kind == INSTALLED:
+            sets |= _distributions(base.path, each.name)
+        elif each.kind == OBJECTS:
+            sets |= _objects(base.path, each.name)
+        else:
+            small.setdefault(each.kind, set()).update(reached(each))
+    for each in features_of_summary(run):
+        small.setdefault(each.kind, set()).add(each)
+    sets |= {kind: frozenset(features) for kind, features in small.items()}
+    return RunFacts(run, sets)
 
 
 @functools.lru_cache(_SETS)
-def _distributions(base: Path, digest: str) -> frozenset[Feature]:
+def _distributions(base: Path, digest: str) -> dict[str, frozenset[Feature]]:
+    """Return the distributions of a set, by their kind; {} if nothing is known."""
     versions = distributionsets.load(base, digest).get('distributions', {})
-    return frozenset(
+    found = frozenset(
         Feature(DISTRIBUTION, name, version)
         for name, version in versions.items()
         if version and name.lower() != ZOPE  # which is a kind of its own
     )
+    return {DISTRIBUTION: found} if found else {}
 
 
 @functools.lru_cache(_SETS)
-def _objects(base: Path, digest: str) -> frozenset[Feature]:
-    found: set[Feature] = set()
-    for each in objectsets.load(base, digest):
-        found.update(Feature(MODULE, name) for name in each.modules)
+def _objects(base: Path, digest: str) -> dict[str, frozenset[Feature]]:
+    """Return the modules and libraries of a set, by their kind; {} if nothing is known."""
+    modules: set[Feature] = set()
+    libraries: set[Feature] = set()
+    objects = objectsets.load(base, digest)
+    for each in objects:
+        modules.update(Feature(MODULE, name) for name in each.modules)
         if not each.modules:
-            found.add(Feature(LIBRARY, framenames.object_name(each.file, _NOTHING_LOADED)))
-    return frozenset(found)
+            libraries.add(Feature(LIBRARY, framenames.object_name(each.file, _NOTHING_LOADED)))
+    return {MODULE: frozenset(modules), LIBRARY: frozenset(libraries)} if objects else {}

@@ -2,8 +2,8 @@
 
 What only the whole record tells is kept beside it (`features_of`): so hundreds of runs can be
 compared without reading their records.  What its summary tells is made from that
-(`features_of_summary`).  Sets of distributions are large, and many runs share them, so that only
-the digest of the set is kept.
+(`features_of_summary`).  Sets of distributions and modules are large, and many runs share them,
+so that only the digests of the sets are kept.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from ..model.feature import HOUR
 from ..model.feature import INSTALLED
 from ..model.feature import MEMORY
 from ..model.feature import MEMORY_SHARE
+from ..model.feature import OBJECTS
 from ..model.feature import PATH
 from ..model.feature import PYTHON
 from ..model.feature import THREADS
@@ -22,6 +23,7 @@ from ..model.feature import ZOPE
 from ..model.feature import Feature
 from ..model.records import local_time
 from ..model.runrecord import RunRecord
+from ..store import objectsets
 from . import pathtemplates
 
 #: The steps of what is compared with "at least": percent of the limit, MiB, and threads.
@@ -51,6 +53,8 @@ def features_of(record: RunRecord) -> tuple[Feature, ...]:
     installed = _word(record.context.get('installed'))
     if installed:
         found.append(Feature(INSTALLED, installed))
+    if record.shared_objects:
+        found.append(Feature(OBJECTS, objectsets.digest_of(record.shared_objects)))
     return tuple(found)
 
 

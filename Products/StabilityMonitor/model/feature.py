@@ -19,8 +19,9 @@ DISTRIBUTION = 'distribution'
 #: A compiled module of Python; a shared library.
 MODULE = 'module'
 LIBRARY = 'library'
-#: The digest of a set of distributions, see `store.distributionsets`.  Never shown.
+#: The digests of sets, see `store.distributionsets` and `store.objectsets`.  Never shown.
 INSTALLED = 'installed'
+OBJECTS = 'objects'
 
 
 @dataclass(frozen=True)

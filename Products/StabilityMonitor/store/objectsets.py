@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from ..model import jsonform
 from ..model.sharedobject import SharedObject
@@ -26,19 +27,17 @@ def keep(base: Base, run: Path, objects: Iterable[SharedObject]) -> str:
 
     Returns the digest.  Raises OSError, or KeyError if the group of the data directory is unknown.
     """
-    documents = [jsonform.to_json(each, plain=True) for each in objects]
-    return SETS.keep(base, run, {'objects': documents})
+    return SETS.keep(base, run, _document(objects))
 
 
 def of_run(path: Path) -> tuple[SharedObject, ...]:
     """Return the set of the run in that directory, in `runs` or `archive`; () if not known."""
-    return load(path.parent.parent, digest_of_run(path))
+    return load(path.parent.parent, SETS.referred(path).get('objects'))
 
 
-def digest_of_run(path: Path) -> str:
-    """Return the digest of the set of the run in that directory; '' if not known."""
-    digest = SETS.referred(path).get('objects')
-    return digest if isinstance(digest, str) else ''
+def digest_of(objects: Iterable[SharedObject]) -> str:
+    """Return the digest of a set as it was kept, from what was read of it."""
+    return SETS.digest(_document(objects))
 
 
 def load(base: Path, digest: object) -> tuple[SharedObject, ...]:
@@ -49,3 +48,7 @@ def load(base: Path, digest: object) -> tuple[SharedObject, ...]:
 def prune(base: Base, now: float | None = None) -> int:
     """Remove the sets to which no run refers any more; return how many were removed."""
     return SETS.prune(base, now)
+
+
+def _document(objects: Iterable[SharedObject]) -> dict[str, Any]:
+    return {'objects': [jsonform.to_json(each, plain=True) for each in objects]}

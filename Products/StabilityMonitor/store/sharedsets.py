@@ -55,7 +55,7 @@ class SharedSets:
         Returns the digest.  Raises OSError, or KeyError if the group of the data directory is
         unknown.
         """
-        text = json.dumps(document, sort_keys=True)
+        text = _text(document)
         digest = _digest(text.encode())
         base.make(base.path / self.folder)
         self._ensure(base, digest, text)
@@ -72,6 +72,10 @@ class SharedSets:
         ):  # the set belongs to another user, whose own run refers to it
             with opened(path.parent) as folder:
                 folder.touch(path.name)
+
+    def digest(self, document: dict[str, Any]) -> str:
+        """Return the digest with which this set is stored."""
+        return _digest(_text(document).encode())
 
     def load(self, base: Path, digest: object) -> dict[str, Any]:
         """Return the document of a set; {} if it is missing or damaged.
@@ -143,6 +147,10 @@ def _is_old(path: Path, now: float) -> bool:
         return False
     age = now - status.st_mtime
     return age > _YOUNG
+
+
+def _text(document: dict[str, Any]) -> str:
+    return json.dumps(document, sort_keys=True)
 
 
 def _digest(content: bytes) -> str:
