@@ -6,6 +6,7 @@ import os
 import pytest
 from support.syntheticruns import record
 
+from Products.StabilityMonitor.model.feature import Feature
 from Products.StabilityMonitor.model.signature import Signature
 from Products.StabilityMonitor.store import signaturefiles
 from Products.StabilityMonitor.store.archive import Archive
@@ -13,7 +14,7 @@ from Products.StabilityMonitor.store.rundirectory import Base
 from Products.StabilityMonitor.store.signaturefiles import Signed
 
 SIGNATURE = Signature('crashed', 'SIGSEGV', 'null', ('c!null',), ('shop:view',), is_weak=True)
-SIGNED = Signed(SIGNATURE, ('path:/orders/*', 'zope:6.3'))
+SIGNED = Signed(SIGNATURE, (Feature('memory', '512'), Feature('zope', 'Zope', '6.3')))
 
 
 @pytest.fixture
@@ -91,6 +92,8 @@ def test_a_source_that_comes_while_the_record_is_read_makes_it_out_of_date(base,
         {'signature': {'verdict': 'crashed', 'native': 'c!null'}},
         {'features': None},
         {'features': [1]},
+        {'features': [{'name': 'lxml'}]},
+        {'features': [{'kind': 'zope', 'name': 5}]},
     ],
 )
 def test_a_damaged_one_is_not_read(base, run, values):
@@ -123,7 +126,7 @@ def test_a_link_is_not_followed(base, run, tmp_path):
 
 
 def test_what_is_too_long_or_cannot_be_written_is_left_out(base, run):
-    assert not keep(base, run, Signed(None, ('x' * (64 << 10),)))
+    assert not keep(base, run, Signed(None, (Feature('zope', 'x' * (64 << 10)),)))
     assert signaturefiles.read(base, run, 1) == SIGNED
     assert not signaturefiles.write(base, 'unknown', 1, {}, SIGNED)
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace
+from datetime import date
 from itertools import islice
 from itertools import takewhile
 
@@ -29,6 +30,7 @@ from ..model.feature import PYTHON
 from ..model.feature import USER
 from ..model.feature import ZOPE
 from ..model.feature import Feature
+from ..model.records import local_time
 from ..model.runrecord import RunRecord
 from .commonfeatures import LEVEL
 from .commonfeatures import fisher
@@ -41,7 +43,8 @@ MOST_INCIDENTS = 50
 MOST_OTHERS = 50
 #: Others are looked for among so many runs, the newest ones.
 _LOOKED_THROUGH = 2_000
-#: A feature that fewer of the incidents have is not what they share.
+#: A feature that fewer of the incidents have, or a smaller share of them, is not what they share.
+_LEAST_RUNS = 3
 _LEAST_SHARE = 0.5
 #: So many features of one kind, which the same runs have, are named; the rest is counted.
 _NAMED = 3
@@ -119,23 +122,37 @@ def correlations(group: Sequence[RunFacts], others: Sequence[RunFacts]) -> tuple
     incidents = [each for each in others if each.run.is_incident]
     for kind in sorted({kind for each in group for kind in each.features}):
         are_incidents = kind in _OF_INCIDENTS
-        with_it = _sets(kind, group)
-        without = _sets(kind, incidents if are_incidents else others)
-        if not without:
+        with_it, without = group, incidents if are_incidents else others
+        if kind == HOUR:
+            with_it, without = _once_an_hour(with_it), _once_an_hour(without)
+        sets, other_sets = _sets(kind, with_it), _sets(kind, without)
+        if not other_sets:
             continue
-        by_presence = _by_presence(with_it, without)
+        by_presence = _by_presence(sets, other_sets)
         tried += len(by_presence)
         found += [
-            _correlation(kind, features, presence, len(with_it), are_incidents)
+            _correlation(kind, features, presence, len(sets), are_incidents)
             for presence, features in by_presence.items()
         ]
     likely = []
     for each in found:
         chance = min(1.0, each.probability * tried)
-        if chance < LEVEL and each.having >= each.runs * _LEAST_SHARE:
+        if chance < LEVEL and each.having >= max(_LEAST_RUNS, each.runs * _LEAST_SHARE):
             likely.append(replace(each, probability=chance))
     likely.sort(key=lambda each: (each.probability, each.kind, each.features[0].name))
     return tuple(_best_steps(likely))
+
+
+def _once_an_hour(runs: Iterable[RunFacts]) -> list[RunFacts]:
+    """Return the newest run of each hour of each day: incidents of a crash loop share their hour
+    because they follow one another.
+    """
+    found: dict[tuple[date, int], RunFacts] = {}
+    for each in runs:
+        ended = local_time(each.run.ended)
+        if ended:
+            found.setdefault((ended.date(), ended.hour), each)
+    return list(found.values())
 
 
 def _sets(kind: str, runs: Iterable[RunFacts]) -> list[frozenset[Feature]]:

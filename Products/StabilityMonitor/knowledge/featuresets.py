@@ -1,4 +1,4 @@
-"""The features of archived runs, with those that are kept in sets which many runs share."""
+"""The features of archived runs, with those in sets which many runs share, and what they tell."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..model.comparisons import Comparison
 from ..model.feature import DISTRIBUTION
 from ..model.feature import INSTALLED
 from ..model.feature import LIBRARY
@@ -24,6 +25,11 @@ from ..store.rundirectory import Base
 from . import framenames
 from .compiledmodules import Loaded
 from .correlations import RunFacts
+from .correlations import compared
+from .correlations import correlations
+from .correlations import rate
+from .correlations import since_change
+from .correlations import version_uses
 from .runfeatures import features_of_summary
 from .runfeatures import reached
 
@@ -35,6 +41,27 @@ _NOTHING_LOADED = Loaded((), frozenset(), {})
 
 #: Returns what is kept of a run, see `runfeatures.features_of`.
 Kept = Callable[[RunRecord], Sequence[Feature]]
+
+
+def comparison(
+    base: Base,
+    group: Sequence[RunRecord],
+    summaries: Sequence[RunRecord],
+    kept: Kept,
+    now: float,
+) -> Comparison:
+    """Compare the incidents of a group with other runs.  `group` and `summaries` are sorted, newest
+    first; `now` is in seconds since the epoch.
+    """
+    runs = compared(group, summaries)
+    with_it = facts_of(base, runs.group, kept)
+    others = facts_of(base, runs.others, kept)
+    return Comparison(
+        rate=rate(group, summaries, now),
+        correlations=correlations(with_it, others),
+        versions=version_uses(with_it, others),
+        since=since_change(with_it, others, runs.later),
+    )
 
 
 def facts_of(base: Base, runs: Iterable[RunRecord], kept: Kept) -> tuple[RunFacts, ...]:

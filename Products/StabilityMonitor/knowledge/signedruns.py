@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..model.errors import NoSuchRun
+from ..model.feature import Feature
 from ..model.runrecord import RunRecord
 from ..model.signature import Signature
 from ..store import signaturefiles
@@ -59,6 +60,7 @@ class _Memory:
     signed: dict[str, Signed] = field(default_factory=dict)
     #: Equal ones are one object, because most of a large archive are equal.
     distinct: dict[Signature, Signature] = field(default_factory=dict)
+    sets: dict[tuple[Feature, ...], tuple[Feature, ...]] = field(default_factory=dict)
     amended: witnessfiles.Amended = field(default_factory=witnessfiles.Amended)
     #: How often `signed` was changed.
     changes: int = 0
@@ -69,6 +71,7 @@ class _Memory:
         if found.signature:
             same = self.distinct.setdefault(found.signature, found.signature)
             found = replace(found, signature=same)
+        found = replace(found, features=self.sets.setdefault(found.features, found.features))
         self.signed[run] = found
         self.changes += 1
         return found
@@ -109,7 +112,7 @@ class SignedRuns:
         found = self._at_hand(record.run) or self._made(record.run)
         return found.signature if found else None
 
-    def features(self, record: RunRecord) -> tuple[str, ...]:
+    def features(self, record: RunRecord) -> tuple[Feature, ...]:
         """Return what a run is compared by, see `runfeatures`; also that of a wanted stop."""
         found = self._at_hand(record.run) or self._made(record.run)
         return found.features if found else ()

@@ -83,6 +83,16 @@ class Rate:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """The incidents of a signature, compared with the other runs of their instances."""
+
+    rate: Rate
+    correlations: tuple[Correlation, ...] = ()
+    versions: tuple[VersionUse, ...] = ()
+    since: tuple[Since, ...] = ()
+
+
+@dataclass(frozen=True)
 class Difference:
     """What differs between an incident and an earlier one with the same signature.
 

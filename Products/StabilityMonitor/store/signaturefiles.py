@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..model import foreignjson
+from ..model.feature import Feature
 from ..model.jsonform import from_json
 from ..model.jsonform import to_json
 from ..model.signature import Signature
@@ -42,7 +43,7 @@ class Signed:
     """
 
     signature: Signature | None
-    features: tuple[str, ...] = ()
+    features: tuple[Feature, ...] = ()
 
 
 def sources(base: Base, run: str) -> Sources | None:
@@ -75,7 +76,7 @@ def write(base: Base, run: str, rules: int, made_from: Sources, signed: Signed) 
         'rules': rules,
         'of': made_from,
         'signature': to_json(signed.signature) if signed.signature else None,
-        'features': list(signed.features),
+        'features': list(map(to_json, signed.features)),
     }
     content = json.dumps(document).encode()
     if len(content) > MOST:
@@ -103,8 +104,7 @@ def _signed(document: dict[str, Any]) -> Signed:
     """Raises ValueError if the document does not fit."""
     found = document['signature'] if 'signature' in document else ''
     features = document.get('features')
-    if not isinstance(features, list) or not all(isinstance(each, str) for each in features):
+    if not isinstance(features, list):
         raise ValueError('no list of features')
-    if found is None:
-        return Signed(None, tuple(features))
-    return Signed(from_json(Signature, found, strict=True), tuple(features))
+    signature = None if found is None else from_json(Signature, found, strict=True)
+    return Signed(signature, tuple(from_json(Feature, each, strict=True) for each in features))
