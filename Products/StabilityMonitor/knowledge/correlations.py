@@ -36,17 +36,17 @@ from .commonfeatures import LEVEL
 from .commonfeatures import fisher
 from .runfeatures import STEPS
 
-#: At most so many incidents of a signature are compared with so many other incidents, and so many
-#: other runs.
+#: At most this many incidents of a signature are compared, with at most this many other incidents
+#: and this many other runs.
 MOST_RUNS = 100
 MOST_INCIDENTS = 50
 MOST_OTHERS = 50
-#: Others are looked for among so many runs, the newest ones.
+#: Others are looked for among this many runs, the newest ones.
 _LOOKED_THROUGH = 2_000
 #: A feature that fewer of the incidents have, or a smaller share of them, is not what they share.
 _LEAST_RUNS = 3
 _LEAST_SHARE = 0.5
-#: So many features of one kind, which the same runs have, are named; the rest is counted.
+#: This many features of one kind, which the same runs have, are named; the rest is counted.
 _NAMED = 3
 #: Kinds that are compared with other incidents only.
 _OF_INCIDENTS = frozenset((PATH, USER, HOUR))

@@ -20,7 +20,7 @@ from .runfeatures import features_of
 from .runfeatures import features_of_summary
 from .runfeatures import versions_of
 
-#: Uptimes, and amounts of memory and threads, differ if one is so many times the other.
+#: Uptimes, and amounts of memory and threads, differ if one is this many times the other.
 _TIMES_UPTIME = 2
 _TIMES = 1.25
 #: Seconds: uptimes below it do not differ.

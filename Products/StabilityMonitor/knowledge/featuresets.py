@@ -33,7 +33,7 @@ from .correlations import version_uses
 from .runfeatures import features_of_summary
 from .runfeatures import reached
 
-#: So many different sets are held in memory: each is read once.
+#: This many different sets are held in memory: each is read once.
 _SETS = 64
 #: A summary also tells that there was no request, or that it had no user.
 _ALWAYS = (PATH, USER)

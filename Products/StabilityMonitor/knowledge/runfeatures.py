@@ -32,7 +32,7 @@ STEPS: dict[str, tuple[int, ...]] = {
     MEMORY: tuple(128 << power for power in range(14)),
     THREADS: tuple(8 << power for power in range(12)),
 }
-#: At most so many different paths and users of one run count.
+#: At most this many different paths and users of one run count.
 _MOST = 32
 _MIB = 1 << 20
 

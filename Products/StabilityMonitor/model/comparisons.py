@@ -55,7 +55,7 @@ class VersionChange:
 class Since:
     """Since these versions changed, no run of `runs`, with `uptime_seconds`, had the signature.
 
-    `changes` are at most three, `more` is how many more there are.  `is_cut`: only so many runs
+    `changes` are at most three, `more` is how many more there are.  `is_cut`: only this many runs
     were looked at.
     """
 

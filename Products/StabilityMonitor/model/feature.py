@@ -9,7 +9,7 @@ from dataclasses import dataclass
 PATH = 'path'
 USER = 'user'
 HOUR = 'hour'
-#: At least this share of the limit in percent; at least so many MiB; at least so many threads.
+#: At least this share of the limit in percent; at least this many MiB; at least this many threads.
 MEMORY_SHARE = 'memory-share'
 MEMORY = 'memory'
 THREADS = 'threads'
