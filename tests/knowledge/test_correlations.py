@@ -9,6 +9,7 @@ from Products.StabilityMonitor.knowledge.correlations import compared
 from Products.StabilityMonitor.knowledge.correlations import correlations
 from Products.StabilityMonitor.knowledge.correlations import rate
 from Products.StabilityMonitor.knowledge.correlations import since_change
+from Products.StabilityMonitor.knowledge.correlations import uptime_since
 from Products.StabilityMonitor.knowledge.correlations import version_uses
 from Products.StabilityMonitor.model.comparisons import VersionChange
 from Products.StabilityMonitor.model.comparisons import VersionUse
@@ -229,17 +230,15 @@ def test_the_rate_is_per_day_and_per_24_hours_of_uptime():
         {'uptime_seconds': 99 * DAY},
     )
     group = (runs[1], runs[4])
-    found = rate(group, runs, runs[4].ended + 8 * DAY)
+    found = rate(group, uptime_since(group, runs), runs[4].ended + 8 * DAY)
     assert (found.count, found.days, found.per_day) == (2, 8.0, 0.25)
     assert (found.uptime_seconds, found.per_uptime_day) == (4 * DAY, 0.5)
-    running = rate(group, runs, runs[4].ended + 8 * DAY, running_seconds=4 * DAY)
-    assert running.per_uptime_day == 0.25
 
 
 def test_one_incident_and_a_short_time_have_no_rate():
     runs = past({'verdict': 'crashed'}, {'verdict': 'crashed'})
-    single = rate(runs[:1], runs, runs[0].ended + 9 * DAY)
+    single = rate(runs[:1], 60.0, runs[0].ended + 9 * DAY)
     assert (single.per_day, single.per_uptime_day) == (None, None)
-    young = rate(runs, runs, runs[1].ended + 3600)
+    young = rate(runs, uptime_since(runs, runs), runs[1].ended + 3600)
     assert (young.per_day, young.per_uptime_day) == (None, DAY / 60)
-    assert rate(runs, runs, runs[1].ended - 5).days == 0.0
+    assert rate(runs, 0.0, runs[1].ended - 5).days == 0.0

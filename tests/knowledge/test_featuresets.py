@@ -17,10 +17,10 @@ from Products.StabilityMonitor.model.jsonform import to_json
 from Products.StabilityMonitor.model.sharedobject import SharedObject
 from Products.StabilityMonitor.store import distributionsets
 from Products.StabilityMonitor.store import objectsets
-from Products.StabilityMonitor.store import sharedsets
 from Products.StabilityMonitor.store.archive import Archive
 from Products.StabilityMonitor.store.rundirectory import Base
 
+DAY = 86400
 OLD = (
     SharedObject('/v/lxml/etree.cpython-311-x86_64-linux-gnu.so', ('lxml.etree',)),
     SharedObject('/v/lxml.libs/libxml2-0a1b2c3d.so.2.9.14', (), 'libxml2.so.2'),
@@ -112,7 +112,7 @@ def test_digests_are_those_with_which_sets_were_kept(archive):
     assert features_of(archive.record(run.run))[-1] == Feature('objects', kept.stem)
 
 
-def test_an_incident_is_compared_with_the_archive(archive, monkeypatch):
+def test_an_incident_is_compared_with_the_archive(archive):
     for number in range(0, 24, 3):
         keep(archive, number, objects=NEW, verdict='crashed')
         keep(archive, number + 1)
@@ -121,7 +121,7 @@ def test_an_incident_is_compared_with_the_archive(archive, monkeypatch):
     summaries = archive.summaries()
     group = [run for run in summaries if run.is_incident]
     signed = SignedRuns(archive)
-    found = comparison(archive.base, group, summaries, signed.features, group[-1].ended + 86400)
+    found = comparison(archive.base, group, summaries, signed.features, group[-1].ended + DAY)
     (module,) = found.correlations
     assert [each.name for each in module.features] == ['shop._fast']
     assert (module.having, module.runs, module.others_having, module.others) == (8, 8, 0, 11)
@@ -133,10 +133,29 @@ def test_an_incident_is_compared_with_the_archive(archive, monkeypatch):
     assert found.rate.per_day == 8.0
     assert to_json(found)['rate']['count'] == 8
 
-    # What was read once is not read again.
-    monkeypatch.setattr(sharedsets, 'read_whole', None)
-    monkeypatch.setattr(Archive, 'record', None)
-    assert comparison(archive.base, group, summaries, signed.features, found.rate.days) is not None
+
+def test_it_is_compared_again_only_if_a_run_has_changed(archive):
+    asked = []
+
+    def kept(run):
+        asked.append(run.run)
+        return ()
+
+    keep(archive, 1, verdict='crashed')
+    keep(archive, 2, verdict='crashed')
+    summaries = archive.summaries()
+    first = comparison(archive.base, summaries, summaries, kept, summaries[1].ended + 2 * DAY)
+    again = comparison(
+        archive.base, archive.summaries(), archive.summaries(), kept, summaries[1].ended + 4 * DAY
+    )
+    assert len(asked) == 2
+    assert (first.rate.per_day, again.rate.per_day) == (1.0, 0.5)
+    keep(archive, 3)
+    comparison(archive.base, summaries, archive.summaries(), kept, summaries[1].ended)
+    assert len(asked) == 5
+    for number in range(9):
+        comparison(Base(archive.base.path / str(number)), summaries, summaries, kept, 0.0)
+    assert len(featuresets._KNOWN) == featuresets._KEPT_COMPARISONS
 
 
 def test_caches_of_sets_are_bounded():

@@ -304,25 +304,26 @@ def _apart(use: VersionUse, runs: int, others: int) -> float:
 # -- how often -------------------------------------------------------------------------------------
 
 
-def rate(
-    group: Sequence[RunRecord],
-    summaries: Iterable[RunRecord],
-    now: float,
-    running_seconds: float = 0.0,
-) -> Rate:
-    """Return how often the incidents of a group happen; both lists are sorted newest first.
-
-    `running_seconds` is the uptime of a run that has not ended yet.  Runs that were damaged have no
-    uptime.
+def uptime_since(group: Sequence[RunRecord], summaries: Iterable[RunRecord]) -> float:
+    """Return the seconds of uptime from the oldest incident of a group on, of all runs of the same
+    instances in the same role; both lists are sorted newest first.  Damaged runs have no uptime.
     """
     instances = tuple({run.instance for run in group})  # to compare is faster than to hash
     roles = {run.role for run in group}
-    uptime = running_seconds
+    uptime = 0.0
     for run in summaries:
         if run.role in roles and run.instance in instances:
             uptime += run.uptime_seconds or 0.0
         if run.run == group[-1].run:
             break
+    return uptime
+
+
+def rate(group: Sequence[RunRecord], uptime: float, now: float) -> Rate:
+    """Return how often the incidents of a group happen, see `uptime_since`.
+
+    `now` is in seconds since the epoch.
+    """
     first = group[-1].ended
     days = max(0.0, now - first) / _DAY if first is not None else 0.0
     is_single = len(group) < 2

@@ -6,6 +6,8 @@ import functools
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 from ..model.comparisons import Comparison
@@ -29,6 +31,7 @@ from .correlations import compared
 from .correlations import correlations
 from .correlations import rate
 from .correlations import since_change
+from .correlations import uptime_since
 from .correlations import version_uses
 from .runfeatures import features_of_summary
 from .runfeatures import reached
@@ -39,8 +42,23 @@ _SETS = 64
 _ALWAYS = (PATH, USER)
 _NOTHING_LOADED = Loaded((), frozenset(), {})
 
+#: This many comparisons are kept in memory: an archive changes less often than a page is reloaded.
+_KEPT_COMPARISONS = 4
+
 #: Returns what is kept of a run, see `runfeatures.features_of`.
 Kept = Callable[[RunRecord], Sequence[Feature]]
+
+
+@dataclass(frozen=True)
+class _Past:
+    """The runs that are compared: the data directory, a group, and all summaries."""
+
+    base: Path
+    group: tuple[RunRecord, ...]
+    summaries: tuple[RunRecord, ...]
+
+
+_KNOWN: list[tuple[_Past, Comparison]] = []
 
 
 def comparison(
@@ -53,15 +71,31 @@ def comparison(
     """Compare the incidents of a group with other runs.  `group` and `summaries` are sorted, newest
     first; `now` is in seconds since the epoch.
     """
-    runs = compared(group, summaries)
-    with_it = facts_of(base, runs.group, kept)
-    others = facts_of(base, runs.others, kept)
-    return Comparison(
-        rate=rate(group, summaries, now),
-        correlations=correlations(with_it, others),
-        versions=version_uses(with_it, others),
-        since=since_change(with_it, others, runs.later),
-    )
+    past = _Past(base.path, tuple(group), tuple(summaries))
+    found = _known(past)
+    if found is None:
+        runs = compared(group, summaries)
+        with_it = facts_of(base, runs.group, kept)
+        others = facts_of(base, runs.others, kept)
+        found = Comparison(
+            rate=rate(group, uptime_since(group, summaries), now),
+            correlations=correlations(with_it, others),
+            versions=version_uses(with_it, others),
+            since=since_change(with_it, others, runs.later),
+        )
+        _KNOWN[:] = [(past, found), *_KNOWN[: _KEPT_COMPARISONS - 1]]
+    return replace(found, rate=rate(group, found.rate.uptime_seconds, now))
+
+
+def _known(past: _Past) -> Comparison | None:
+    """Return what came out of these runs before.
+
+    Mostly the runs are the same objects: then only their addresses are compared.
+    """
+    for before, found in tuple(_KNOWN):
+        if before == past:
+            return found
+    return None
 
 
 def facts_of(base: Base, runs: Iterable[RunRecord], kept: Kept) -> tuple[RunFacts, ...]:
