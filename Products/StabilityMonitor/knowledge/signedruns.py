@@ -31,7 +31,7 @@ from . import runfeatures
 from . import signatures
 from .crashgroups import Group
 
-#: At most so many signatures are made at once in a request, for at most so many seconds.
+#: At most this many signatures are made in one request, for at most this many seconds.
 MOST_AT_ONCE = 50
 SECONDS = 1.0
 #: After each signature, `sign_later` is idle for so many times as long as that took.
