@@ -125,7 +125,7 @@ def test_a_source_that_fails_does_not_stop_the_others(dead, monkeypatch):
     def fail(path):
         raise ValueError('the reason')
 
-    monkeypatch.setattr(witnesslogs, '_tail', fail)
+    monkeypatch.setattr(witnesslogs, 'end_of_log', fail)
     dead.world.kernel_log.write_text(f'4,2,1006000000,-;{_segv(100)}\n')
     record = dead.ask()
     assert [(name, str(error)) for name, error in dead.errors] == [('supervisor', 'the reason')]
@@ -329,7 +329,7 @@ def test_a_source_that_fails_at_a_start_is_a_finding(dead, monkeypatch):
     def fail(path):
         raise ValueError('the reason')
 
-    monkeypatch.setattr(witnesslogs, '_tail', fail)
+    monkeypatch.setattr(witnesslogs, 'end_of_log', fail)
     life = FakeLife(dead.base.path)
     witnesslogs.ask_later(life, triage.triage(dead.base, world=dead.world))
     (finding,) = life.findings

@@ -34,6 +34,7 @@ from ..model.records import instance_of
 from ..model.records import isotime
 from ..model.runrecord import RunRecord
 from ..postmortem.allruns import AllRuns
+from ..postmortem.evidence import World
 from ..postmortem.manualtriage import as_recorded
 from ..postmortem.manualtriage import by_hand
 from ..postmortem.manualtriage import recorded_options
@@ -42,6 +43,7 @@ from ..postmortem.runhistory import last_server_run
 from ..postmortem.triage import remedy
 from ..reporting import runtrace
 from ..reporting.openwords import acknowledged_by
+from ..reporting.parts import PARTS
 from ..reporting.redaction import Policy
 from ..reporting.redaction import policy_of
 from ..reporting.renderers import FORMATS
@@ -142,7 +144,9 @@ def report(runs: AllRuns, options: Namespace) -> int:
         instance = _site_of(runs, runs.record(run))
     else:
         instance = _current_instance(runs)
-    document = build(None, runs, run, instance)
+    # A program of root's is not started once root has become the owner of the directory.
+    world = World(journalctl=None) if options.has_become_owner else World()
+    document = build(None, runs, run, instance, parts=PARTS, world=world)
     if options.run is None:
         if run is not None:
             document['about'] = 'newest incident'

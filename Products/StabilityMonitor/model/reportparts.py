@@ -83,6 +83,7 @@ REASONS: Mapping[str, str] = MappingProxyType(
         'not-readable': 'it cannot be read by this user',
         'not-a-file': 'it is no regular file',
         'of-another-user': 'it belongs to another user than the records',
+        'packed': 'it is compressed in a form that is not read here',
         'too-large': 'it is too large to be read',
         'nothing-then': 'it has nothing of that time',
         'other-machine': 'the run was on another machine',

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..model.plaintext import clean
+from ..model.records import isotime
 from ..model.witnesses import OUT_OF_MEMORY
 from ..model.witnesses import Witness
 from ..system.childprocess import ChildProcess
@@ -38,6 +39,7 @@ _FIELDS = (
     '_PID',
     '_UID',
     '_TRANSPORT',
+    'SYSLOG_IDENTIFIER',
 )
 #: Seconds that the command may take, entries that it may return, and bytes that are read.
 _LONGEST = 5.0
@@ -58,6 +60,23 @@ def unit_entries(program: Path | None, invocation: str) -> list[dict[str, Any]]:
 def kernel_entries(program: Path | None, since: float, until: float) -> list[dict[str, Any]]:
     """Return what the kernel logged in this boot, between these seconds since the epoch."""
     return _entries(program, ['--dmesg', f'--since=@{since:.0f}', f'--until=@{until:.0f}'])
+
+
+def service_lines(program: Path | None, invocation: str, since: float, until: float) -> list[str]:
+    """Return what the processes of that invocation and systemd logged about it, between these
+    seconds since the epoch: "2026-12-01T11:06:34.208Z zope[4711]: text".
+    """
+    if not _INVOCATION.fullmatch(invocation):
+        return []
+    names = ('_SYSTEMD_INVOCATION_ID', 'INVOCATION_ID', 'USER_INVOCATION_ID')
+    wanted = ' + '.join(f'{name}={invocation}' for name in names).split()
+    lines = []
+    for entry in _entries(program, [f'--since=@{since:.0f}', f'--until=@{until:.0f}', *wanted]):
+        who = f'{entry.get("SYSLOG_IDENTIFIER", "?")}[{entry.get("_PID", "?")}]'
+        message = entry.get('MESSAGE')
+        if isinstance(message, str):  # else it is not text, or too long
+            lines += [f'{isotime(_time(entry))} {who}: {line}' for line in message.splitlines()]
+    return lines
 
 
 def _entries(program: Path | None, words: list[str]) -> list[dict[str, Any]]:

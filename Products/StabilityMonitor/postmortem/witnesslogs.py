@@ -100,7 +100,7 @@ def ask(
     """
     world = world or World()
     newest = sorted(records, key=lambda record: record.started or 0.0)[-_MOST_RUNS:]
-    read = functools.cache(_tail)
+    read = functools.cache(end_of_log)
     for record in newest:
         path = base.archive / record.run
         known = {witness.source for witness in witnessfiles.of_run(path)}
@@ -201,7 +201,7 @@ def _of_uwsgi(question: _Question) -> Witness | None:
     return supervisorlogs.uwsgi(text.decode('utf-8', 'replace'), question.dead)
 
 
-def _tail(path: str) -> str:
+def end_of_log(path: str) -> str:
     """Return the end of a log; '' if it cannot be read."""
     try:
         with open(open_outside(path), 'rb') as file:
@@ -247,23 +247,39 @@ def _kernel_lines(question: _Question) -> list[tuple[float, str]]:
     """Return (time in seconds since the epoch, line) of what the kernel logged since the last sign
     of life, from the first place that can be read.
     """
-    record, world, dead = question.record, question.world, question.dead
+    record, dead = question.record, question.dead
+    if record.samples:
+        ahead: float | None = record.samples[-1].time - record.samples[-1].monotonic
+    elif record.monotonic is not None:
+        ahead = dead.started - record.monotonic
+    else:
+        ahead = None
+    return kernel_lines(question.world, dead.last_sign, question.now, ahead, question.read)
+
+
+def kernel_lines(
+    world: World,
+    since: float,
+    until: float,
+    ahead: float | None,
+    read: Callable[[str], str],
+) -> list[tuple[float, str]]:
+    """Return (time, line) of what the kernel logged in that time, in seconds since the epoch.
+
+    They are from the first place that can be read.  `ahead` is how many seconds the clock is ahead
+    of the monotonic clock of this boot; None: not known.  `read` returns the end of a log.
+    """
     if kernelmessages.is_readable(world.kernel_log):
-        if record.samples:
-            wall, monotonic = record.samples[-1].time, record.samples[-1].monotonic
-        elif record.monotonic is not None:
-            wall, monotonic = dead.started, record.monotonic
-        else:
+        if ahead is None:
             return []
-        ahead = wall - monotonic
-        since = dead.last_sign - ahead
-        return [(at + ahead, line) for at, line in kernelmessages.timed(world.kernel_log, since)]
-    since = dead.last_sign - kernelmessages.CLOCK_SLACK
-    until = question.now + kernelmessages.CLOCK_SLACK
+        timed = kernelmessages.timed(world.kernel_log, since - ahead, until - ahead)
+        return [(at + ahead, line) for at, line in timed]
+    since -= kernelmessages.CLOCK_SLACK
+    until += kernelmessages.CLOCK_SLACK
     for path in world.kernel_files:
-        text = question.read(str(path))
+        text = read(str(path))
         if text:
-            lines = kernellog.of_file(text, question.now)
+            lines = kernellog.of_file(text, until)  # what is later does not count
             return [(at, line) for at, line in lines if since <= at <= until]
     entries = journal.kernel_entries(world.journalctl, since, until)
     return [(at, line) for at, line in journal.kernel_lines(entries) if since <= at <= until]

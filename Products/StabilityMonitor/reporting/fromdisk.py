@@ -262,6 +262,7 @@ def inventory(last: RecordedRun) -> Document:
     # For example "3.12.1 (main, Dec 8 2023, 05:40:51) [GCC 12.2.0]".
     python, _, compiler = str(context.get('python') or '').partition('[')
     platform = str(context.get('platform') or '')
+    release = _dict(context, 'release')
     return {
         'distributions': distributions,
         'products': sorted(map(str, _list(serving, 'products'))),
@@ -269,7 +270,10 @@ def inventory(last: RecordedRun) -> Document:
         'databases': list(map(to_json, databases(context))),
         'system': {
             'platform': platform,
-            'distribution': '',
+            'distribution': str(release.get('name') or ''),
+            'level': str(release.get('level') or ''),
+            'kernel': platform.partition('-')[2].rpartition('-')[0],
+            'container': str(context.get('container') or ''),
             'machine': platform.rpartition('-')[2],
             'libc': str(context.get('libc') or ''),
             'python_build': python.strip(),

@@ -14,6 +14,8 @@ from typing import Any
 
 from ..model.jsonform import to_json
 from ..model.siteparts import ConfiguredDatabase
+from ..system.runcontext import container
+from ..system.runcontext import os_release
 from ..system.runcontext import products
 
 
@@ -47,14 +49,14 @@ def _distributions() -> tuple[dict[str, str], ...]:
 
 def system() -> dict[str, Any]:
     """Return facts about the operating system and its release, the C library and the Python."""
-    try:
-        release = platform.freedesktop_os_release()
-    except (OSError, AttributeError):
-        release = {}
+    release = os_release()
     here = platform.uname()  # access by name only: as a tuple it starts a child process
     return {
         'platform': f'{here.system} {here.release} {here.version}',
-        'distribution': release.get('PRETTY_NAME', ''),
+        'distribution': release['name'],
+        'level': release['level'],
+        'kernel': here.release,
+        'container': container(),
         'machine': platform.machine(),
         'libc': ' '.join(platform.libc_ver()).strip(),
         'python_build': ' '.join(platform.python_build()),

@@ -56,7 +56,7 @@ _OURS = frozenset(
     'compiler implementation build_id level state drill distributions builds compiled_modules '
     'function installed handled_signals products samples curve '
     'support extension_modules number supervisor then now module modules soname strength reader '
-    'match permissions'.split()
+    'match permissions changed_since_stable'.split()
 )
 #: Keys of what a person typed about themselves, in the part "reporter" of a report.
 _REPORTER = frozenset(('name', 'email'))

@@ -27,6 +27,7 @@ from ..model.records import isotime
 from ..model.runrecord import RunRecord
 from ..model.siteparts import SitesRead
 from ..model.threadstates import Stacks
+from ..postmortem.evidence import World
 from ..postmortem.runhistory import crash_loop
 from ..postmortem.runhistory import last_server_run
 from ..postmortem.runhistory import of_instance
@@ -57,13 +58,14 @@ def build(
     clock: Clock = time.time,
     sites: SitesRead | None = None,
     parts: Collection[str] = (),
+    world: World | None = None,
 ) -> Document:
     """Return the report of this process and its past; with `run`, about that incident.
 
     Without `life`, it contains what the last run of `instance` has left on disk.  The key `sources`
     has, for each part, its source and the time when it was true.  `sites` are the Plone sites; only
     a request in Zope can read them.  `parts` are those of `parts.PARTS` that are read, too: they
-    cost more than all the rest.  Raises NoSuchRun.
+    cost more than all the rest.  `world` is the system whose logs are read.  Raises NoSuchRun.
     """
     sites = sites or SitesRead()
     if life:
@@ -112,7 +114,7 @@ def build(
     if incident:
         report['incident'] = incident
     if parts:
-        report |= parts_of(parts, life, archive, run, left)
+        report |= parts_of(parts, life, archive, run, left, world)
     return report
 
 

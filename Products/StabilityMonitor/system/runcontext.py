@@ -5,6 +5,7 @@ It is read once, during arming.  Nothing here needs Zope.
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import re
@@ -77,6 +78,8 @@ FIRST_IN_CONTAINER = 'container (this process is its pid 1)'
 SHELL_IN_CONTAINER = 'container (a shell is its pid 1)'
 #: Names of processes that are shells.
 _SHELLS = frozenset(('ash', 'bash', 'dash', 'ksh', 'sh', 'zsh'))
+#: At most so many logs are noted.
+_MOST_LOGS = 16
 #: At most this many parents of parents are read.
 _MOST_ANCESTORS = 20
 
@@ -127,6 +130,9 @@ def collect(
         'supervisor_log': supervisorlog.find(name, os.getppid(), os.getpid(), proc),
         'invocation_id': environ.get('INVOCATION_ID', ''),
         'outputs': {str(fd): output(fd, proc) for fd in (1, 2)},
+        'logs': log_files(),
+        'release': os_release(),
+        'container': container(environ),
         'abort_handler': has_python_handler('SIGABRT'),
         'hostname': socket.gethostname(),
         'parent': os.getppid(),
@@ -273,6 +279,49 @@ def output(descriptor: int, proc: Path = Path('/proc')) -> dict[str, Any]:
         'device': status.st_dev,
         'inode': status.st_ino,
     }
+
+
+def log_files() -> list[dict[str, str]]:
+    """Return {logger, file} for each file that a handler of `logging` writes to.
+
+    The logger is '' for the root logger, which comes first.
+    """
+    loggers = logging.root.manager.loggerDict
+    found: dict[str, str] = {}
+    for name in ('', *sorted(loggers)):
+        logger = loggers.get(name) if name else logging.root
+        for handler in getattr(logger, 'handlers', ()):  # a placeholder has none
+            file = getattr(handler, 'baseFilename', '')
+            if isinstance(file, str) and file and len(found) < _MOST_LOGS:
+                found.setdefault(file, name)
+    return [{'logger': name, 'file': file} for file, name in found.items()]
+
+
+def os_release() -> dict[str, str]:
+    """Return {name, level} of the operating system: "Debian GNU/Linux 12 (bookworm)" and "12.8".
+
+    The maintenance level is '' where the name has it, or nothing tells it.
+    """
+    try:
+        release = platform.freedesktop_os_release()
+    except (OSError, AttributeError, UnicodeDecodeError):
+        return {'name': '', 'level': ''}
+    name = release.get('PRETTY_NAME', '')
+    level = _line(Path('/etc/debian_version')) if release.get('ID') == 'debian' else ''
+    return {'name': name, 'level': level or release.get('VERSION_ID', '')}
+
+
+def container(environ: Mapping[str, str] = os.environ, root: Path = Path('/')) -> str:
+    """Return what kind of container this process is in, such as "docker"; '' if none is seen."""
+    if environ.get('KUBERNETES_SERVICE_HOST'):
+        return 'kubernetes'
+    named = environ.get('container', '')
+    if named:
+        return named[:40]
+    for file, name in (('.dockerenv', 'docker'), ('run/.containerenv', 'podman')):
+        if (root / file).exists():
+            return name
+    return ''
 
 
 def handled_signals(status: Path = Path('/proc/self/status')) -> list[str]:

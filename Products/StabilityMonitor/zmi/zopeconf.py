@@ -48,6 +48,7 @@ def circumstances() -> dict[str, Any]:
             'threads': threads,
             'server_software': '',
             'databases': list(map(to_json, configured_databases(config))),
+            'configuration': configuration_files(),
         },
     }
 
@@ -67,6 +68,40 @@ def role() -> str:
     if 'zconsole' in program or program == '-c' or is_interactive:
         return 'script'
     return 'server'
+
+
+def configuration_files() -> dict[str, str]:
+    """Return the paths {zope_conf, wsgi_ini} of the files that configure this process.
+
+    '' stands for one that is not known.  Zope does not keep the path of zope.conf: it is an
+    argument of the function that makes the WSGI application, which is still running, or on the
+    command line of a script.
+    """
+    arguments = _arguments()
+    files = {
+        'zope_conf': _given_zope_conf() or _ending(arguments, 'zope.conf'),
+        'wsgi_ini': _ending(arguments, '.ini'),
+    }
+    return {name: os.path.abspath(file) if file else '' for name, file in files.items()}
+
+
+def _given_zope_conf() -> str:
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_code.co_name == 'make_wsgi_app':
+            given = frame.f_locals.get('zope_conf')
+            return given if isinstance(given, str) else ''
+        frame = frame.f_back
+    return ''
+
+
+def _ending(argv: list[str], ending: str) -> str:
+    """Return the first file on the command line whose name ends so; '' if none does."""
+    for word in argv[1:]:
+        file, _, _ = word.partition('#')  # after "#" comes the name of a section
+        if file.endswith(ending):
+            return file.rpartition('=')[2].removeprefix('config:')
+    return ''
 
 
 def _arguments() -> list[str]:
