@@ -82,11 +82,17 @@ PLANTED = [each for each in SECRETS if len(each['secret']) > 5]
 
 
 def planted_in_configuration():
-    """zope.conf text with the secrets of configurations, one in each line."""
+    """zope.conf text with the secrets of configurations: one in each line, and as comments those
+    that ZConfig cannot read.
+    """
     texts = [each['text'] for each in SECRETS if each['where'] == 'configuration']
-    values = [' '.join(text.split()).replace('$', '$$').replace('<', '(') for text in texts]
-    lines = [f'  key{number} {value}' for number, value in enumerate(values)]
-    return '\n'.join(['<product-config planted>', *lines, '</product-config>'])
+    lines = ['<product-config planted>']
+    for number, text in enumerate(texts):
+        if '<' in text:
+            lines += [f'# {line}' for line in text.splitlines()]
+        else:
+            lines.append(f'  key{number} {" ".join(text.split()).replace("$", "$$")}')
+    return '\n'.join([*lines, '</product-config>'])
 
 
 def planted_in_environment():

@@ -88,8 +88,10 @@ def _of_keys(
     kind: str, names: Mapping[str, str], before: Mapping[str, Any], now: Mapping[str, Any]
 ) -> Iterator[Change]:
     for key, name in names.items():
-        if key in before and key in now and before[key] != now[key]:
-            yield Change(kind, name, _words(before[key]), _words(now[key]))
+        if key in before and key in now:
+            then, today = _words(before[key]), _words(now[key])
+            if then != today:
+                yield Change(kind, name, then, today)
 
 
 def _different(kind: str, before: Mapping[str, str], now: Mapping[str, str]) -> Iterable[Change]:
@@ -110,13 +112,16 @@ def _of_limits(before: RunFacts, now: RunFacts) -> Iterator[Change]:
     one, other = before.context.get('limits'), now.context.get('limits')
     if isinstance(one, dict) and isinstance(other, dict):
         for name in sorted(one.keys() & other.keys()):
-            # A list in a file, a tuple in this process.
-            if _words(one[name]) != _words(other[name]):
-                yield Change('setting', f'RLIMIT_{name}', _words(one[name]), _words(other[name]))
+            then, today = _words(one[name]), _words(other[name])
+            if then != today:
+                yield Change('setting', f'RLIMIT_{name}', then, today)
 
 
 def _words(value: object) -> str:
-    """Return a value of a context for a person: of a pair both values."""
+    """Return a value of a context for a person.
+
+    A pair is a list in a file, and a tuple in this process.
+    """
     if isinstance(value, list | tuple):
         return ', '.join(map(str, value[:4]))
     if isinstance(value, bool):

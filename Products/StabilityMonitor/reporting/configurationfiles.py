@@ -10,7 +10,7 @@ from ..model.reportparts import Gap
 from .subject import Subject
 from .subject import gap
 
-#: At most so many bytes of each file.
+#: At most this many bytes of each file.
 MOST = 256 << 10
 _NAMES = {'zope_conf': 'zope-conf', 'wsgi_ini': 'wsgi-ini'}
 

@@ -41,7 +41,7 @@ _JOURNALS = ('var/log/journal', 'run/log/journal')
 #: Bytes: a larger compressed log is not read, and of an .ini file no more than this.
 _MOST_PACKED = 4 << 20
 _MOST_INI = 256 << 10
-#: At most so many logs of Zope are shown.
+#: At most this many logs of Zope are shown.
 _MOST_LOGS = 8
 #: Seconds: a log without times counts if it was written so shortly before or after the end.
 _NEAR = 120.0
@@ -233,7 +233,8 @@ def _of_standard_error(subject: Subject, known: Container[str]) -> Found:
     if text is None:
         yield Gap('standard-error', 'nothing-then', path)
     elif text:
-        lines = text.decode('utf-8', 'replace').split('\n')[-logexcerpts.MOST_BEFORE :]
+        lines = text.decode('utf-8', 'replace').rstrip('\n').split('\n')
+        lines = lines[-logexcerpts.MOST_BEFORE :]
         yield _portion(
             'standard-error', logexcerpts.of_lines(lines, subject.moment, subject.world.now), path
         )
@@ -305,7 +306,7 @@ def _of_system(subject: Subject) -> Found:
     for name in _SYSTEM_LOGS:
         path = subject.world.root / name
         if path.exists():
-            # It belongs to root, whoever owns the data directory.
+            # The system writes it, so the owner of the data directory does not matter.
             yield _of_log(NamedLog('system-log', str(path)), replace(subject, owner=None))
             return
 

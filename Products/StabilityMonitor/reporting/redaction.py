@@ -37,6 +37,7 @@ from ..model.jsonform import to_json
 from ..model.options import pattern as valid_pattern
 from ..model.secretclasses import CLASSES
 from ..model.secretclasses import classes_of
+from .directives import without_secrets
 from .secretpatterns import PATTERNS
 from .secretpatterns import Pattern
 from .secretpatterns import hints_in
@@ -210,6 +211,7 @@ class _Redactor:
         self.policy = policy
         self.done = done
         self._copies: dict[int, Any] = {}  # by the id of the original, which lives as long
+        self._made: list[Any] = []  # parts made here, whose ids must not be used again
         self._texts: list[tuple[Any, Any]] = []  # (dict or list of the copy, key or place)
         self._patterns = [row for row in PATTERNS if row.redacts in policy.classes]
         if policy.pattern:
@@ -231,6 +233,9 @@ class _Redactor:
         """Return a redacted copy of a part of the document, which has this key."""
         if key == 'frames' and isinstance(node, list):  # by far the most values of a report
             return list(map(self._frame, node))
+        if key == 'configuration' and isinstance(node, list):
+            node = list(map(self._configuration_file, node))
+            self._made.append(node)
         if isinstance(node, dict):
             if id(node) in self._copies:  # the last run may be the incident, too
                 return self._copies[id(node)]
@@ -258,6 +263,17 @@ class _Redactor:
             if isinstance(file, str) and (path := self._path(file)) != file:
                 frame = frame | {key: path}
         return frame
+
+    def _configuration_file(self, file: Any) -> Any:
+        text = file.get('text') if isinstance(file, dict) else None
+        if not isinstance(text, str) or 'configuration' not in self.policy.classes:
+            return file
+        return file | {'text': without_secrets(text, self._setting)}
+
+    def _setting(self, value: str) -> str:
+        if PSEUDONYM.fullmatch(value):
+            return value
+        return self.done.pseudonym('setting', value, 'configuration')
 
     @staticmethod
     def _is_text(holder: dict[str, Any], name: str) -> bool:

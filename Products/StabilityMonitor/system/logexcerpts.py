@@ -19,7 +19,7 @@ from . import logtimes
 #: Seconds of a log that are shown before the moment, and after it.
 BEFORE = 300.0
 AFTER = 60.0
-#: At least this many lines before the moment are shown, however old they are, and at most so many
+#: At least this many lines before the moment are shown, however old they are, and at most this many
 #: before it and after it.
 LEAST_LINES = 20
 MOST_BEFORE = 160
@@ -90,7 +90,9 @@ def of_packed(read: Callable[[int], bytes], moment: float, now: float) -> Excerp
             after += piece
         else:
             before += piece
-            place = _later_line(before, moment, now)
+            place = None
+            if _last_time(before, now) > moment:  # most pieces need no more
+                place = _later_line(before, moment, now)
             if place is None:
                 is_cut = is_cut or len(before) > _BYTES_BEFORE
                 before = before[-_BYTES_BEFORE - _LONG_STEP :]
@@ -108,11 +110,11 @@ def of_packed(read: Callable[[int], bytes], moment: float, now: float) -> Excerp
 
 def of_lines(lines: Sequence[str], moment: float, now: float) -> Excerpt:
     """The same of lines that were read elsewhere: those of one time."""
-    text = '\n'.join(lines).encode('utf-8', 'replace')
+    text = ''.join(f'{line}\n' for line in lines).encode('utf-8', 'replace')
     place = _later_line(text, moment, now)
     before = text if place is None else text[:place]
     after = b'' if place is None else text[place:]
-    return _excerpt(before, after + b'\n', moment, now, False, True)
+    return _excerpt(before, after, moment, now, False, True)
 
 
 # -- the place -------------------------------------------------------------------------------------
@@ -167,6 +169,18 @@ def _later_line(text: bytes, moment: float, now: float) -> int | None:
             return offset
         offset = end + 1
     return None
+
+
+def _last_time(text: bytes, now: float) -> float:
+    """Return the time of the last whole line that has one; 0.0 if none has."""
+    end = text.rfind(b'\n')
+    while end > 0:
+        begin = text.rfind(b'\n', 0, end) + 1
+        at = _time_of(text[begin:end], now)
+        if at is not None:
+            return at
+        end = begin - 1
+    return 0.0
 
 
 def _time_of(line: bytes, now: float) -> float | None:

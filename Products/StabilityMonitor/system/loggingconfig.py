@@ -10,7 +10,7 @@ import ast
 import configparser
 import os
 
-#: At most so many loggers are looked at.
+#: At most this many loggers are looked at.
 _MOST_LOGGERS = 32
 
 

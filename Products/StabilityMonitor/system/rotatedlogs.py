@@ -12,7 +12,7 @@ import stat
 from dataclasses import dataclass
 from itertools import islice
 
-#: At most so many names of a folder are looked at, and files returned.
+#: At most this many names of a folder are looked at, and files returned.
 _MOST_NAMES = 10_000
 _MOST_FILES = 64
 #: What comes between the name of a log and its compression: a number or a date.

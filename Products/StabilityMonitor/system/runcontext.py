@@ -78,7 +78,7 @@ FIRST_IN_CONTAINER = 'container (this process is its pid 1)'
 SHELL_IN_CONTAINER = 'container (a shell is its pid 1)'
 #: Names of processes that are shells.
 _SHELLS = frozenset(('ash', 'bash', 'dash', 'ksh', 'sh', 'zsh'))
-#: At most so many logs are noted.
+#: At most this many logs are noted.
 _MOST_LOGS = 16
 #: At most this many parents of parents are read.
 _MOST_ANCESTORS = 20
