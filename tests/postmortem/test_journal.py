@@ -106,6 +106,21 @@ def test_the_program_is_asked_for_the_invocation_and_its_lines_are_read(journalc
     assert f'MESSAGE_ID={ENDED}' in words and '--no-pager' in words
 
 
+def test_what_a_service_has_logged_is_read_as_lines(journalctl):
+    entries = [
+        {'__REALTIME_TIMESTAMP': '1790000000250000', 'SYSLOG_IDENTIFIER': 'zope', '_PID': '7'}
+        | {'MESSAGE': message}
+        for message in ('one\ntwo', [111, 110], None)
+    ]
+    lines = '\n'.join(map(json.dumps, entries))
+    program = journalctl(f'print({lines!r})\nassert "--since=@5" in sys.argv, sys.argv')
+    assert journal.service_lines(program, INVOCATION, 5.2, 9) == [
+        '2026-09-21T14:13:20.250Z zope[7]: one',
+        '2026-09-21T14:13:20.250Z zope[7]: two',
+    ]
+    assert journal.service_lines(program, '--all', 5.2, 9) == []
+
+
 def test_an_invocation_that_is_none_is_not_asked_for(journalctl):
     program = journalctl('print("{}")')
     for strange in ('', '--root=/', 'f' * 31, 'F' * 32, f'{"f" * 32}\n'):

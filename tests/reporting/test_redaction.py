@@ -223,6 +223,50 @@ def test_the_pattern_of_the_site_touches_no_pseudonym():
     )
 
 
+# -- logs ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    'head',
+    [
+        '',
+        '2026-12-01 11:06:34,208 WARNING [shop:20][waitress-0] ',
+        '2026-12-01T11:06:34 WARNING shop ',
+        '[2026-12-01 11:06:34 +0000] [17] [ERROR] ',
+        'Dec  1 11:06:34 web1 zope[4711]: ',
+        '2026-12-01T11:06:34.208Z zope[4711]: ',
+    ],
+)
+def test_a_secret_in_a_line_of_a_log_is_found_whatever_is_before_it(head):
+    messages = [
+        'db-password : Drachenbaum',
+        '127.0.0.1 - kbauer [17/Jan/2026:10:22:31 +0200] "GET /x?a=Kuendigung HTTP/1.1" 200 1',
+        'user bob1 logged in with password=geheim12',
+        '-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w\n-----END PRIVATE KEY-----',
+    ]
+    text = '\n'.join(head + message for message in messages)
+    found, _ = redacted({'logs': [{'name': 'event-log', 'file': '/home/ada/x.log', 'text': text}]})
+    (log,) = found['logs']
+    for secret in ('Drachenbaum', 'kbauer', 'Kuendigung', 'geheim12', 'MIIEv', 'ada'):
+        assert secret not in log['text'] + log['file']
+    assert log['text'].startswith(head + 'db-password : password-1\n') and '\0' not in log['text']
+
+
+@pytest.mark.parametrize('part', [7, [], ['x'], [{'text': 7}], {'a': 'b'}])
+def test_logs_of_another_form_stay(part):
+    found, _ = redacted({'logs': part})
+    assert found['logs'] == part
+
+
+def test_versions_before_and_after_a_change_are_no_addresses():
+    changed = {
+        'run': 'x',
+        'changes': [{'name': 'x', 'before': '203.0.113.7', 'now': '203.0.113.8'}],
+    }
+    found, _ = redacted({'changed_since_stable': changed})
+    assert found['changed_since_stable'] == changed
+
+
 # -- what stays ------------------------------------------------------------------------------------
 
 

@@ -1,5 +1,6 @@
 """The context of a run: its handlers of signals, and what started it."""
 
+import logging
 import signal
 
 import pytest
@@ -113,3 +114,49 @@ def test_run_restarts_nothing_so_what_started_it_counts(tmp_path, above, wanted)
     (proc / '40/cmdline').write_bytes(f'/bin/{above}\0-C\0x.conf\0'.encode())
     (proc / '50/cmdline').write_bytes(b'stabilitymonitor\0run\0--\0gunicorn\0app\0')
     assert runcontext.supervisor(proc, {}, 50) == wanted
+
+
+def test_the_files_that_logging_writes_to_are_noted(tmp_path):
+    handlers = {}
+    for name in ('noted', 'noted.child', 'noted.other'):
+        handlers[name] = logging.FileHandler(tmp_path / name.removesuffix('.other'), delay=True)
+        logging.getLogger(name).addHandler(handlers[name])
+    logging.getLogger('noted').addHandler(logging.NullHandler())
+    try:
+        found = runcontext.log_files()
+    finally:
+        for name, handler in handlers.items():
+            logging.getLogger(name).removeHandler(handler)
+    ours = [each for each in found if each['file'].startswith(str(tmp_path))]
+    assert ours == [
+        {'logger': 'noted', 'file': str(tmp_path / 'noted')},
+        {'logger': 'noted.child', 'file': str(tmp_path / 'noted.child')},
+    ], 'each file once'
+
+
+def test_a_container_is_known_by_its_variable_or_its_file(tmp_path):
+    assert runcontext.container({}, tmp_path) == ''
+    assert runcontext.container({'container': 'lxc'}, tmp_path) == 'lxc'
+    assert runcontext.container({'KUBERNETES_SERVICE_HOST': 'x'}, tmp_path) == 'kubernetes'
+    (tmp_path / '.dockerenv').touch()
+    assert runcontext.container({}, tmp_path) == 'docker'
+
+
+@pytest.mark.parametrize(
+    'release, level',
+    [
+        ({'PRETTY_NAME': 'Fedora 40', 'VERSION_ID': '40', 'ID': 'fedora'}, '40'),
+        ({'PRETTY_NAME': 'Arch', 'ID': 'arch'}, ''),
+    ],
+)
+def test_the_release_of_the_system_has_its_maintenance_level(monkeypatch, release, level):
+    monkeypatch.setattr('platform.freedesktop_os_release', lambda: release)
+    assert runcontext.os_release() == {'name': release['PRETTY_NAME'], 'level': level}
+
+
+def test_a_system_without_os_release_has_no_level(monkeypatch):
+    def missing():
+        raise OSError('there is none')
+
+    monkeypatch.setattr('platform.freedesktop_os_release', missing)
+    assert runcontext.os_release() == {'name': '', 'level': ''}

@@ -130,6 +130,25 @@ def test_the_software_home_is_empty_if_zope2_has_no_file(monkeypatch, module):
 
 
 @pytest.mark.in_process
+def test_the_files_that_configure_zope_are_noted(monkeypatch, tmp_path):
+    from Products.StabilityMonitor.zmi import zopeconf
+
+    def make_wsgi_app(global_config, zope_conf):  # as in Zope2.Startup.run
+        return zopeconf.configuration_files()
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, 'argv', ['runwsgi', '-v', 'config:etc/zope.ini#main', 'x=y'])
+    assert make_wsgi_app({}, 'etc/site.conf') == {
+        'zope_conf': str(tmp_path / 'etc/site.conf'),
+        'wsgi_ini': str(tmp_path / 'etc/zope.ini'),
+    }
+    monkeypatch.setattr(sys, 'argv', ['zconsole', 'run', '/srv/zope.conf', 'script.py'])
+    assert zopeconf.configuration_files() == {'zope_conf': '/srv/zope.conf', 'wsgi_ini': ''}
+    monkeypatch.setattr(sys, 'argv', ['gunicorn', '--paste=/srv/zope.ini'])
+    assert zopeconf.configuration_files()['wsgi_ini'] == '/srv/zope.ini'
+
+
+@pytest.mark.in_process
 @pytest.mark.parametrize(
     'configured, seen, threads', [(4, 2, 4), (1, 2, 2), (None, 2, 2), (4, 0, 4), (None, 0, None)]
 )

@@ -60,7 +60,7 @@ def without_secrets(text: str, instead_of: Callable[[str], str]) -> str:
 
 
 def _without_pairs(line: str, instead_of: Callable[[str], str]) -> str:
-    found = []
+    found: list[str] = []
     end = 0
     for name in _NAME.finditer(line):
         if name.start() < end or not _has_smell(name[0]):

@@ -76,6 +76,16 @@ _PATTERN = 'redact-pattern'
 _ITEM = re.compile(r'(:\s*[bu]?["\']?)([^"\',{}]+)')
 #: A secret of at least this many characters is replaced wherever it occurs again.
 _LONG = 8
+#: What `logging`, ZConfig, gunicorn and syslog write before a message; and what is put after it, so
+#: that the message begins a line.  No log portion has a NUL.
+_HEAD = re.compile(
+    r'^(?:(?:[A-Z]{1,10} )?\[?\d{4}-\d\d-\d\d[T ][\d:.,]{8,15}(?: ?(?:Z|[+-]\d\d:?\d\d))?\]?'
+    r'|[A-Z][a-z]{2} [ \d]\d [\d:]{8} [\w.-]{1,80})'
+    r'(?: [A-Z]{4,8}(?: [\w.-]{1,80}(?= ))?| ?\[[^\]\n]{1,80}\]'
+    r'| [\w./-]{1,40}(?:\[\d{1,10}\])?:)* ',
+    re.MULTILINE,
+)
+_SPLIT = '\0\n'
 _PERSONS = ('user', 'email', 'address')
 #: Characters: some rows need time that grows with the square of the length, so a longer text is
 #: looked at in parts.
@@ -211,6 +221,7 @@ class _Redactor:
         self.policy = policy
         self.done = done
         self._copies: dict[int, Any] = {}  # by the id of the original, which lives as long
+        self._special = {'configuration': self._configuration_file, 'logs': self._log_portion}
         self._made: list[Any] = []  # parts made here, whose ids must not be used again
         self._texts: list[tuple[Any, Any]] = []  # (dict or list of the copy, key or place)
         self._patterns = [row for row in PATTERNS if row.redacts in policy.classes]
@@ -233,8 +244,9 @@ class _Redactor:
         """Return a redacted copy of a part of the document, which has this key."""
         if key == 'frames' and isinstance(node, list):  # by far the most values of a report
             return list(map(self._frame, node))
-        if key == 'configuration' and isinstance(node, list):
-            node = list(map(self._configuration_file, node))
+        special = self._special.get(key)
+        if special and isinstance(node, list):
+            node = [special(part) if isinstance(part, dict) else part for part in node]
             self._made.append(node)
         if isinstance(node, dict):
             if id(node) in self._copies:  # the last run may be the incident, too
@@ -264,11 +276,21 @@ class _Redactor:
                 frame = frame | {key: path}
         return frame
 
-    def _configuration_file(self, file: Any) -> Any:
-        text = file.get('text') if isinstance(file, dict) else None
+    def _configuration_file(self, file: Document) -> Document:
+        text = file.get('text')
         if not isinstance(text, str) or 'configuration' not in self.policy.classes:
             return file
         return file | {'text': without_secrets(text, self._setting)}
+
+    def _log_portion(self, log: Document) -> Document:
+        """Return a portion of a log, redacted as if each message began a line of its own.
+
+        Some rows look at what is before a value in its line.
+        """
+        text = log.get('text')
+        if not isinstance(text, str):
+            return log
+        return log | {'text': self.text(_HEAD.sub(rf'\g<0>{_SPLIT}', text)).replace(_SPLIT, '')}
 
     def _setting(self, value: str) -> str:
         if PSEUDONYM.fullmatch(value):
