@@ -85,6 +85,23 @@ def test_a_crash_may_be_an_overflow_if_its_native_places_are_not_known():
     assert len(grouped(replace(NO_CORE, native=('c!null',)), overflow)) == 2
 
 
+@pytest.mark.parametrize(
+    ('less', 'more'),
+    [
+        (('c',), ('c!null',)),
+        (('c+0x12@ab12cd34', 'c+0x99@ab12cd34'), ('c!null',)),
+        (('c+0x12@ab12cd34', 'd+0x1@cd34ab12'), ('c!null', 'd!read', 'd!call')),
+        (('c!null',), ('c!null', 'd!read')),
+    ],
+)
+def test_a_place_without_a_name_may_be_each_one_of_its_object(less, more):
+    known, unnamed = replace(WHOLE, native=more), replace(WHOLE, native=less)
+    assert covers(known, unnamed) and not covers(unnamed, known)
+    other = replace(WHOLE, native=('d!read', 'c!null'))
+    assert not covers(other, unnamed)
+    assert not covers(replace(WHOLE, native=('d!read',)), replace(WHOLE, native=('c!null',)))
+
+
 def test_two_that_say_the_same_under_both_verdicts_are_one_group():
     overflow = replace(NO_CORE, verdict='stack-overflow')
     assert grouped(NO_CORE, overflow) == [(overflow, [0, 1])]

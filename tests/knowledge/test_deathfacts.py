@@ -2,10 +2,14 @@
 
 from dataclasses import replace
 
+from support.deadcrashes import ETREE
 from support.deadcrashes import FAST
+from support.deadcrashes import LIBC
+from support.deadcrashes import PYTHON
 from support.deadcrashes import core
 from support.deadcrashes import crash
 from support.deadcrashes import native
+from support.deadcrashes import thread
 
 from Products.StabilityMonitor.knowledge.deathfacts import facts_of
 from Products.StabilityMonitor.model.corefile import CoreThread
@@ -43,6 +47,32 @@ def test_the_place_of_the_fault_stands_in_for_a_stack_that_was_not_read():
         facts = facts_of(crash(core=replace(core(), code_at=fault, threads=(died,))))
         assert facts.first_foreign[1].frame.library == FAST
         assert facts.stack[1:] == frames
+
+
+def test_the_c_stack_of_a_dump_ends_where_python_code_runs():
+    """What is below that called the Python code, and is not to blame."""
+    nameless = NativeFrame(PYTHON, '', None, 8)
+    handler = (NativeFrame(PYTHON, '_Py_DumpStack', 4, 8), nameless, NativeFrame(LIBC, '', 9, 8))
+    outer = (nameless, NativeFrame(ETREE, 'parse', 1, 8))
+    stack = (*handler, NativeFrame(FAST, '', 0x21, 8), *outer)
+    unread = replace(core(), code_at=None, threads=(CoreThread(7, crashed=True, frames=()),))
+    for record in (crash(native=stack), crash(native=stack, core=unread)):
+        facts = facts_of(record)
+        own, python = facts.frames[-2:]
+        assert (own.frame.library, own.frame.offset) == (FAST, 0x21)
+        assert (python.frame.function, python.is_python) == ('view', True)
+    assert facts_of(crash(native=(*handler, *outer))).first_foreign is None
+
+
+def test_a_dump_that_met_an_invalid_frame_tells_less_than_a_core_file():
+    broken = replace(thread(), note='<invalid frame>')
+    page = MergedFrame('page', native=False, file='/page.py', line=1)
+    found = CoreThread(7, crashed=True, frames=(F, page, page))
+    read = replace(core(), threads=(found,))
+    assert [frame.function for frame in facts_of(crash(core=read)).python] == ['view']
+    facts = facts_of(crash(core=read, threads=(broken,)))
+    assert [frame.function for frame in facts.python] == ['page', 'page']
+    assert facts_of(crash(threads=(broken,))).python == broken.frames
 
 
 def test_words_come_from_python_glibc_and_standard_error():

@@ -112,6 +112,25 @@ def test_what_only_ends_the_process_is_left_out():
     assert foreign([*frames, native('drop', FAST)]) == 'drop'
 
 
+def test_so_is_what_rust_does_in_each_module_before_it_ends_the_process():
+    """Its functions may have lost their names."""
+    nameless = native('', FAST)
+    frames = [native('raise', LIBC), native('abort', LIBC), nameless]
+    frames += [native('std::panicking::default_hook', FAST), nameless]
+    frames += [native('std::panicking::panic_with_hook', FAST), nameless]
+    assert functions([*frames, native('shop::price', FAST)]) == ['', 'shop::price']
+
+
+def test_a_dump_tells_only_what_is_before_the_first_frame_that_may_run_python():
+    nameless = native('', PYTHON)
+    handler = [native('_Py_DumpStack', PYTHON), nameless, native('', LIBC)]
+    inner = [native('f', FAST), native('PyObject_Call', PYTHON), native('g', ETREE)]
+    for end in (nameless, EVALUATION):
+        found = frametable.before_python([*handler, *inner, end, native('h', FAST)])
+        assert found == (*handler, *inner)
+    assert frametable.before_python([*handler, *inner]) == (*handler, *inner)
+
+
 def test_frames_of_one_kind_in_a_row_are_one():
     frames = [native('visit_decref', PYTHON), native('gc_collect_main', PYTHON)]
     (gc,) = frametable.prepared(frames)

@@ -22,6 +22,7 @@ from Products.StabilityMonitor.model.threadstates import ThreadState
 SITE = '/srv/env/lib/python3.11/site-packages'
 LXML = f'{SITE}/lxml/etree.cpython-311-x86_64-linux-gnu.so'
 PYTHON = '/usr/bin/python3.11'
+LIBC = '/lib/x86_64-linux-gnu/libc.so.6'
 RENDER = Frame(f'{SITE}/shop/views.py', 12, 'render')
 CALL = Frame(f'{SITE}/shop/views.py', 7, '__call__')
 PUBLISH = Frame(f'{SITE}/ZPublisher/WSGIPublisher.py', 181, 'transaction_pubevents')
@@ -93,7 +94,7 @@ class TestCrash:
 
     @pytest.mark.parametrize('function', ['memcpy', '__memcpy_avx_unaligned_erms', 'free'])
     def test_which_function_of_the_c_library_it_was_does_not_count(self, function):
-        libc = native(function, '/lib/x86_64-linux-gnu/libc.so.6')
+        libc = native(function, LIBC)
         assert strict(crash([libc, native('parse')])) == strict(crash([native('parse')]))
 
     def test_a_comprehension_has_no_frame_of_its_own_from_3_12_on(self):
@@ -110,6 +111,13 @@ class TestCrash:
 
     def test_objects_without_any_name_are_no_places(self):
         assert signature_of(crash([native('', PYTHON), native('', '')])).native == ()
+
+    def test_the_c_library_alone_is_no_place(self):
+        """It is where each process ends that aborts."""
+        found = signature_of(crash([native('', LIBC), native('', PYTHON)]))
+        assert found.native == () and found.is_weak
+        called = signature_of(crash([native('strlen', LIBC)]))
+        assert called.native == ('libc!strlen',)
 
     def test_where_the_collector_ran_is_weak(self):
         found = signature_of(crash([native('deduce_unreachable', PYTHON)]))
@@ -143,9 +151,9 @@ class TestImport:
         Frame('<frozen importlib._bootstrap_external>', 1233, 'create_module'),
     )
 
-    def of(self, line, source=None):
+    def of(self, line, source=None, native=()):
         frames = (*self.MACHINERY, Frame(f'{SITE}/shop/__init__.py', line, '<module>'))
-        return signature_of(crash(python=frames), lambda path: source)
+        return signature_of(crash(native, frames), lambda path: source)
 
     def test_the_module_counts_not_the_line(self):
         first = self.of(1, 'import alpha\nimport beta\n')
@@ -153,6 +161,18 @@ class TestImport:
         other = self.of(2, 'import alpha\nimport beta\n')
         assert first.strict == moved.strict != other.strict
         assert first.python[0] == 'import alpha'
+
+    def test_several_modules_of_one_line_are_named(self):
+        found = self.of(1, 'from shop import prices, taxes\n')
+        assert found.python[0] == 'import shop.prices or shop.taxes' and found.is_weak
+        assert self.of(1, 'import alpha, beta\n').python[0] == 'import alpha or beta'
+
+    def test_a_module_whose_name_is_computed_is_that_of_the_native_code(self):
+        computed = 'import_module(name)\n'
+        found = self.of(1, computed, [native('PyInit_etree')])
+        assert found.python[0] == 'import lxml.etree'
+        assert found.strict == self.of(2, f'\n{computed}', [native('PyInit_etree')]).strict
+        assert self.of(1, computed) is None
 
     def test_the_line_counts_if_the_source_cannot_be_read(self):
         assert self.of(1).strict != self.of(2).strict

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import groupby
 
 from ..model.records import Moment
 from ..model.runrecord import RunRecord
@@ -124,7 +125,7 @@ def covers(one: Signature, other: Signature) -> bool:
         not other.native and {one.verdict, other.verdict} == _ALIKE
     )
     is_death = one.death == other.death or not _knows_death(other)
-    is_native = one.native == other.native or not other.native
+    is_native = one.native == other.native or _tells_less(other.native, one.native)
     return is_alike and is_death and is_native and _rank(one) > _rank(other)
 
 
@@ -154,10 +155,33 @@ def _bucket(signature: Signature) -> tuple[object, ...]:
     return signature.signal, signature.python, signature.place
 
 
-def _rank(signature: Signature) -> tuple[bool, bool, bool]:
+def _tells_less(some: tuple[str, ...], all: tuple[str, ...]) -> bool:
+    """Whether native places are the innermost ones of others, as far as they are known.
+
+    Without symbols only the object of a place is known, or also the offset in it; then several
+    places may be one function and what calls it.
+    """
+    named = [place for place in some if '!' in place]
+    if len(named) == len(some):
+        return some == all[: len(some)]
+    objects, others = _objects(some), _objects(all)
+    return objects == others[: len(objects)] and set(named) <= set(all)
+
+
+def _objects(places: tuple[str, ...]) -> list[str]:
+    """Return the objects of native places, each once in a row.
+
+    A place is as "lxml.etree!parse", "lxml.etree+0x12@ab12cd34" or "lxml.etree".
+    """
+    objects = [place.partition('!')[0].partition('+0x')[0] for place in places]
+    return [name for name, _ in groupby(objects)]
+
+
+def _rank(signature: Signature) -> tuple[bool, int, int, bool]:
     """Return how much a signature tells: more is greater."""
     is_overflow = signature.verdict == 'stack-overflow'
-    return _knows_death(signature), bool(signature.native), is_overflow
+    named = sum('!' in place for place in signature.native)
+    return _knows_death(signature), named, len(signature.native), is_overflow
 
 
 def _knows_death(signature: Signature) -> bool:

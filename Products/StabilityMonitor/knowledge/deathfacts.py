@@ -124,7 +124,7 @@ def facts_of(record: RunRecord) -> DeathFacts:
     core = record.core or CoreFile(path='', time=0.0)
     executable = record.context.get('executable')
     executable = executable if isinstance(executable, str) else ''
-    stack = _stack(record)
+    stack = _stack(record, executable)
     facts = DeathFacts(
         record=record,
         signal=core.signal or record.signal or '',
@@ -187,28 +187,51 @@ def _sender(core: CoreFile, pid: int) -> int | None:
     return core.sender
 
 
-def _stack(record: RunRecord) -> tuple[MergedFrame, ...]:
+def _stack(record: RunRecord, executable: str) -> tuple[MergedFrame, ...]:
     core = record.core
     frames = core.crashed.frames[: frametable.MOST] if core and core.crashed else ()
     if frames and frames[0].native:
         return frames
-    # Without a reader there is no stack, and the native frames of a greenlet are not found: the
-    # place of the fault is known all the same.
+    # Without a reader there is no stack, and the native frames of a greenlet and of a Python
+    # without symbols are not found: the dump of Python 3.14 has them.
+    of_dump = _of_dump(record, executable)
+    if of_dump:
+        return of_dump
+    # The place of the fault is known all the same.
     if core and core.code_at and core.code_at.file:
         return (MergedFrame(library=core.code_at.file, address=core.program_counter), *frames)
-    return frames or frametable.merged(record.native[: frametable.MOST])
+    return frames
+
+
+def _of_dump(record: RunRecord, executable: str) -> tuple[MergedFrame, ...]:
+    """Return the C stack of the dump, as far as it is within the Python code, and that code."""
+    native = frametable.merged(record.native[: frametable.MOST])
+    python = _python(record)
+    if not native or not python:
+        return native
+    native = frametable.before_python(native, executable)
+    return native + tuple(
+        MergedFrame(frame.function, native=False, file=frame.file, line=frame.line)
+        for frame in python
+    )
 
 
 def _python(record: RunRecord) -> tuple[Frame, ...]:
+    """Return the Python stack of the thread that died, innermost first.
+
+    That of the dump, unless it met a frame that was no frame any more: a reader of the core file
+    may go on there.
+    """
+    crashed = record.core.crashed if record.core else None
+    of_core = tuple(
+        Frame(frame.file, frame.line, frame.function)
+        for frame in (crashed.frames if crashed else ())
+        if not frame.native
+    )
     for thread in record.threads:
         if thread.crashed and thread.frames:
-            return thread.frames
-    crashed = record.core.crashed if record.core else None
-    found = []
-    for frame in crashed.frames if crashed else ():
-        if not frame.native:
-            found.append(Frame(frame.file, frame.line, frame.function))
-    return tuple(found)
+            return of_core if thread.note and len(of_core) > len(thread.frames) else thread.frames
+    return of_core
 
 
 def _words(record: RunRecord) -> tuple[str, ...]:

@@ -69,16 +69,12 @@ def object_name(library: str, loaded: Loaded) -> str:
     """Return the module or the library of a shared object, without its version."""
     if not library:
         return '?'
-    if frametable.object_role(library) == frametable.PLATFORM and _is_python(library):
+    if frametable.object_role(library) == frametable.PLATFORM and frametable.is_python(library):
         return 'python'
     owner = loaded.of_file(library)
     if '.so' not in owner.module and '/' not in owner.module:
         return owner.module
     return _AFTER_LIBRARY.sub('', os.path.basename(library))
-
-
-def _is_python(library: str) -> bool:
-    return os.path.basename(library).lower().startswith(('python', 'libpython'))
 
 
 def function_name(function: str) -> str:

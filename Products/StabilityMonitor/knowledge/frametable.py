@@ -257,9 +257,32 @@ def merged(frames: Iterable[NativeFrame]) -> tuple[MergedFrame, ...]:
                 function=frame.symbol,
                 library=frame.binary,
                 address=frame.address or 0,
+                # Without a symbol, the offset is that in the file.
+                offset=0 if frame.symbol else frame.offset or 0,
             )
         )
     return tuple(found)
+
+
+def before_python(frames: Sequence[MergedFrame], executable: str = '') -> tuple[MergedFrame, ...]:
+    """Return the frames of a C stack of a dump that are surely within the innermost Python code.
+
+    The functions that run Python code may have no name there.  So the first function of Python
+    without a name, below those of the signal's handler, may be one of them.
+    """
+    rows = [_row(frame) for frame in frames]
+    start = _after_handler(frames, rows, executable)
+    for index in range(start, len(frames)):
+        row = rows[index]
+        is_evaluation = row is not None and row.category == EVALUATION
+        if is_evaluation or not frames[index].function and is_python(frames[index].library):
+            return tuple(frames[:index])
+    return tuple(frames)
+
+
+def is_python(file: str) -> bool:
+    """Whether a shared object is the program or the library of Python, by its name."""
+    return os.path.basename(file).lower().startswith(('python', 'libpython'))
 
 
 def prepared(frames: Sequence[MergedFrame], executable: str = '') -> tuple[PreparedFrame, ...]:
@@ -267,7 +290,7 @@ def prepared(frames: Sequence[MergedFrame], executable: str = '') -> tuple[Prepa
     frames = frames[:MOST]
     rows = [_row(frame) for frame in frames]
     start = _after_handler(frames, rows, executable)
-    start = _after_throw(frames, rows, start, executable)
+    start = _after_throw(frames, rows, start)
     has_python = any(not frame.native for frame in frames)
     found: list[PreparedFrame] = []
     for frame, row in zip(frames[start:], rows[start:], strict=True):
@@ -310,19 +333,17 @@ def _after_throw(
     frames: Sequence[MergedFrame],
     rows: Sequence[FrameRow | None],
     start: int,
-    executable: str,
 ) -> int:
     """Return where the stack begins, below the functions that only end the process.
 
-    Between them may be functions of the platform without a name.
+    Between them may be functions without a name: of the platform, or of the library that ends the
+    process, as Rust's are in each module.
     """
     for index in range(start, len(frames)):
         row = rows[index]
         if row and row.effect == 'drop':
             start = index + 1
-            continue
-        is_named = row is not None or bool(frames[index].function)
-        if is_named or not frames[index].native or is_foreign(frames[index], executable):
+        elif row or frames[index].function or not frames[index].native:
             break
     return start
 

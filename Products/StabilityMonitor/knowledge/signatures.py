@@ -99,7 +99,7 @@ def _of_death(record: RunRecord, read: Read) -> Signature | None:
     python, is_place_known = _python(facts, modules, read, is_recursion)
     class_id = death.id if death else ''
     if not native and not python:
-        if facts.is_native_thread:  # no request ran it, and where it was is not known
+        if facts.is_native_thread or facts.loads_module:  # a path does not tell what it was
             return None
         return _of_request(record, class_id)
     is_victim = death is not None and death.role == VICTIM
@@ -128,14 +128,13 @@ def _native(facts: DeathFacts, modules: Loaded, is_recursion: bool) -> tuple[tup
         frames = list(takewhile(lambda frame: not frame.is_python, frames))
     if not is_recursion:
         frames = _from_first_foreign(frames, facts.executable)
-    names = [_native_place(each, modules) for each in frames]
+    named = [each for each in frames if _is_place(each, facts.executable)]
+    names = [_native_place(each, modules) for each in named]
     if is_recursion:
         names = _of_recursion(names)
     names = list(dict.fromkeys(names))[:MOST]
     is_known = bool(names) and all('!' in name or name.startswith('[') for name in names)
-    if not any(name not in ('?', 'python') for name in names):
-        return (), False
-    return tuple(names), is_known
+    return tuple(names), is_known and len(named) == len(frames)
 
 
 def _from_first_foreign(
@@ -157,6 +156,11 @@ def _is_stable(each: PreparedFrame) -> bool:
     return is_interface or each.category in _DAMAGE
 
 
+def _is_place(each: PreparedFrame, executable: str) -> bool:
+    """Whether a native frame says where the thread was: the C library alone does not."""
+    return bool(each.frame.function) or frametable.is_foreign(each.frame, executable)
+
+
 def _native_place(each: PreparedFrame, modules: Loaded) -> str:
     if each.category in _DAMAGE:
         return f'[{each.category}]'
@@ -174,12 +178,26 @@ def _python(
     names = list(dict.fromkeys(names))[:MOST]
     if not facts.loads_module:
         return tuple(names), True
-    imported = callees.imported(facts.python, modules, read)
-    if imported:
-        return (f'import {imported[0]}', *names)[:MOST], True
-    # A file may import several modules: only the line tells which it was.
-    line = telling[0].line if telling else None
-    return (f'import in line {line}' if line else 'import', *names)[:MOST], False
+    imported, is_known = _imported(facts, modules, read)
+    return ((f'import {imported}', *names)[:MOST] if imported else ()), is_known
+
+
+def _imported(facts: DeathFacts, modules: Loaded, read: Read) -> tuple[str, bool]:
+    """Return what a thread was importing, '' if nothing tells; and whether it is surely that."""
+    names = callees.imported(facts.python, modules, read)
+    package = names[-1] if names else ''
+    if names:
+        names = tuple(name for name in names if name.startswith(f'{package}.')) or names
+        return ' or '.join(names[:MOST]), len(names) == 1
+    # The code may compute the name of the module.  Then only native code tells it.
+    first = facts.first_foreign
+    if first:
+        return framenames.object_name(first[1].frame.library, modules), True
+    for frame in facts.python:
+        if framenames.is_telling(frame):
+            # A file that cannot be read may import several modules, each in a line.
+            return ('' if read(frame.file) else f'in line {frame.line}'), False
+    return '', False
 
 
 def _of_recursion(names: Sequence[str]) -> list[str]:
