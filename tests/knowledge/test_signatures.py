@@ -218,6 +218,23 @@ class TestOtherEnds:
         found = self.of('hung', '/a', hangs=(hang,), signal='SIGKILL')
         assert found.strict == 'hung|||||hang workers shop.views:render'
 
+    def test_of_workers_that_do_not_progress_only_those_of_requests_count(self):
+        """The main thread is where it always is."""
+        script = Frame('/srv/env/bin/runwsgi', 8, '<module>')
+        threads = (
+            ThreadState(ident=1, frames=(script,)),
+            ThreadState(ident=7, frames=(RENDER,)),
+        )
+        for reason, place in (('workers', ''), ('gil', 'runwsgi:<module> + ')):
+            hang = Event('hang', started=1.0, reason=reason, threads=(1, 7))
+            serving = replace(request(path='/a'), ident=7)
+            found = signature_of(
+                RunRecord(
+                    'r', verdict='hung', hangs=(hang,), threads=threads, requests=(serving,)
+                )
+            )
+            assert found.place == f'hang {reason} {place}shop.views:render'
+
     def test_a_deadlock_counts_before_the_hang_that_it_led_to_in_any_order_of_threads(self):
         links = [Link(ident, '', 'GET', '/', '', '') for ident in (1, 2)]
         places = {1: RENDER, 2: CALL}

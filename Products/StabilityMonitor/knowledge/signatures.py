@@ -50,6 +50,8 @@ _NONE = frozenset(('unreadable', 'stopped', 'host-restarted', 'running'))
 
 _BY_EXCEPTION = frozenset(('startup-failed', 'unhandled-exception'))
 _HUNG = 'hung'
+#: The reasons of a hang in which only the threads of requests count.
+_OF_WORKERS = frozenset(('workers', 'queue', 'connections'))
 #: A frame of a traceback as text.
 _TRACEBACK_FRAME = re.compile(
     r'^  File "(?P<file>[^"\n]+)", line (?P<line>\d+), in (?P<function>.+)$', re.MULTILINE
@@ -253,6 +255,9 @@ def _places(record: RunRecord, event: Event) -> list[str]:
     stacks = {note.ident: note.frames for note in record.notes if note.frames}
     stacks |= {thread.ident: thread.frames for thread in record.threads if thread.frames}
     idents = event.threads or tuple(link.ident for link in event.cycle) or tuple(stacks)
+    if event.reason in _OF_WORKERS:
+        serving = {request.ident for request in record.requests}
+        idents = tuple(ident for ident in idents if ident in serving) or idents
     found = set()
     for ident in idents:
         own = codeorigin.own(stacks.get(ident, ()))
