@@ -190,9 +190,30 @@ class TestOtherEnds:
         assert first.strict == again.strict == 'out-of-memory|SIGKILL||||/orders/*/pdf'
         assert not first.is_weak
 
-    def test_of_several_requests_none_is_chosen(self):
-        found = self.of('vanished', '/a', '/b')
-        assert found.strict == 'vanished' and found.is_weak
+    @pytest.mark.parametrize('verdict', ['vanished', 'killed', 'out-of-memory'])
+    def test_of_several_requests_none_is_chosen(self, verdict):
+        """Ends that share their verdict only are not the same."""
+        assert self.of(verdict, '/a', '/b') is None
+        assert self.of(verdict) is None
+
+    def test_an_exit_status_alone_is_weak(self):
+        found = self.of('exited', '/a', '/b', exit_code=3)
+        assert (found.place, found.is_weak) == ('exit status 3', True)
+
+    @pytest.mark.parametrize('verdict', ['vanished', 'killed', 'hung'])
+    def test_a_process_that_was_ended_while_it_hung_is_known_by_the_hang(self, verdict):
+        hang = Event('deadlock', started=1.0, place=RENDER)
+        found = self.of(verdict, '/a', '/b', hangs=(hang,), signal='SIGKILL')
+        assert found.strict == 'hung|||||deadlock shop.views:render'
+        assert self.of('out-of-memory', '/a', '/b', hangs=(hang,)) is None
+
+    def test_where_no_code_of_the_site_is_that_of_its_platform_counts(self):
+        load = Frame(f'{SITE}/ZODB/Connection.py', 12, 'setstate')
+        wait = Frame('/usr/lib/python3.11/threading.py', 9, 'wait')
+        hang = Event('hang', started=1.0, reason='workers', threads=(7,))
+        stuck = ThreadState(ident=7, frames=(wait, load, PUBLISH))
+        found = self.of('hung', hangs=(hang,), threads=(stuck,))
+        assert found.place == 'hang workers ZODB.Connection:setstate'
 
     def test_two_orders_are_one_kind_of_request(self):
         assert self.of('vanished', '/orders/1', '/orders/2').place == '/orders/*'
@@ -213,6 +234,19 @@ class TestOtherEnds:
         other = self.of('startup-failed', exception=text.format(3, '').replace('Value', 'Key'))
         assert first != other
 
+    def test_of_an_error_in_zcml_its_files_count(self):
+        """The parser has raised it, as each other one."""
+        text = (
+            'Traceback (most recent call last):\n'
+            '  File "../Modules/pyexpat.c", line 421, in StartElement\n'
+            'zope.configuration.exceptions.ConfigurationError: Unknown directive\n'
+            '    File "/srv/zope/etc/site.zcml", line 7.2\n'
+            f'    File "{SITE}/Products/Shop/configure.zcml", line {{}}.2-9.5\n'
+        )
+        first, again = (self.of('startup-failed', exception=text.format(line)) for line in (3, 30))
+        assert first == again
+        assert first.place.endswith('Error in Products.Shop.configure.zcml + site.zcml')
+
     def test_a_hang_counts_by_its_reason_and_place(self):
         hang = Event('hang', started=1.0, reason='workers', place=RENDER)
         found = self.of('hung', '/a', hangs=(hang,), signal='SIGKILL')
@@ -229,9 +263,7 @@ class TestOtherEnds:
             hang = Event('hang', started=1.0, reason=reason, threads=(1, 7))
             serving = replace(request(path='/a'), ident=7)
             found = signature_of(
-                RunRecord(
-                    'r', verdict='hung', hangs=(hang,), threads=threads, requests=(serving,)
-                )
+                RunRecord('r', verdict='hung', hangs=(hang,), threads=threads, requests=(serving,))
             )
             assert found.place == f'hang {reason} {place}shop.views:render'
 

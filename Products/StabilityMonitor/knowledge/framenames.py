@@ -26,15 +26,15 @@ def is_telling(frame: Frame) -> bool:
     """Whether a Python frame says where the program was: not if each stack of a request has it."""
     if frame.function in _INLINED:
         return False
-    return 'plumbing' not in frametable.module_roles(_module(frame.file))
+    return 'plumbing' not in frametable.module_roles(module_name(frame.file))
 
 
 def python_name(frame: Frame) -> str:
     """Return "module:function" of a Python frame."""
-    return f'{_module(frame.file)}:{frame.function}'
+    return f'{module_name(frame.file)}:{frame.function}'
 
 
-def _module(file: str) -> str:
+def module_name(file: str) -> str:
     """Return the dotted name of the module in a file.
 
     Of a file in no folder where packages are installed it is only the last part: what is above

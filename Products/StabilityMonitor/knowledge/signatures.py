@@ -50,12 +50,17 @@ _NONE = frozenset(('unreadable', 'stopped', 'host-restarted', 'running'))
 
 _BY_EXCEPTION = frozenset(('startup-failed', 'unhandled-exception'))
 _HUNG = 'hung'
+#: Verdicts of processes that somebody may have ended because they hung.
+_FROM_OUTSIDE = frozenset(('hung', 'killed', 'signalled', 'vanished'))
 #: The reasons of a hang in which only the threads of requests count.
 _OF_WORKERS = frozenset(('workers', 'queue', 'connections'))
 #: A frame of a traceback as text.
 _TRACEBACK_FRAME = re.compile(
     r'^  File "(?P<file>[^"\n]+)", line (?P<line>\d+), in (?P<function>.+)$', re.MULTILINE
 )
+#: A place of an error in ZCML, see zope.configuration.xmlconfig.ParserInfo: a line and a column.
+#: The innermost file comes last.
+_ZCML = re.compile(r'File "([^"\n]+\.zcml)", line \d+\.\d+')
 
 
 def _nothing(path: str) -> str | None:
@@ -217,12 +222,17 @@ def _of_recursion(names: Sequence[str]) -> list[str]:
 def _of_exception(record: RunRecord) -> Signature | None:
     """By the class of the exception, and where the site's own code raised it."""
     name = exception_name(record.exception)
+    if not name:
+        return None
+    configured = _ZCML.findall(record.exception)
+    if configured:
+        # The code that raised it is that of the parser.
+        places = dict.fromkeys(framenames.module_name(file) for file in configured[::-1])
+        return Signature(record.verdict, place=f'{name} in {" + ".join(list(places)[:MOST])}')
     frames = [
         Frame(found['file'], int(found['line']), found['function'])
         for found in _TRACEBACK_FRAME.finditer(record.exception)
     ]
-    if not name:
-        return None
     own = codeorigin.own(frames[::-1])
     place = f'{name} in {framenames.python_name(own)}' if own else name
     return Signature(record.verdict, place=place, is_weak=own is None)
@@ -230,23 +240,25 @@ def _of_exception(record: RunRecord) -> Signature | None:
 
 def _of_hang(record: RunRecord) -> Signature | None:
     """By the kind and the reason of the hang, and the places at which its threads stood."""
-    event = _worst(record.hangs)
-    if event is None:
-        return _of_request(record)
+    event = _worst(record.hangs) or next((each for each in record.hangs if each.lasts), None)
+    return _of_event(record, event) if event else _of_request(record)
+
+
+def _of_event(record: RunRecord, event: Event) -> Signature:
     places = _places(record, event)
     place = ' '.join(filter(None, [event.kind, event.reason, ' + '.join(places)]))
-    # What ended a process that hung says nothing about the hang.
-    return Signature(record.verdict, place=place, is_weak=not places)
+    # What ended a process that hung says nothing about the hang, nor does who saw it.
+    return Signature(_HUNG, place=place, is_weak=not places)
 
 
 def _worst(events: Iterable[Event]) -> Event | None:
-    """Return the event that lasted to the end; a deadlock before the hang that it led to."""
+    """Return the hang that lasted to the end; a deadlock before the hang that it led to."""
     lasting = [event for event in events if event.lasts]
     for kind in ('deadlock', 'hang', 'spinning'):
         for event in lasting:
             if event.kind == kind:
                 return event
-    return lasting[0] if lasting else None
+    return None
 
 
 def _places(record: RunRecord, event: Event) -> list[str]:
@@ -260,23 +272,41 @@ def _places(record: RunRecord, event: Event) -> list[str]:
         idents = tuple(ident for ident in idents if ident in serving) or idents
     found = set()
     for ident in idents:
-        own = codeorigin.own(stacks.get(ident, ()))
-        if own and codeorigin.place(own.file).kind == codeorigin.SITE:
+        own = _own(stacks.get(ident, ()))
+        if own:
             found.add(framenames.python_name(own))
     return sorted(found)[:MOST]
 
 
+def _own(frames: Iterable[Frame]) -> Frame | None:
+    """Return the innermost frame of the site's own code, or else of its platform."""
+    telling = [frame for frame in frames if framenames.is_telling(frame)]
+    for kind in (codeorigin.SITE, codeorigin.CARRIER):
+        for frame in telling:
+            if codeorigin.place(frame.file).kind == kind:
+                return frame
+    return None
+
+
 def _of_request(record: RunRecord, death: str = '') -> Signature | None:
-    """Without a stack: by the template of the path, if only one kind of request was in progress."""
+    """Without a stack: by the template of the path, if only one kind of request was in progress.
+
+    Else by what hung, if somebody may have ended the process for that.  None if that is not known:
+    ends that only share their verdict are not the same.
+    """
     templates = {pathtemplates.template(request.path) for request in record.requests}
     paths = sorted(filter(None, templates))
-    is_one = len(paths) == 1
+    event = _worst(record.hangs) if record.verdict in _FROM_OUTSIDE else None
+    if len(paths) != 1 and event:
+        return _of_event(record, event)
     code = f'exit status {record.exit_code}' if record.verdict == 'exited' else ''
-    place = ' '.join(filter(None, [code, paths[0] if is_one else '']))
+    place = ' '.join(filter(None, [code, *(paths if len(paths) == 1 else ())]))
+    if not place:
+        return None
     return Signature(
         record.verdict,
         signal=record.signal or '',
         death=death,
         place=place,
-        is_weak=not is_one,
+        is_weak=len(paths) != 1,
     )
