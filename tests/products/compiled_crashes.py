@@ -6,6 +6,7 @@
 import contextlib
 import ctypes
 import gc
+import importlib
 import opcode
 import os
 import pickle
@@ -96,6 +97,39 @@ def truncated_mapping(self):
 def without_gil(self):
     use_all()
     crasher_c.lose_gil()
+
+
+# -- at import -------------------------------------------------------------------------------------
+
+
+def import_prices(self):
+    use_all()
+    import crasher_prices
+
+    return crasher_prices.VERSION
+
+
+def import_taxes(self):
+    use_all()
+    import crasher_taxes
+
+    return crasher_taxes.VERSION
+
+
+def import_one_of_two(self, name):
+    """Only the line tells which one it is."""
+    use_all()
+    if name == 'prices':
+        import crasher_prices as module
+    else:
+        import crasher_taxes as module
+    return module.VERSION
+
+
+def import_by_name(self, name):
+    """Not even the line tells which one it is."""
+    use_all()
+    return importlib.import_module(f'crasher_{name}').VERSION
 
 
 # -- memory ----------------------------------------------------------------------------------------

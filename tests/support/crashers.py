@@ -124,6 +124,12 @@ def _cython(folder):
     generated.unlink()
 
 
+def _imports(folder):
+    source = SOURCES / 'imports' / 'at_import.c'
+    for name in AT_IMPORT:
+        _run('gcc', *_HOW, f'-DNAME={name}', source, '-o', folder / f'{name}{_SUFFIX}')
+
+
 def _cpp(folder):
     _run('g++', *_HOW, SOURCES / 'cpp' / 'crasher_cpp.cpp', '-o', folder / f'crasher_cpp{_SUFFIX}')
 
@@ -134,6 +140,8 @@ def _rust(folder):
     _run('rustc', *how, source, '-o', folder / f'crasher_rust{_SUFFIX}')
 
 
+#: The modules of "crasher-imports", which die while they are imported.
+AT_IMPORT = ('crasher_prices', 'crasher_taxes')
 #: {distribution: function that builds it into a folder}.
 DISTRIBUTIONS = {
     'crasher-c': _c,
@@ -143,6 +151,7 @@ DISTRIBUTIONS = {
     'crasher-cython': _cython,
     'crasher-cpp': _cpp,
     'crasher-rust': _rust,
+    'crasher-imports': _imports,
 }
 #: The distributions that a C compiler alone can build, without a package index.
 OF_C = ('crasher-c', 'crasher-heap', 'crasher-ctypes')

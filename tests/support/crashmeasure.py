@@ -128,9 +128,13 @@ class CrashSite(ZopeInstance):
         super().create()
         self.publish((_PRODUCTS / 'innocents.py').read_text(), 'TestInnocents')
         self.publish((_PRODUCTS / 'compiled_crashes.py').read_text(), 'TestCrashes')
-        paths = (self.products_dir, CHECKOUT, crashers.site(), crashers.innocents())
+        paths = (self.products_dir, CHECKOUT, *self.crashers())
         self.env['PYTHONPATH'] = os.pathsep.join(map(str, paths))
         return self
+
+    def crashers(self):
+        """Return the folders of the compiled modules."""
+        return [crashers.site(), crashers.innocents()]
 
     def outcome(self, crash):
         """Let the process die so, and return what the next process says."""

@@ -1,6 +1,9 @@
 """The crashes of products/compiled_crashes.py, and what the next start should say of each."""
 
 import dataclasses
+import sys
+
+from support import crashers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,15 +89,41 @@ OF_OTHERS = (
     _crash('deep_pickle', '', 'stack-end'),
     _crash('truncated_mapping', '', 'file-cut-short', signal='SIGBUS'),
 )
+#: Those of modules that die while they are imported.
+AT_IMPORT = tuple(
+    _crash(page, 'crasher-imports', 'import')
+    for page in (
+        'import_prices',
+        'import_taxes',
+        'import_one_of_two?name=prices',
+        'import_one_of_two?name=taxes',
+        'import_by_name?name=prices',
+        'import_by_name?name=taxes',
+    )
+)
+#: Those that a limit of Python's own ends from Python 3.12 on, so that nothing crashes.
+OF_DEPTH = ('deep_repr', 'deep_pickle')
+
+
+def all_crashes():
+    """Return those that happen on this Python and that this machine can build."""
+    absent = crashers.lacking()
+    return [
+        crash
+        for crash in OF_PRODUCTS + OF_OTHERS + AT_IMPORT
+        if crash.culprit not in absent
+        and (sys.version_info < (3, 12) or crash.page not in OF_DEPTH)
+    ]
+
 
 _NEED_ZOPE = ('damaged_btree', 'damaged_wrapper', 'damaged_persistent')
 _OF_C = ('crasher-c', 'crasher-heap', 'crasher-ctypes', '')
-#: Those that need neither Zope nor a distribution of the package index.  On Python 3.12 and newer,
-#: a limit of its own ends recursion of Python in C.
+#: Those that need neither Zope nor a distribution of the package index.
 ALONE = tuple(
     crash
     for crash in OF_PRODUCTS + OF_OTHERS
     if crash.culprit in _OF_C
     and crash.page not in _NEED_ZOPE
-    and not crash.page.startswith(('below_', 'deep_'))
+    and crash.page not in OF_DEPTH
+    and not crash.page.startswith('below_')
 )

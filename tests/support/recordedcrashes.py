@@ -14,12 +14,17 @@ from pathlib import Path
 
 from Products.StabilityMonitor.knowledge.diagnosis import diagnosed
 from Products.StabilityMonitor.knowledge.diagnosis import source_reader
+from Products.StabilityMonitor.knowledge.signatures import signature_of
 from Products.StabilityMonitor.model.records import Instance
 from Products.StabilityMonitor.model.runrecord import RunRecord
 from support import crashers
 from support.childprograms import CHECKOUT
 
 RECORDS = Path(__file__).resolve().parent.parent / 'data' / 'compiled_crashes.json.xz'
+#: The same crashes in other circumstances, see crashesagain.py: "3.14-moved.json.xz".
+AGAIN = RECORDS.with_name('crashes_again')
+#: So many threads that did not crash are kept of each.
+_OTHERS = 3
 #: What the context of a run tells about a crash.
 _TELLING = ('python', 'distributions', 'executable', 'platform', 'libc')
 
@@ -45,8 +50,9 @@ def write(path, records, home):
     sources = {}
     for record in records.values():
         read_and_note = _noting(source_reader(record), sources)
-        diagnosed(record, read=read_and_note)
-        diagnosed(replace(record, core=None), read=read_and_note)
+        for known in (record, replace(record, core=None)):
+            diagnosed(known, read=read_and_note)
+            signature_of(known, read_and_note)
     own = (str(home), str(crashers.site()))
     sources = {file: text for file, text in sources.items() if file.startswith(own)}
     documents = {crash.page: _bare(record).to_json() for crash, record in records.items()}
@@ -68,17 +74,27 @@ def _noting(read, sources):
 
 
 def _bare(record):
+    core = record.core and replace(record.core, threads=_few(record.core.threads))
     context = {name: record.context[name] for name in _TELLING if name in record.context}
     return replace(
         record,
         instance=Instance('host', '/srv/zope/var', ''),
         context=context,
+        core=core,
+        threads=_few(record.threads),
         samples=(),
         curve=(),
         recent=(),
         log=(),
         findings=(),
+        notes=(),
     )
+
+
+def _few(threads):
+    """Return the thread that crashed, and some others."""
+    others = [thread for thread in threads if not thread.crashed][:_OTHERS]
+    return tuple(thread for thread in threads if thread.crashed or thread in others)
 
 
 def _folders(home):
