@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from dataclasses import field
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 from ..model.errors import NoSuchRun
@@ -36,8 +37,8 @@ MOST_AT_ONCE = 50
 SECONDS = 1.0
 #: After each signature, `sign_later` is idle for so many times as long as that took.
 _IDLE = 3.0
-#: So many results of `groups` are kept: those of one and of all instances, and of other pages.
-_KEPT_GROUPS = 4
+#: For so many lists of runs the result is kept: those of one and of all instances, and others.
+_KEPT_LISTS = 4
 #: In a process, one thread signs at a time.
 _TURNS: Turns = {}
 #: Runs that are gone are forgotten when so many are known, and then when there are twice as many.
@@ -54,6 +55,19 @@ def _to_nobody(done: int, total: int) -> None:
 
 
 @dataclass
+class _Looked:
+    """What was found for a list of runs, when the memory had changed so many times."""
+
+    runs: tuple[RunRecord, ...]
+    changes: int
+    known: dict[str, Signature | None]
+
+    @cached_property
+    def groups(self) -> tuple[Group, ...]:
+        return crashgroups.groups(self.runs, self.known)
+
+
+@dataclass
 class _Memory:
     """What this process knows of an archive.  `signed` is {name of a run: what is kept of it}."""
 
@@ -65,7 +79,8 @@ class _Memory:
     #: How often `signed` was changed.
     changes: int = 0
     clean_at: int = _MANY
-    groups: list[tuple[tuple[RunRecord, ...], int, tuple[Group, ...]]] = field(default_factory=list)
+    #: Only what is complete.
+    looked: list[_Looked] = field(default_factory=list)
 
     def keep(self, run: str, found: Signed) -> Signed:
         if found.signature:
@@ -75,6 +90,13 @@ class _Memory:
         self.signed[run] = found
         self.changes += 1
         return found
+
+    def of_list(self, runs: tuple[RunRecord, ...]) -> _Looked | None:
+        for each in self.looked:
+            # Mostly these are the same objects: then this compares only their addresses.
+            if each.changes == self.changes and each.runs == runs:
+                return each
+        return None
 
     def forget(self, runs: Iterable[str]) -> None:
         for run in runs:
@@ -125,26 +147,11 @@ class SignedRuns:
     # -- many runs
 
     def known(self, summaries: Iterable[RunRecord]) -> dict[str, Signature | None]:
-        """Return {name of a run: its signature}, as far as it is known.
+        """Return {name of a run: its signature}, as far as it is known; do not change it.
 
         Some are made now, see MOST_AT_ONCE; `unsigned` tells how many are missing.
         """
-        memory = self._memory()
-        found: dict[str, Signature | None] = {}
-        until = self._clock() + SECONDS
-        made = 0
-        for run in summaries:
-            signed = memory.signed.get(run.run)
-            if signed is None and not signatures.may_have(run):
-                signed = _NOTHING
-            if signed is None and made < MOST_AT_ONCE and self._clock() < until:
-                signed = self._kept(run.run)
-                if signed is None:
-                    made += 1
-                    signed = self._made(run.run)
-            if signed is not None:
-                found[run.run] = signed.signature
-        return found
+        return self._looked(tuple(summaries)).known
 
     def labels(self, summaries: Iterable[RunRecord]) -> dict[str, str]:
         """Return {name of a run: the label of its signature, '' if it has none}, like `known`."""
@@ -194,19 +201,7 @@ class SignedRuns:
 
         They are made only if a run or a signature has changed.
         """
-        runs = tuple(summaries)
-        memory = self._memory()
-        for before, at, kept in memory.groups:
-            # Mostly these are the same objects: then this compares only their addresses.
-            if at == memory.changes and before == runs:
-                return kept
-        changes = memory.changes
-        known = self.known(runs)
-        found = crashgroups.groups(runs, known)
-        # What was signed meanwhile, also by another thread, may not be in `known`.
-        if len(known) == len(runs) and changes == memory.changes:
-            memory.groups = [(runs, changes, found), *memory.groups[: _KEPT_GROUPS - 1]]
-        return found
+        return self._looked(tuple(summaries)).groups
 
     # -- how
 
@@ -221,9 +216,42 @@ class SignedRuns:
             memory.clean_at = max(_MANY, 2 * len(memory.signed))
         return memory
 
+    def _looked(self, runs: tuple[RunRecord, ...]) -> _Looked:
+        memory = self._memory()
+        looked = memory.of_list(runs)
+        if looked:
+            return looked
+        looked = _Looked(runs, memory.changes, self._looked_up(runs))
+        # What was signed meanwhile, also by another thread, may not be among them.
+        if len(looked.known) == len(runs) and looked.changes == memory.changes:
+            memory.looked = [looked, *memory.looked[: _KEPT_LISTS - 1]]
+        return looked
+
+    def _looked_up(self, runs: Iterable[RunRecord]) -> dict[str, Signature | None]:
+        memory = self._memory()
+        found: dict[str, Signature | None] = {}
+        until = self._clock() + SECONDS
+        made = 0
+        for run in runs:
+            signed = memory.signed.get(run.run)
+            if signed is None and not signatures.may_have(run):
+                signed = _NOTHING
+            if signed is None and made < MOST_AT_ONCE and self._clock() < until:
+                signed = self._kept(run.run)
+                if signed is None:
+                    made += 1
+                    signed = self._made(run.run)
+            if signed is not None:
+                found[run.run] = signed.signature
+        return found
+
     def _unsigned(self, summaries: Iterable[RunRecord]) -> list[str]:
-        known = self._memory().signed
-        return [run.run for run in summaries if run.run not in known and signatures.may_have(run)]
+        memory = self._memory()
+        runs = tuple(summaries)
+        if memory.of_list(runs):
+            return []
+        known = memory.signed
+        return [run.run for run in runs if run.run not in known and signatures.may_have(run)]
 
     def _sign(self, run: str, is_kept: bool = False) -> None:
         if self._kept(run) is None:
