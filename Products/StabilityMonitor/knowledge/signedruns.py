@@ -35,7 +35,7 @@ from .crashgroups import Group
 #: At most this many signatures are made in one request, for at most this many seconds.
 MOST_AT_ONCE = 50
 SECONDS = 1.0
-#: After each signature, `sign_later` is idle for so many times as long as that took.
+#: After each signature, `sign_later` is idle for this many times as long as that took.
 _IDLE = 3.0
 #: For so many lists of runs the result is kept: those of one and of all instances, and others.
 _KEPT_LISTS = 4
@@ -56,7 +56,7 @@ def _to_nobody(done: int, total: int) -> None:
 
 @dataclass
 class _Looked:
-    """What was found for a list of runs, when the memory had changed so many times."""
+    """What was found for a list of runs, when the memory had changed `changes` times."""
 
     runs: tuple[RunRecord, ...]
     changes: int
