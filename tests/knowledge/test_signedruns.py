@@ -157,22 +157,22 @@ def test_a_command_signs_all_and_tells_its_progress(archive, made, tmp_path):
 def test_groups_are_made_again_only_after_a_change(archive, monkeypatch):
     runs = keep(archive, crash(1), crash(2), crash(3, 'edit'))
     signed = SignedRuns(archive)
-    assert [group.count for group in signed.groups(runs)] == [1, 2]
-    first = signed.groups(runs)
-    assert signed.groups(archive.summaries()) is first
-    one = signed.groups(runs[1:])
+    assert [group.count for group in signed.groups(runs)[0]] == [1, 2]
+    first = signed.groups(runs)[0]
+    assert signed.groups(archive.summaries())[0] is first
+    one = signed.groups(runs[1:])[0]
     assert [group.count for group in one] == [2]
-    assert signed.groups(runs) is first
+    assert signed.groups(runs)[0] is first
     runs = keep(archive, crash(4))
-    assert [group.count for group in signed.groups(runs)] == [3, 1]
+    assert [group.count for group in signed.groups(runs)[0]] == [3, 1]
 
 
 def test_groups_grow_while_old_runs_are_signed(archive, monkeypatch):
     monkeypatch.setattr(signedruns, 'MOST_AT_ONCE', 1)
     runs = keep(archive, crash(1), crash(2))
     signed = SignedRuns(archive)
-    assert [group.count for group in signed.groups(runs)] == [1]
-    assert [group.count for group in signed.groups(runs)] == [2]
+    assert [group.count for group in signed.groups(runs)[0]] == [1]
+    assert [group.count for group in signed.groups(runs)[0]] == [2]
 
 
 def test_a_run_that_is_gone_meanwhile_is_left_out(archive):
@@ -207,6 +207,6 @@ def test_a_run_that_is_not_archived_yet_has_a_signature_and_stays_as_it_is(archi
     dead = DeadRun(archive.base.path).crashed()
     before = sorted(path.name for path in dead.path.iterdir())
     runs = AllRuns(archive.base, quiet_world(tmp_path))
-    (group,) = SignedRuns(runs).groups(runs.summaries())
+    (group,) = SignedRuns(runs).groups(runs.summaries())[0]
     assert group.signature.python[0] == 'bad:crash'
     assert sorted(path.name for path in dead.path.iterdir()) == before

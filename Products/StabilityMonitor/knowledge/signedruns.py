@@ -196,12 +196,15 @@ class SignedRuns:
         if waiting:
             tell(len(waiting), len(waiting))
 
-    def groups(self, summaries: Iterable[RunRecord]) -> tuple[Group, ...]:
-        """Return the groups of these incidents, as far as they are known, see `crashgroups`.
+    def groups(
+        self, summaries: Iterable[RunRecord]
+    ) -> tuple[tuple[Group, ...], dict[str, Signature | None]]:
+        """Return the groups of these incidents, see `crashgroups`, and what is `known` of them.
 
         They are made only if a run or a signature has changed.
         """
-        return self._looked(tuple(summaries)).groups
+        looked = self._looked(tuple(summaries))
+        return looked.groups, looked.known
 
     # -- how
 
