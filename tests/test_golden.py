@@ -317,7 +317,7 @@ def as_values(old):
 def without_signature(old):
     """A signature is made by the rules of today, see tests/knowledge/test_signatures.py."""
     if isinstance(old, str):
-        return re.sub(r'(?m)^ *signature {2,}.*\n', '', old)
+        return re.sub(r'(?m)^ *(?:signature {2}|Seen before|Not seen before).*\n', '', old)
     if isinstance(old, list):
         return list(map(without_signature, old))
     if isinstance(old, dict):

@@ -126,7 +126,7 @@ def test_show_as_json_is_the_record_of_the_run(base, command):
     status, output, _ = command('show', '--format', 'json')
     told = json.loads(output)
     assert (status, told['run'], told['verdict']) == (1, crashed, 'crashed')
-    assert {*Archive(base).record(crashed).to_json()} == {*told}
+    assert {*Archive(base).record(crashed).to_json(), 'seen_before'} == {*told}
 
 
 def test_checks_has_the_same_spelling_for_json_and_keeps_the_old_one(base, command):

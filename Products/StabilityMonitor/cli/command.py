@@ -51,6 +51,7 @@ from ..reporting.renderers import render
 from ..reporting.renderers import run_lines
 from ..reporting.renderers import titled_history_lines
 from ..reporting.report import build
+from ..reporting.signedpast import signed_past
 from ..reporting.tracetext import as_text
 from ..store.acknowledged import Acknowledgements
 from ..store.damagedrecords import alone
@@ -58,6 +59,7 @@ from ..store.regularfiles import own_user
 from . import checks as clichecks
 from . import completion
 from . import dataowner
+from . import history as clihistory
 from . import nagios
 from . import run as clirun
 from . import stacks as clistacks
@@ -86,7 +88,11 @@ def status(runs: AllRuns, options: Namespace) -> int:
 
 
 def history(runs: AllRuns, options: Namespace) -> int:
-    """List the dead runs, newest first, one line for each."""
+    """List the dead runs, newest first, one line for each; with --by signature, the incidents that
+    are the same fault.
+    """
+    if options.by == 'signature':
+        return clihistory.by_signature(runs, options.format)
     records = runs.summaries()
     rows = [alone(record, RunRecord.summary_json) for record in records]
     waiting = {record.run for record in runs.waiting}
@@ -124,10 +130,13 @@ def show(runs: AllRuns, options: Namespace) -> int:
     known = of_incident(record, runs.base.path)
     record = replace(record, known_issues=known)
     acknowledged, _ = Acknowledgements(runs.base).read()
+    past = signed_past(runs)
+    seen = alone(record, lambda record: past.seen_before(runs, record))
     if options.format == 'json':
-        print_json(alone(record, RunRecord.to_json))
+        document = alone(record, RunRecord.to_json)
+        print_json(document | {'seen_before': seen.to_json() if seen else None})
     else:
-        print_lines(run_lines(record))
+        print_lines(run_lines(record, seen))
         if record.run in acknowledged:
             print_lines([acknowledged_by(acknowledged[record.run])])
     return WRONG if is_open(record, acknowledged) else WELL
@@ -401,6 +410,14 @@ def _parser() -> ArgumentParser:
             command.add_argument('--undo', action='store_true', help='let the incident count again')
             command.add_argument('--note', default='', help='why, or what was done')
             command.add_argument('--name', default='', help='your name (default: your login name)')
+        if name == 'history':
+            command.add_argument(
+                '--by',
+                choices=('run', 'signature'),
+                default='run',
+                help='one line for each run (the default), or for the incidents of each signature, '
+                'which are the same fault; the first time this may take minutes',
+            )
         if name in ('report', 'trace'):
             command.add_argument(
                 '--redact',

@@ -27,6 +27,7 @@ from ..model.records import from_isotime
 from ..model.runrecord import KnownIssue
 from ..model.runrecord import RunRecord
 from ..model.secretclasses import CLASSES
+from ..model.seenbefore import SeenBefore
 from ..model.severities import OK
 from ..model.severities import severity_of
 from ..model.siteparts import ConfiguredDatabase
@@ -62,6 +63,8 @@ from .redaction import EVERYTHING
 from .redaction import KEY
 from .redaction import Policy
 from .redaction import redacted
+from .signaturewords import difference_lines
+from .signaturewords import seen_words
 from .stacksdocument import room_words
 from .threadtext import frame_line
 from .threadtext import frame_lines
@@ -375,20 +378,25 @@ def change_line(change: Document) -> str:
     return f'{name} {then} -> {now or "not installed"}'
 
 
-def run_lines(record: RunRecord) -> list[str]:
+def run_lines(record: RunRecord, seen: SeenBefore | None = None) -> list[str]:
     """Return the lines about one archived run: first the verdict, then everything that supports it.
 
-    A summary of a run has no large parts; their blocks are omitted.
+    A summary of a run has no large parts; their blocks are omitted.  `seen` is what is known of an
+    incident from others.
     """
-    return alone(record, lambda record: list(_lines_of_run(record)))
+    return alone(record, lambda record: list(_lines_of_run(record, seen)))
 
 
 def _run_lines(document: Document) -> list[str]:
-    return run_lines(RunRecord.from_json(document))
+    seen = document.get('seen_before')
+    return run_lines(RunRecord.from_json(document), from_json(SeenBefore, seen) if seen else None)
 
 
-def _lines_of_run(record: RunRecord) -> Iterator[str]:
+def _lines_of_run(record: RunRecord, seen: SeenBefore | None) -> Iterator[str]:
     yield record.summary
+    if seen:
+        yield seen_words(seen)
+        yield from _block('Different the last time', difference_lines(seen.different))
     yield ''
     facts = {
         'verdict': record.verdict,

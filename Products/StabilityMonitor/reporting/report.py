@@ -44,6 +44,8 @@ from .fromdisk import Document
 from .fromdisk import RecordedRun
 from .inventory import inventory
 from .parts import parts_of
+from .signedpast import SignedPast
+from .signedpast import signed_past
 
 SCHEMA = 'stabilitymonitor/1'
 #: Options that say who files the report, and where.
@@ -81,12 +83,13 @@ def build(
     else:
         left = fromdisk.newest(archive, ours, instance)
         now = _of_disk(left, archive, instance, clock)
-    incident = _extended_record(archive, run, life, left) if run else None
+    past = signed_past(archive, summaries)
+    incident = _extended_record(archive, run, life, left, past) if run else None
     previous = None
     if last and last.run == run:
         previous = incident
     elif last:
-        previous = _extended_record(archive, last.run, life, left)
+        previous = _extended_record(archive, last.run, life, left, past)
     acknowledged, _ = Acknowledgements(archive.base).read()
     options = life.options if life else None
     support = {key: getattr(options, key, '') for key in _SUPPORT}
@@ -206,23 +209,34 @@ def checks_state(life: ILivingRun) -> tuple[Document, Look]:
 
 
 def _extended_record(
-    archive: Archive, run: str, life: ILivingRun | None, left: RecordedRun | None
+    archive: Archive,
+    run: str,
+    life: ILivingRun | None,
+    left: RecordedRun | None,
+    past: SignedPast,
 ) -> Document:
     """Everything about one archived run.
 
     In addition to the record: the class of its death, the suspects and the known issues that may
-    have caused it (by today's rules), what was installed then, and what has changed since.
+    have caused it (by today's rules), what incidents with its signature tell, what was installed
+    then, and what has changed since.
     """
-    return alone(archive.record(run), lambda record: _whole_of(archive, record, life, left))
+    return alone(archive.record(run), lambda record: _whole_of(archive, record, life, left, past))
 
 
 def _whole_of(
-    archive: Archive, record: RunRecord, life: ILivingRun | None, left: RecordedRun | None
+    archive: Archive,
+    record: RunRecord,
+    life: ILivingRun | None,
+    left: RecordedRun | None,
+    past: SignedPast,
 ) -> Document:
     record = signedruns.of_archive(archive, record)
     then = fromdisk.of_record(archive, record)
     known_issues = of_incident(record, archive.base.path)
+    seen = past.seen_before(archive, record)
     return record.to_json() | {
+        'seen_before': seen.to_json() if seen else None,
         'known_issues': list(map(to_json, known_issues)),
         'inventory': fromdisk.inventory(then),
         'versions': fromdisk.compared(then, life, left),
