@@ -30,8 +30,9 @@ OF_ZOPE = '/Control_Panel/manage_main'
 #: {page: its query strings, each with other content}
 PAGES = {
     'manage_main': ('',),
-    'manage_incidents': ('', '?show=all&instances=all&page=2'),
-    'manage_incident': ('?run={incident}', '?run=nonsense'),
+    'manage_incidents': ('', '?show=all&instances=all&page=2', '?by=signature'),
+    'manage_signature': ('?id={signature}',),
+    'manage_incident': ('?run={incident}', '?run={again}', '?run=nonsense'),
     'manage_threads': ('',),
     'manage_checks': ('',),
     'manage_report': ('',),
@@ -55,7 +56,7 @@ def visit(browser, crowded):
 
     def open_page(address, width=1280):
         browser.set_window_size(width, 1000)
-        browser.get(f'{crowded.zope.url}{TAB}{address.format(incident=crowded.incident)}')
+        browser.get(f'{crowded.zope.url}{TAB}{address.format(**crowded.known)}')
         if address == 'manage_checks':
             wait_for(lambda: is_at_rest(browser), what='the results')
 
@@ -96,7 +97,8 @@ def test_the_title_names_the_page_and_the_host(browser, visit, address):
     page, monitor, host = browser.title.split(' - ')
     active = browser.find_element(By.CSS_SELECTOR, '.nav-link.active').text
     assert monitor == 'Stability' and host == socket.gethostname()
-    assert page in (active, 'Overview', 'Message') or page.startswith('Incident 20')
+    named = page.startswith(('Incident 20', 'Incidents by signature', 'Signature '))
+    assert page in (active, 'Overview', 'Message') or named
 
 
 @pytest.mark.thorough

@@ -5,7 +5,9 @@ requests, findings, muted findings, charts and drills.
 import json
 import socket
 import time
+from dataclasses import replace
 
+from Products.StabilityMonitor.knowledge.signedruns import SignedRuns
 from Products.StabilityMonitor.model.corefile import BY_CONTENT
 from Products.StabilityMonitor.model.corefile import CoreFile
 from Products.StabilityMonitor.model.corefile import CoreThread
@@ -22,6 +24,8 @@ from Products.StabilityMonitor.model.suspects import DeathClass
 from Products.StabilityMonitor.model.suspects import Suspect
 from Products.StabilityMonitor.model.threadstates import Event
 from Products.StabilityMonitor.model.threadstates import ThreadState
+from Products.StabilityMonitor.store.archive import Archive
+from Products.StabilityMonitor.store.rundirectory import Base
 from support import stacksdocuments
 from support.syntheticruns import STARTED
 from support.syntheticruns import keep_core
@@ -163,7 +167,8 @@ def crash(number, after, **values):
 class CrowdedSite:
     """Fills the data directory of a Zope before it starts, and pretends threads after it.
 
-    `incident` is the name of the run with everything on its page.
+    `incident` is the name of the run with everything on its page.  `known` also has an incident
+    that was seen `again`, and its `signature`.
     """
 
     def __init__(self, zope):
@@ -173,12 +178,25 @@ class CrowdedSite:
         stops = [record(n, after=now - 9000 + 60 * n, instance=instance) for n in range(101)]
         crashes = [crash(n, now - 11000 + 100 * n, instance=instance) for n in range(101, 104)]
         self.incident = crashes[-1].run
+        # Not drills, so that they have a signature.
+        alike = [
+            replace(crash(n, now - 12000 + 100 * n, instance=instance), drill='')
+            for n in (104, 105)
+        ]
+        earlier = replace(alike[0], context=alike[0].context | {'python': '3.11.6'})
+        crashes += [earlier, alike[1]]
         for run in stops + crashes:
             folder = zope.stability / 'archive' / run.run
             folder.mkdir(parents=True)
             (folder / 'incident.json').write_text(json.dumps(run.to_json()))
         for run in crashes:
             keep_core(zope.stability, run.run, CORE)
+        signature = SignedRuns(Archive(Base(zope.stability))).of(alike[1])
+        self.known = {
+            'incident': self.incident,
+            'again': alike[1].run,
+            'signature': signature.id if signature else '',
+        }
 
     def start(self):
         self.zope.start()

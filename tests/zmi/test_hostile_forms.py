@@ -16,7 +16,8 @@ TAB = '/Control_Panel/StabilityMonitor/'
 #: {page or download: its variables}.
 READING = {
     'manage_main': ('manage_tabs_message', 'manage_tabs_type'),
-    'manage_incidents': ('show', 'sort', 'instances', 'dir', 'page'),
+    'manage_incidents': ('by', 'show', 'sort', 'instances', 'dir', 'page'),
+    'manage_signature': ('id', 'page'),
     'manage_incident': ('run',),
     'manage_report': ('run',),
     'manage_checks': ('manage_tabs_message', 'id'),

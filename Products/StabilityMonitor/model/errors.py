@@ -61,3 +61,7 @@ class NoAnswer(StabilityError):
         'The process may have ended, or C code may hold the interpreter lock (GIL): look at the '
         'native stacks ("stabilitymonitor stacks --native").'
     )
+
+
+class NoSuchSignature(StabilityError):
+    next_step = 'List the signatures with the command "history --by signature".'

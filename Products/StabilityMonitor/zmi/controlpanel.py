@@ -1,6 +1,7 @@
 """The tab "Stability" of the Control Panel: pages, downloads and drills.
 
-The values of the pages come from `pages`, `checkpages`, `incidenttable` and `threadpages`.  The
+The values of the pages come from `pages`, `checkpages`, `incidenttable`,
+`signaturepages` and `threadpages`.  The
 panel is never stored in the database: it is a class attribute of the Control Panel, see `tab`.
 """
 
@@ -27,6 +28,7 @@ from Products.PageTemplates.Expressions import getTrustedEngine
 from Products.PageTemplates.PageTemplateFile import PageTemplateFile
 
 from ..model.errors import NoSuchRun
+from ..model.errors import NoSuchSignature
 from ..model.errors import StabilityError
 from ..model.interfaces import ILivingRun
 from ..recording.arming import STATE
@@ -43,6 +45,8 @@ from . import drills
 from . import incidenttable
 from . import pages
 from . import reportpages
+from . import signaturepages
+from . import tablequery
 from . import threadpages
 from .forms import message_query
 from .forms import variable
@@ -57,6 +61,7 @@ STYLES = '++resource++stabilitymonitor/stability.css'
 _WWW = str(Path(__file__).parent.parent / 'www')
 _DRILL = 'drill'
 _TEXT = 'text/plain; charset=utf-8'
+_CHOOSE_A_SIGNATURE = 'Choose one from the list of incidents by signature.'
 _CHOOSE_A_RUN = 'Choose a run from the list of incidents.'
 
 
@@ -99,6 +104,8 @@ class StabilityMonitor(checkpages.CheckPages, reportpages.ReportPages, Item, Imp
     _checks = Page('checks')
     _incidents = Page('incidents')
     _incident = Page('incident')
+    _signatures = Page('signatures')
+    _signature = Page('signature')
     _report = Page('report')
     _drills = Page('drills')
     _message = Page('message')
@@ -111,6 +118,8 @@ class StabilityMonitor(checkpages.CheckPages, reportpages.ReportPages, Item, Imp
         'checks': 'Checks',
         'incidents': 'Incidents',
         'incident': 'Incidents',
+        'signatures': 'Incidents',
+        'signature': 'Incidents',
         'report': 'Report',
         'drills': 'Drills',
     }
@@ -135,10 +144,27 @@ class StabilityMonitor(checkpages.CheckPages, reportpages.ReportPages, Item, Imp
     @security.protected(VIEW)
     @zpublish
     def manage_incidents(self, REQUEST: Request) -> str:
+        """Show past runs; with `by=signature` the incidents that are the same fault."""
+        if variable(REQUEST.form, 'by') == tablequery.SIGNATURES:
+            return self._page(
+                self._signatures,
+                REQUEST,
+                lambda life, archive: signaturepages.table(life, archive, REQUEST.form),
+            )
         return self._page(
             self._incidents,
             REQUEST,
             lambda life, archive: incidenttable.table(life, archive, REQUEST.form),
+        )
+
+    @security.protected(VIEW)
+    @zpublish
+    def manage_signature(self, REQUEST: Request) -> str:
+        """Show the incidents of the signature `id`, and what they have in common."""
+        return self._page(
+            self._signature,
+            REQUEST,
+            lambda life, archive: signaturepages.signature(archive, REQUEST.form),
         )
 
     @security.protected(VIEW)
@@ -298,6 +324,8 @@ class StabilityMonitor(checkpages.CheckPages, reportpages.ReportPages, Item, Imp
             shown = values(life, Archive(life.base))
         except NoSuchRun as error:
             return self._refused(request, f'{error.args[0]} {_CHOOSE_A_RUN}', 404)
+        except NoSuchSignature as error:
+            return self._refused(request, f'{error.args[0]} {_CHOOSE_A_SIGNATURE}', 404)
         return self._rendered(template, request, shown)
 
     def _text(

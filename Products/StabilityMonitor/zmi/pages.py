@@ -83,8 +83,10 @@ from ..store.blackboxreader import read_samples
 from ..store.damagedrecords import alone
 from ..store.damagedrecords import together
 from . import acknowledging
+from . import addresses
 from . import csrftoken
 from . import drills
+from . import earlierincidents
 
 _CONFIDENCE_SENTENCES = {
     'certain': 'This is certain.',
@@ -150,7 +152,7 @@ def overview(life: ILivingRun, archive: Archive, may_manage: bool = False) -> di
     in_timeline = [living, *ours[:_TIMELINE_RUNS]]
 
     def link(run: str) -> str:
-        return '' if run == life.name else address(run)
+        return '' if run == life.name else addresses.of_run(run)
 
     def last_ending(run: RunRecord) -> dict[str, Any]:
         return ending(run, 'The last run') | incidents.state(run)
@@ -231,7 +233,7 @@ def _loop_facts(runs: Sequence[RunRecord]) -> dict[str, Any] | None:
     }
 
 
-def _look(code: str) -> str:
+def look(code: str) -> str:
     """Return the CSS class with the colour of a verdict; a record may hold any text as its code."""
     known = code if code in VERDICTS else 'unknown'
     return f'stability-verdict-{known}'
@@ -248,9 +250,9 @@ def ending(run: RunRecord, subject: str) -> dict[str, Any]:
         ago = f'{duration(passed)} ago'
     return {
         'run': run.run,
-        'address': address(run.run),
+        'address': addresses.of_run(run.run),
         'verdict': run.verdict,
-        'look': _look(run.verdict),
+        'look': look(run.verdict),
         'headline': f'{subject} {verdict(run.verdict).ending}',
         'summary': run.summary,
         'incident': run.is_incident,
@@ -276,11 +278,6 @@ def drill_name(run: RunRecord) -> str:
         if drill.id == run.drill:
             return drill.title
     return run.drill  # '', or the id of a drill of another release
-
-
-def address(run: str) -> str:
-    """Return the URL of the page of a past run."""
-    return 'manage_incident?' + urlencode({'run': run})
 
 
 def _facts(known: dict[str, Any]) -> dict[str, list[dict[str, str]]]:
@@ -388,21 +385,20 @@ def _incident(life: ILivingRun, archive: Archive, record: RunRecord) -> dict[str
         'candidates': list(record.candidates),
         'crashing': [request for request in requests if request['crashed']],
         'in_flight': [request for request in requests if not request['crashed']],
-        'recent': _cut(recent),
+        'recent': cut(recent),
         'threads': list(map(_threads, equal_threads(record.threads))),
         'hangs': [hang_row(hang, record) for hang in record.hangs],
-        'slow': _cut(list(map(_slow, slow_requests(record.notes)))),
+        'slow': cut(list(map(_slow, slow_requests(record.notes)))),
         'native': list(map(_native, record.native)),
         'exception': record.exception,
         'charts': charts.vital_signs(record.samples, record.curve, _stall(record.context)),
-        'log': _cut([_log_line(line) for line in reversed(record.log)]),
+        'log': cut([_log_line(line) for line in reversed(record.log)]),
         'modules': _modules(record),
         'versions': _versions(life, archive, record),
-        'cause': _cause(record),
-        'suspects': list(map(_suspect, record.suspects)),
+        **why(record, issues),
+        'seen_before': earlierincidents.values(archive, record),
         'core': _core(record.core) if record.core else None,
         'core_state': _core_state(record),
-        'known_issues': list(map(known_issue, issues)),
         'facts': _incident_facts(record),
         'report': 'manage_report?' + urlencode({'run': record.run}),
         'downloads': downloads(record.run),
@@ -443,7 +439,7 @@ def _versions(life: ILivingRun, archive: Archive, record: RunRecord) -> dict[str
     }
 
 
-def _cut(rows: list[dict[str, Any]]) -> dict[str, Any]:
+def cut(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the rows in two parts: `first` is shown at once, `rest` is folded."""
     return {'count': len(rows), 'first': rows[:_SHOWN], 'rest': rows[_SHOWN:]}
 
@@ -544,6 +540,15 @@ def _slow(group: list[Note]) -> dict[str, Any]:
 
 def _pieces(action: Action) -> list[dict[str, Any]]:
     return [{'text': piece.text, 'code': piece.is_code} for piece in action.pieces]
+
+
+def why(record: RunRecord, issues: Sequence[KnownIssue]) -> dict[str, Any]:
+    """Return why a run died: {cause, suspects, known_issues}."""
+    return {
+        'cause': _cause(record),
+        'suspects': list(map(_suspect, record.suspects)),
+        'known_issues': list(map(known_issue, issues)),
+    }
 
 
 def _cause(record: RunRecord) -> dict[str, Any]:

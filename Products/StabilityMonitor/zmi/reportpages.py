@@ -54,9 +54,9 @@ from ..store.archive import Archive
 from ..store.rundirectory import RUN_NAME
 from . import csrftoken
 from . import plonesites
+from .addresses import of_run as address
 from .forms import variable
 from .names import VIEW
-from .pages import address
 from .zopetypes import Request
 from .zopetypes import Template
 
