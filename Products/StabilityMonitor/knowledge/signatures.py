@@ -50,7 +50,7 @@ _NONE = frozenset(('unreadable', 'stopped', 'host-restarted', 'running'))
 
 _BY_EXCEPTION = frozenset(('startup-failed', 'unhandled-exception'))
 _HUNG = 'hung'
-#: Verdicts of processes that somebody may have ended because they hung.
+#: Verdicts of processes that a person may have ended because they hung.
 _FROM_OUTSIDE = frozenset(('hung', 'killed', 'signalled', 'vanished'))
 #: The reasons of a hang in which only the threads of requests count.
 _OF_WORKERS = frozenset(('workers', 'queue', 'connections'))
@@ -291,7 +291,7 @@ def _own(frames: Iterable[Frame]) -> Frame | None:
 def _of_request(record: RunRecord, death: str = '') -> Signature | None:
     """Without a stack: by the template of the path, if only one kind of request was in progress.
 
-    Else by what hung, if somebody may have ended the process for that.  None if that is not known:
+    Else by what hung, if a person may have ended the process for that.  None if that is not known:
     ends that only share their verdict are not the same.
     """
     templates = {pathtemplates.template(request.path) for request in record.requests}
