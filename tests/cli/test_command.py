@@ -113,11 +113,12 @@ def test_history_as_json_has_the_runs_newest_first(base, command):
 
 
 def test_history_as_json_has_the_signatures_of_today(base, command, monkeypatch):
-    archived(base, *(record(n, 'crashed', signal='SIGSEGV', signature='old') for n in range(3)))
+    served = {'signal': 'SIGSEGV', 'requests': (request(path='/orders/1'),)}
+    archived(base, *(record(n, 'crashed', signature='old', **served) for n in range(3)))
     monkeypatch.setattr(signedruns, 'MOST_AT_ONCE', 2)
     told = json.loads(command('history', '--format', 'json')[1])
     newest, second, oldest = (run['signature'] for run in told['runs'])
-    assert newest == second and newest.startswith('SIGSEGV ~')
+    assert newest == second and newest.startswith('SIGSEGV /orders/* ')
     assert (oldest, told['unsigned']) == ('', 1)
 
 
