@@ -103,7 +103,7 @@ def history(runs: AllRuns, options: Namespace) -> int:
         for record, row in zip(records, rows, strict=True):
             row['signature'] = labels.get(record.run, '')
             row['is_incident'] = record.is_incident
-            row['archived'] = record.run not in waiting
+            row['archived'] = record.run not in waiting and record.copied is None
             row['acknowledged'] = record.run in acknowledged
         print_json(
             {
@@ -236,6 +236,9 @@ def judge(runs: AllRuns, options: Namespace) -> int:
         print(clean(message), file=sys.stderr)
     if not done and not failed:
         print_lines(['There was nothing to judge.'])
+    if runs.copied:
+        copied = counted(len(runs.copied), 'run', 'runs')
+        print_lines([f'Copied from another machine, and therefore left as it is: {copied}.'])
     if removed:
         print_lines([f'Old runs removed because of the options "keep-..." of the site: {removed}.'])
     if failed:

@@ -118,6 +118,9 @@ def of(runs: AllRuns, now: Callable[[], float] = time.time) -> dict[str, Any]:
             for record in runs.waiting
         ],
         'clean_scripts_waiting': runs.clean_waiting,
+        'copied': [
+            alone(record, lambda record: _of_record(record, acknowledged)) for record in runs.copied
+        ],
         'instances': instances,
     }
 
@@ -196,6 +199,7 @@ def _of_record(record: RunRecord, acknowledged: Mapping[str, Acknowledgement]) -
         'drill': record.drill,
         'acknowledged': known,
         'is_open': is_open(record, acknowledged),
+        'copied': isotime(record.copied),
     }
 
 
@@ -254,12 +258,15 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
             yield f'CRASH LOOP: {count} incidents in a row: {_label(known)}'
     for process in living:
         yield from _process_lines(process)
-    has_runs = instances or living or waiting or clean_scripts
+    copied = document['copied']
+    has_runs = instances or living or waiting or clean_scripts or copied
     if not has_runs:
         yield 'No run has been recorded here yet.'
         return
+    for record in copied:
+        yield f'of another machine: {record["run"]}: {record["summary"]} (it stays where it is)'
     if not living:
-        yield 'No process is running.'
+        yield 'No process is running here.' if copied else 'No process is running.'
     elif not any(map(_serves, living)):
         yield 'Only scripts are running, no server.'
     # That a run waits to be archived is not a problem of the site.

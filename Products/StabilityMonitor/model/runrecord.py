@@ -82,6 +82,10 @@ class RunRecord:
     the time at which it was found dead, by the start of the run `found_by` or, if that is '', by
     the command.  `ended_before` is None if its end was recorded, and in records of older releases.
 
+    `copied` is None but for a run of another machine in a copied data directory: the last change of
+    its files, so the copy was made then or later.  Such a run is never archived, and judged only if
+    its own files tell how it ended; else its verdict is "running".
+
     `fatal` is what the dump of a fatal error says besides the stacks, and `kernel_fault` what the
     kernel logged about the fault, as triage or a witness saw it.
 
@@ -136,10 +140,16 @@ class RunRecord:
     core: CoreFile | None = None
     death: DeathClass | None = None
     shared_objects: tuple[SharedObject, ...] = ()
+    copied: Moment | None = None
 
     @property
     def is_incident(self) -> bool:
         return not verdict(self.verdict).is_wanted
+
+    @property
+    def is_open_end(self) -> bool:
+        """Whether the run was alive when the copy was made in which it lies."""
+        return self.copied is not None and self.verdict == 'running'
 
     @property
     def hung_at_the_end(self) -> bool:

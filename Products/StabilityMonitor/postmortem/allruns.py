@@ -2,7 +2,8 @@
 
 A dead run that is not archived yet is judged in memory, in the same way as triage does it, and left
 where it is.  So a command that may only read, as a member of `group` may, shows the newest end too
-and changes nothing.
+and changes nothing.  The runs of another machine in a copied data directory stay where they are,
+too, see `triage.examine`.
 """
 
 from __future__ import annotations
@@ -54,14 +55,27 @@ class AllRuns(Archive):
     def waiting(self) -> tuple[RunRecord, ...]:
         """The whole records of the dead runs that are not archived yet, newest first.
 
-        Clean runs of scripts are left out.
+        Clean runs of scripts are left out, and so are copied runs, which nobody will archive.
         """
-        return newest_first(record for record in self._judged if not is_clean_script(record))
+        return newest_first(
+            record
+            for record in self._judged
+            if record.copied is None and not is_clean_script(record)
+        )
+
+    @property
+    def copied(self) -> tuple[RunRecord, ...]:
+        """The whole records of the runs of another machine, newest first; see `RunRecord`."""
+        return newest_first(record for record in self._judged if record.copied is not None)
 
     @property
     def clean_waiting(self) -> list[str]:
         """The names of the clean runs of scripts that are not counted yet."""
-        return [record.run for record in self._judged if is_clean_script(record)]
+        return [
+            record.run
+            for record in self._judged
+            if record.copied is None and is_clean_script(record)
+        ]
 
     @functools.cached_property
     def _judged(self) -> list[RunRecord]:
@@ -81,7 +95,7 @@ class AllRuns(Archive):
         archived = super().summaries()
         found = list(archived)
         known = {record.run for record in archived}
-        for record in self.waiting:
+        for record in (*self.waiting, *self.copied):
             if record.run not in known:  # otherwise another process has archived it meanwhile
                 found.append(record)
         return newest_first(found)
@@ -91,7 +105,7 @@ class AllRuns(Archive):
         try:
             return super().record(run, is_lean)
         except NoSuchRun:
-            for record in self.waiting:
+            for record in (*self.waiting, *self.copied):
                 if record.run == run:
                     return record
             raise

@@ -88,9 +88,13 @@ Context = dict[str, Any]
 
 @dataclass(frozen=True)
 class World:
-    """The system on which the judging process runs.  `now` is in seconds since the epoch."""
+    """The system on which the judging process runs.  `now` is in seconds since the epoch.
+
+    `is_of_run` is False if the run is of another machine: then only its own files are read.
+    """
 
     now: float = field(default_factory=time.time)
+    is_of_run: bool = True
     proc: Path = Path('/proc')
     kernel_log: Path = Path('/dev/kmsg')
     machine_id: Path = Path('/etc/machine-id')
@@ -390,7 +394,9 @@ def collect(path: Path, world: World) -> Traces:
         hang = None  # the timers expired while no thread ran, so they say nothing about a hang
         stuck = {}
 
-    stderr = stderr_tail(context, [sample.stderr_size for sample in samples])
+    stderr = None
+    if world.is_of_run:
+        stderr = stderr_tail(context, [sample.stderr_size for sample in samples])
     stderr_fault = None
     last_words: tuple[str, ...] = ()
     if stderr is not None:
@@ -400,8 +406,11 @@ def collect(path: Path, world: World) -> Traces:
     identity = _dict(context, 'identity')
     boot_id = _line(world.proc / 'sys/kernel/random/boot_id')
     machine_id = _line(world.machine_id)
-    same_boot = _same(identity.get('boot_id'), boot_id)
-    same_machine = _same(context.get('machine_id'), machine_id)
+    same_boot = None
+    same_machine = None
+    if world.is_of_run:
+        same_boot = _same(identity.get('boot_id'), boot_id)
+        same_machine = _same(context.get('machine_id'), machine_id)
     boot_time = _number_in(world.proc / 'stat', _BOOT_TIME, missing=0)
 
     cgroup_kills = None
@@ -413,7 +422,8 @@ def collect(path: Path, world: World) -> Traces:
     if cgroup_kills or host_kills:
         kernel_line = _kernel_line(world, pid, context)
     kernel_fault = ''
-    harmless_place = _harmless_place(fatal or stderr_fault, started)
+    with_source = (fatal or stderr_fault) if world.is_of_run else None
+    harmless_place = _harmless_place(with_source, started)
     thread = fatal.crashed_thread if fatal else None
     if fatal and same_boot and (harmless_place or not thread):
         line, ident = _kernel_fault(world, pid, context, recording, fault_time)
@@ -449,14 +459,14 @@ def collect(path: Path, world: World) -> Traces:
         last_place=_mark(path, 'ending', recording),
         asked=asked,
         survived_marks=survived_marks,
-        still_there=_still_there(identity, pid, world),
+        still_there=world.is_of_run and _still_there(identity, pid, world),
         locked_file=locked_file,
         fault_log=fault,
         outlived=outlived,
         outlived_time=outlived_time,
         last_words=last_words,
         kernel_fault=kernel_fault,
-        imported=_imported(fatal or stderr_fault, started),
+        imported=_imported(with_source, started),
         harmless_place=harmless_place,
         frozen=frozen,
     )

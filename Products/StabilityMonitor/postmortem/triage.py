@@ -31,7 +31,9 @@ from ..store.archive import newest_first
 from ..store.rundirectory import CONTEXT
 from ..store.rundirectory import Base
 from ..store.rundirectory import is_alive
+from ..store.rundirectory import is_copy
 from ..store.rundirectory import is_possible
+from ..store.rundirectory import last_change
 from ..store.rundirectory import may_live
 from ..store.rundirectory import name_facts
 from ..store.rundirectory import number_of
@@ -102,7 +104,8 @@ def triage(
 def examine(path: Path, world: World | None = None, found_by: str = '') -> RunRecord:
     """Return the record of the dead run in directory `path`, which the run `found_by` has found.
 
-    Its verdict is "unreadable" if it cannot be judged.
+    Its verdict is "unreadable" if it cannot be judged.  Of a run in a copied data directory only
+    its own files count: if they tell nothing of its end, it was alive when the copy was made.
     """
     if not is_possible(path.name):
         return _foreign(path)
@@ -112,8 +115,13 @@ def examine(path: Path, world: World | None = None, found_by: str = '') -> RunRe
 
     try:
         world = world or evidence.World()
+        copied = min(last_change(path), world.now) if is_copy(path) else None
+        if copied is not None:
+            world = replace(world, is_of_run=False)
         traces = evidence.collect(path, world)
-        record = incident.record(traces, verdict.judge(traces))
+        if copied is not None and not traces.end_was_seen:
+            return replace(incident.record(traces, verdict.alive_in_copy(copied)), copied=copied)
+        record = replace(incident.record(traces, verdict.judge(traces)), copied=copied)
         if traces.end_was_seen:
             return record
         return replace(record, ended_before=world.now, found_by=found_by)

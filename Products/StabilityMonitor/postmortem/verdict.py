@@ -102,6 +102,25 @@ def judge(traces: Traces) -> Judgement:
     return replace(found, evidence=tuple(evidence))
 
 
+def alive_in_copy(when: float) -> Judgement:
+    """Return the judgement of a run of another machine whose files tell nothing of its end.
+
+    `when`: the last change of its files.
+    """
+    return Judgement(
+        verdict='running',
+        confidence='certain',
+        summary=f'It was alive when this copy was made, at {clocktime(when)}.',
+        evidence=(
+            Evidence(
+                'data directory',
+                'This is a copy from another machine, and nothing in it tells of an end.  Only '
+                'that machine knows how the process ended, if it did.',
+            ),
+        ),
+    )
+
+
 # -- rules -----------------------------------------------------------------------------------------
 
 

@@ -13,6 +13,8 @@ from ..model.witnesses import SOURCES
 
 def end_words(run: RunRecord) -> str:
     """Return when a run ended: a time, or its last sign of life and when it was found dead."""
+    if run.is_open_end:
+        return 'not known'
     ended = clocktime(run.ended)
     if run.ended_before is None:
         return ended
@@ -22,6 +24,8 @@ def end_words(run: RunRecord) -> str:
 def when_it_ended(run: RunRecord, ago: str) -> str:
     """Return a sentence that says when a run ended.  `ago` is for example "3 min ago"."""
     ended = clocktime(run.ended)
+    if run.is_open_end:
+        return f'Its last sign of life was {ago} ({ended}); its end is not known.'
     if run.ended_before is None:
         return f'It ended {ago} ({ended}).'
     return f'Its last sign of life was {ago} ({ended}); it {_before(run, run.ended)}.'
@@ -39,6 +43,8 @@ def hang_words(hang: Event, run: RunRecord) -> str:
     lasted = duration(hang.seconds)
     if not hang.lasts:
         return f'for {lasted}, then it ended'
+    if run.is_open_end:
+        return f'for at least {lasted}'
     if run.ended_before is None:
         return f'for {lasted}, until the run ended'
     last_sign = short_clocktime(run.ended, hang.started)
@@ -69,7 +75,7 @@ def _decision(decision: Decision) -> str:
 
 
 def _at_least(run: RunRecord) -> str:
-    return '' if run.ended_before is None else 'at least '
+    return 'at least ' if run.is_open_end or run.ended_before is not None else ''
 
 
 def _before(run: RunRecord, beside: float | None) -> str:

@@ -485,7 +485,7 @@ def titled_history_lines(
     acknowledged: Collection[str] = frozenset(),
 ) -> Iterator[str]:
     """Like `history_lines`, with column titles.  Runs in `waiting` are marked as not archived, and
-    so are those that are acknowledged.
+    so are those that are acknowledged, and those of another machine.
     """
     history = list(history)
     if history:
@@ -495,6 +495,8 @@ def titled_history_lines(
             line += '  (not yet archived)'
         if run['run'] in acknowledged:
             line += '  (acknowledged)'
+        if run.get('copied'):
+            line += '  (copied from another machine)'
         yield line
 
 

@@ -29,6 +29,7 @@ from typing import Any
 
 from ..model import foreignjson
 from ..system.processidentity import PID_LIMIT
+from ..system.processidentity import is_of_another_machine
 from ..system.processidentity import process_is_there
 from . import regularfiles
 from . import runnumbers
@@ -261,6 +262,8 @@ def may_live(path: Path) -> bool:
     there = is_alive(path)
     if there is not None or fcntl is None:
         return there is not False
+    if is_copy(path):
+        return False
     try:
         descriptor = open_regular(path / LOCK)
     except FileNotFoundError:  # archived meanwhile, or no run: each one is published with its lock
@@ -277,6 +280,39 @@ def may_live(path: Path) -> bool:
         os.close(descriptor)
     context = read_json(path / CONTEXT)
     return not context.get('locked', True)
+
+
+def is_copy(path: Path) -> bool:
+    """Whether this is a copy of the directory of a run, and that run is of another machine.
+
+    The run has noted the inode of its lock, which a copy does not have.  A volume that moves from
+    one machine to another keeps it.  Runs of older releases noted none: they count as no copies.
+    """
+    if not is_possible(path.name):
+        return False
+    context = read_json(path / CONTEXT)
+    inode = context.get('lock_inode')
+    if not isinstance(inode, int) or not is_of_another_machine(context):
+        return False
+    try:
+        with opened(path) as folder:
+            return folder.stat(LOCK).st_ino != inode
+    except FileNotFoundError:
+        return is_folder(path)  # else it was archived meanwhile
+    except OSError:
+        return False
+
+
+def last_change(path: Path) -> float:
+    """Return when a file in that directory was changed last, in seconds since the epoch.
+
+    0.0 if the directory is gone.  Raises OSError.
+    """
+    newest = 0.0
+    with opened(path) as folder:
+        for _, status in folder.statuses():
+            newest = max(newest, status.st_mtime)
+    return newest
 
 
 # -- the directory ---------------------------------------------------------------------------------
@@ -405,7 +441,12 @@ class Base:
                 lambda: [number_of(self.runs / name) for name in names_in(self.runs)],
                 self._archived_numbers,
             )
-            text = json.dumps(context | {'locked': run.locked, 'number': number})
+            noted = {
+                'locked': run.locked,
+                'lock_inode': os.fstat(descriptor).st_ino,
+                'number': number,
+            }
+            text = json.dumps(context | noted)
             write_whole(new / CONTEXT, text, self.file_mode)
             rename(new, self.runs / name)
             run.path = self.runs / name
@@ -419,12 +460,13 @@ class Base:
     def claim(self, name: str) -> RunDirectory | None:
         """Claim a dead run for this process, and return its directory.
 
-        Returns None if the run lives, or if another process has claimed it.  Raises OSError if the
-        system refuses: no permission, a volume that is read-only, too many open files.
+        Returns None if the run lives, if another process has claimed it, or if it is only a copy
+        from another machine.  Raises OSError if the system refuses: no permission, a volume that is
+        read-only, too many open files.
         """
         path = self.runs / name
         there = is_alive(path)
-        if there:
+        if there or is_copy(path):
             return None
         try:
             descriptor = open_regular(path / LOCK, os.O_RDWR | os.O_CREAT, self.file_mode)
@@ -530,14 +572,10 @@ def _is_silent(path: Path) -> bool:
     there = is_alive(path)
     if there is not None:
         return not there
-    newest = 0.0
     try:
-        with opened(path) as folder:
-            for _, status in folder.statuses():
-                newest = max(newest, status.st_mtime)
+        age = time.time() - last_change(path)
     except OSError:  # archived by another process meanwhile
         return False
-    age = time.time() - newest
     return age > SILENCE
 
 

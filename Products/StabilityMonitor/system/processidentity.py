@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,31 @@ def process_is_there(
     if document.get('pid_namespace') != own['pid_namespace']:
         return None
     return bool(start_ticks(pid, proc) == ticks)
+
+
+def is_of_another_machine(
+    context: Mapping[str, Any],
+    proc: Path = Path('/proc'),
+    machine_id: Path = Path('/etc/machine-id'),
+) -> bool:
+    """Whether the process of that context ran on another machine than this one, as far as is known.
+
+    It did if the boot was another one, and the name of the host or the machine id, too.  Containers
+    of one machine share the boot.  The context is not trusted.
+    """
+    known = context.get('identity')
+    if not isinstance(known, dict):
+        return False
+    own = identity(proc=proc)
+    if own['boot_id'] and known.get('boot_id') == own['boot_id']:
+        return False
+    if known.get('host') != own['host']:
+        return True
+    own_machine = ''
+    with contextlib.suppress(OSError):
+        own_machine = machine_id.read_text(errors='replace').strip()
+    machine = context.get('machine_id')
+    return bool(machine and own_machine and machine != own_machine)
 
 
 def _pid_exists(pid: int) -> bool | None:
