@@ -260,10 +260,12 @@ def test_a_report_without_run_says_what_it_is_about(base, command):
 
 def test_a_json_report_without_run_says_what_it_is_about(base, command):
     archived(base, record(0))
-    assert json.loads(command('report', '--format', 'json')[1])['about'] == 'present state'
-    archived(base, record(1, 'crashed'))
     report = json.loads(command('report', '--format', 'json')[1])
-    assert report['about'] == 'newest incident' and report['incident']['verdict'] == 'crashed'
+    assert report['about'] == {'kind': 'state', 'run': None}
+    (crashed,) = archived(base, record(1, 'crashed'))
+    report = json.loads(command('report', '--format', 'json')[1])
+    assert report['about'] == {'kind': 'incident', 'run': crashed}
+    assert report['incident']['verdict'] == 'crashed'
 
 
 def test_a_report_while_the_first_process_lives_names_its_instance(base, command):

@@ -692,7 +692,7 @@ def test_control_characters_in_foreign_text_are_escaped(life, archive, tmp_path)
 
 
 def test_an_unknown_format_is_an_error(life, archive):
-    with pytest.raises(UnknownFormat, match='Use text or json'):
+    with pytest.raises(UnknownFormat, match='report --help'):
         render(build(life, archive), 'pdf')
     assert set(FORMATS) >= {'text', 'json'}
 

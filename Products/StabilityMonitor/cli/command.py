@@ -16,7 +16,6 @@ from argparse import ArgumentParser
 from argparse import Namespace
 from collections.abc import Callable
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 
 from .. import __version__
@@ -24,13 +23,9 @@ from ..knowledge import signedruns
 from ..knowledge.rulesinforce import of_incident
 from ..knowledge.signedruns import SignedRuns
 from ..model.counts import counted
-from ..model.errors import NoSuchRun
 from ..model.errors import StabilityError
-from ..model.options import from_record
 from ..model.options import secret_classes
 from ..model.plaintext import clean
-from ..model.records import Instance
-from ..model.records import instance_of
 from ..model.records import isotime
 from ..model.runrecord import RunRecord
 from ..postmortem.allruns import AllRuns
@@ -39,18 +34,11 @@ from ..postmortem.manualtriage import as_recorded
 from ..postmortem.manualtriage import by_hand
 from ..postmortem.manualtriage import recorded_options
 from ..postmortem.runhistory import is_open
-from ..postmortem.runhistory import last_server_run
 from ..postmortem.triage import remedy
 from ..reporting import runtrace
 from ..reporting.openwords import acknowledged_by
-from ..reporting.parts import PARTS
-from ..reporting.redaction import Policy
-from ..reporting.redaction import policy_of
-from ..reporting.renderers import FORMATS
-from ..reporting.renderers import render
 from ..reporting.renderers import run_lines
 from ..reporting.renderers import titled_history_lines
-from ..reporting.report import build
 from ..reporting.signedpast import signed_past
 from ..reporting.tracetext import as_text
 from ..store.acknowledged import Acknowledgements
@@ -61,6 +49,7 @@ from . import completion
 from . import dataowner
 from . import history as clihistory
 from . import nagios
+from . import report as clireport
 from . import run as clirun
 from . import stacks as clistacks
 from . import status as clistatus
@@ -73,7 +62,6 @@ from .nagios import NAGIOS
 from .terminal import notice
 from .terminal import print_json
 from .terminal import print_lines
-from .terminal import print_text
 
 
 class NothingNamed(StabilityError):
@@ -140,79 +128,6 @@ def show(runs: AllRuns, options: Namespace) -> int:
         if record.run in acknowledged:
             print_lines([acknowledged_by(acknowledged[record.run])])
     return WRONG if is_open(record, acknowledged) else WELL
-
-
-def report(runs: AllRuns, options: Namespace) -> int:
-    """Print the report of one run; without RUN, of the newest incident, or of the current state if
-    there is no incident.
-    """
-    run = options.run
-    if run is not None or runs.incidents:
-        run = whichrun.incident(runs, run)
-    if run is not None:
-        instance = _site_of(runs, runs.record(run))
-    else:
-        instance = _current_instance(runs)
-    # A program of root's is not started once root has become the owner of the directory.
-    world = World(journalctl=None) if options.has_become_owner else World()
-    document = build(None, runs, run, instance, parts=PARTS, world=world)
-    if options.run is None:
-        if run is not None:
-            document['about'] = 'newest incident'
-            words = f'the newest incident, {run}'
-        else:
-            document['about'] = 'present state'
-            words = 'the current state: no incident'
-        if options.format == 'text':
-            print_lines([f'This report is about {words}.'])
-    _, _, content = render(document, options.format, _policy(runs, options, run))
-    if options.format == 'text':
-        print_text(content)
-    else:
-        sys.stdout.buffer.write(content)
-    return WELL
-
-
-def _policy(runs: AllRuns, options: Namespace, run: str | None) -> Policy:
-    """Return what is taken out: by --redact, else by the options that the site has now, else by
-    those of the run, else of the newest run.
-    """
-    contexts = [context for _, context in reversed(runs.living)]
-    for name in [run, *(summary.run for summary in runs.summaries()[:1])]:
-        if name and not contexts:
-            with suppress(StabilityError):
-                contexts.append(runs.record(name).context)
-    known = from_record(contexts[0].get('options')) if contexts else {}
-    return policy_of(known | ({'redact': options.redact} if options.redact else {}))
-
-
-def _site_of(runs: AllRuns, record: RunRecord) -> Instance:
-    """Return the instance that a report of that run is about.
-
-    A script listens on no address.  Its report is about the newest server with the same host and
-    CLIENT_HOME, if there is one.
-    """
-    if record.role == 'server':
-        return record.instance
-    script = record.instance
-    for run in runs.summaries():
-        server = run.instance
-        is_beside = server.host == script.host and server.client_home == script.client_home
-        if run.role == 'server' and is_beside:
-            return server
-    return script
-
-
-def _current_instance(runs: AllRuns) -> Instance:
-    """The instance of a living server, else of the run that ended last.  Raises NoSuchRun."""
-    for _, context in reversed(runs.living):
-        if context.get('role') != 'script':
-            return instance_of(context)
-    summaries = runs.summaries()
-    if not summaries:
-        raise NoSuchRun('No run has been archived here yet.')
-    last = last_server_run(summaries) or summaries[0]
-    return last.instance
 
 
 def judge(runs: AllRuns, options: Namespace) -> int:
@@ -310,7 +225,7 @@ def trace(runs: AllRuns, options: Namespace) -> int:
         run = whichrun.any_run(runs, options.run)
     else:
         run = runtrace.newest(runs.base)
-    lines = runtrace.trace(runs.base, run, _policy(runs, options, run))
+    lines = runtrace.trace(runs.base, run, clireport.policy(runs, options, run))
     sys.stdout.buffer.write(as_text(lines))
     return WELL
 
@@ -331,7 +246,7 @@ _COMMANDS: dict[str, Callable[[AllRuns, Namespace], int]] = {
     'status': status,
     'history': history,
     'show': show,
-    'report': report,
+    'report': clireport.report,
     'triage': judge,
     'ack': ack,
     'checks': checks,
@@ -352,7 +267,7 @@ _EXAMPLES = {
     'status': '--client-home var status --nagios',
     'history': '--client-home var history',
     'show': '--client-home var show -1',
-    'report': '--client-home var report -1 --format json > report.json',
+    'report': '--client-home var report -1 --out report.html',
     'triage': '--client-home var triage',
     'ack': '--client-home var ack -1 --note upgraded',
     'checks': '--client-home var checks --all',
@@ -441,7 +356,9 @@ def _parser() -> ArgumentParser:
                 action='store_true',
                 help='test whether a deep recursion kills Python; takes a few seconds',
             )
-        if name in ('status', 'history', 'show', 'report', 'checks', 'stacks'):
+        if name == 'report':
+            clireport.add_options(command)
+        if name in ('status', 'history', 'show', 'checks', 'stacks'):
             _add_forms(command, name)
     _add_run(commands.add_parser)
     return parser
@@ -470,7 +387,7 @@ def _add_forms(command: ArgumentParser, name: str) -> None:
     forms = command.add_mutually_exclusive_group()
     forms.add_argument(
         '--format',
-        choices=sorted(FORMATS),
+        choices=('json', 'text'),
         default='text',
         help='text for people (the default), json for programs',
     )

@@ -25,6 +25,16 @@ def of_folders(*options: Action) -> None:
         }
 
 
+def of_files(*options: Action) -> None:
+    """Let the shell complete names of files after these options."""
+    for option in options:
+        option.complete = {  # type: ignore[attr-defined]
+            'bash': '_shtab_compgen_files',
+            'zsh': '_files',
+            'tcsh': 'f',
+        }
+
+
 def add_option(parser: ArgumentParser) -> None:
     parser.add_argument(
         '--print-completion',

@@ -6,9 +6,11 @@ finds a sentence in one line.  There are no colours.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
 import textwrap
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 from typing import Any
@@ -18,6 +20,8 @@ from ..model.plaintext import json_text
 
 #: What follows in the next line is indented by this many columns more than its beginning.
 _INDENT = 4
+#: Goes to the beginning of the line of a terminal, and clears it.
+_CLEAR = '\r\x1b[K'
 #: Lines are not broken for a terminal that is narrower than this.
 _NARROWEST = 40
 
@@ -53,6 +57,26 @@ def notice(text: str) -> None:
     width = shutil.get_terminal_size().columns if sys.stderr.isatty() else 0
     for part in fitted(clean(f'stabilitymonitor: {text}'), width):
         print(part, file=sys.stderr)
+
+
+@contextlib.contextmanager
+def progress(words: str) -> Iterator[Callable[[str], None]]:
+    """Show on standard error what is being done, if that is a terminal; nothing stays there.
+
+    The function that is returned shows other words in their place.
+    """
+    is_shown = sys.stderr.isatty()
+
+    def tell(words: str) -> None:
+        if is_shown:
+            width = shutil.get_terminal_size().columns - 1
+            print(f'{_CLEAR}{clean(words)[:width]}', end='', file=sys.stderr, flush=True)
+
+    tell(words)
+    try:
+        yield tell
+    finally:
+        tell('')
 
 
 def fitted(line: str, width: int) -> Iterator[str]:

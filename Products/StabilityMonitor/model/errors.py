@@ -41,7 +41,7 @@ class NoDirectory(StabilityError):
 
 
 class UnknownFormat(StabilityError):
-    next_step = 'Use text or json.'
+    next_step = '"stabilitymonitor report --help" lists the formats.'
 
 
 class WrongProcess(StabilityError):

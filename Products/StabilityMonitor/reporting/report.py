@@ -96,6 +96,7 @@ def build(
     report: Document = {
         'schema': SCHEMA,
         'generated': isotime(clock()),
+        'about': {'kind': 'incident' if run else 'state', 'run': run},
         'instance': to_json(instance),
         'process': now['process'],
         'last_process': now['last_process'],
