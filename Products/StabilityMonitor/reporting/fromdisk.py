@@ -162,6 +162,11 @@ def _dict(document: Document, key: str) -> Document:
     return value if isinstance(value, dict) else {}
 
 
+def _text(document: Document, key: str) -> str:
+    value = document.get(key)
+    return value if isinstance(value, str) else ''
+
+
 def _list(document: Document, key: str) -> list[Any]:
     value = document.get(key)
     return value if isinstance(value, list) else []
@@ -174,7 +179,9 @@ def process(last: RecordedRun, archive: Archive, clock: Clock = time.time) -> Do
     """Like `report.process`, from what the run wrote at its start."""
     context = last.context
     software = _dict(context, 'software')
-    home_of_instance = _dict(context, 'instance').get('client_home')
+    home_of_instance = _text(_dict(context, 'instance'), 'client_home')
+    threads = software.get('threads')
+    stack = _list(context, 'thread_stack')
     system = str(context.get('platform') or '')
     system_family, _, _ = system.partition('-')
     uptime = last.record.uptime_seconds if last.record else None
@@ -182,29 +189,29 @@ def process(last: RecordedRun, archive: Archive, clock: Clock = time.time) -> Do
         uptime = round(seconds_up(last, clock), 3)
     black_boxes = (last.path / BLACKBOX, last.path / f'{BLACKBOX}.gz')
     return {
-        'zope': software.get('zope', ''),
-        'python': context.get('python', ''),
+        'zope': _text(software, 'zope'),
+        'python': _text(context, 'python'),
         'platform': system_family.lower(),
-        'software_home': software.get('software_home', ''),
-        'instance_home': software.get('instance_home', ''),
-        'client_home': software.get('client_home') or home_of_instance or '',
+        'software_home': _text(software, 'software_home'),
+        'instance_home': _text(software, 'instance_home'),
+        'client_home': _text(software, 'client_home') or home_of_instance,
         'pid': last.pid,
         'uptime_seconds': uptime,
-        'plone': software.get('plone', ''),
+        'plone': _text(software, 'plone'),
         'started': isotime(last.started),
         'run': last.run,
-        'role': context.get('role') or 'server',
+        'role': _text(context, 'role') or 'server',
         'debug_mode': bool(software.get('debug_mode')),
-        'server_software': software.get('server_software', ''),
-        'threads': software.get('threads'),
-        'supervisor': context.get('supervisor', ''),
-        'libc': context.get('libc', ''),
+        'server_software': _text(software, 'server_software'),
+        'threads': threads if type(threads) is int else None,
+        'supervisor': _text(context, 'supervisor'),
+        'libc': _text(context, 'libc'),
         'system': system,
         'safe_mode': None,
         'recording': any(path.exists() for path in black_boxes),
         'directory': str(archive.base.path),
-        'thread_stack': context.get('thread_stack'),
-        'core_pattern': context.get('core_pattern', ''),
+        'thread_stack': stack if stack and set(map(type, stack)) == {int} else None,
+        'core_pattern': _text(context, 'core_pattern'),
     }
 
 
