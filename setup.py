@@ -60,7 +60,7 @@ setup(
     # site-packages.
     packages=find_namespace_packages(include=['Products', 'Products.*']),
     package_data={
-        '': ['*.zcml', '*.toml', 'py.typed'],
+        '': ['*.zcml', '*.toml', '*.schema.json', 'py.typed'],
         'Products.StabilityMonitor': ['www/*', 'www/**/*', 'profiles/**/*'],
     },
     zip_safe=False,
@@ -80,6 +80,7 @@ setup(
             'docutils',
             'gunicorn',
             'hypothesis',
+            'jsonschema',
             'py-spy; sys_platform == "linux"',
             'pytest',
             'pytest-cov',

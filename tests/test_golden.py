@@ -20,6 +20,7 @@ import pytest
 from golden import recorded
 from golden.rewording import REWORDED
 from golden.rewording import in_words_of_today
+from support.validreports import check_each
 
 from Products.StabilityMonitor.cli import command as cli
 from Products.StabilityMonitor.model.errors import UnreadableRecord
@@ -591,6 +592,7 @@ def command(directories, asked, capsysbinary, monkeypatch):
     """
     monkeypatch.delenv('CLIENT_HOME', raising=False)
     monkeypatch.delenv('STABILITYMONITOR_DIRECTORY', raising=False)
+    check_each(monkeypatch)  # each report in JSON must fit its schema
     # Which incidents are recent depends on the day of the test: here none is.
     monkeypatch.setattr(runhistory, 'RECENT_SECONDS', 0)
 

@@ -16,6 +16,7 @@ from support.syntheticruns import STARTED
 from support.syntheticruns import DeadRun
 from support.syntheticruns import quiet_world
 from support.syntheticruns import record
+from support.validreports import build
 from zope.interface.verify import verifyObject
 
 from Products.StabilityMonitor.checks import allfindings
@@ -48,7 +49,6 @@ from Products.StabilityMonitor.recording.partguard import Findings
 from Products.StabilityMonitor.recording.recorder import Recorder
 from Products.StabilityMonitor.reporting.renderers import FORMATS
 from Products.StabilityMonitor.reporting.renderers import render
-from Products.StabilityMonitor.reporting.report import build
 from Products.StabilityMonitor.store import blackbox
 from Products.StabilityMonitor.store import blackboxreader
 from Products.StabilityMonitor.store import distributionsets

@@ -13,6 +13,7 @@ from support.childprograms import CHECKOUT
 from support.childprograms import COMMAND
 from support.childprograms import environment
 from support.childprograms import run_python
+from support.validreports import check_each
 
 
 @pytest.fixture
@@ -25,8 +26,12 @@ def base(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def command(base, capsysbinary):
-    """A function that runs the command on `base`: (exit status, output, errors)."""
+def command(base, capsysbinary, monkeypatch):
+    """A function that runs the command on `base`: (exit status, output, errors).
+
+    Each report in JSON must fit its schema.
+    """
+    check_each(monkeypatch)
 
     def run(*words):
         status = cli.main(['--directory', str(base.path), *words])

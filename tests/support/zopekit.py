@@ -424,7 +424,9 @@ class ZopeInstance:
         return thread
 
     def report(self, **query):
-        """Return the report of the living process as a dict."""
+        """Return the report of the living process as a dict; it must fit its JSON Schema."""
+        from support.validreports import valid  # imported here: only it needs the product
+
         query = urllib.parse.urlencode({'format': 'json', **query})
         try:
             answer = self.get(f'/Control_Panel/StabilityMonitor/report?{query}')
@@ -433,7 +435,7 @@ class ZopeInstance:
                 f'{error!r}, status {self.process.poll()}:\n{self.last_words()}'
             ) from error
         assert answer.status == 200, answer
-        return answer.json()
+        return valid(answer.json())
 
     # Files that it left
 
