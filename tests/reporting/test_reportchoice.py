@@ -58,3 +58,13 @@ def test_each_part_can_be_left_out_alone(part):
 def test_unknown_parts_and_odd_values_do_no_harm():
     odd = REPORT | {'incident': {'core': None, 'context': 7, 'threads': 'x', 'log': None}}
     assert chosen(odd, ['unknown'], ADA)['parts'] == []
+
+
+def test_what_was_not_chosen_is_empty_in_the_lists_of_runs_too():
+    """They have the requests that were in progress at the end."""
+    rows = [{'run': 'a', 'requests': [{'path': '/private'}]}, 'damaged']
+    report = {'history': rows, 'signature': {'id': 'x', 'incidents': rows}}
+    found = chosen(report, [part for part in PARTS if part != 'requests'], ADA)
+    for kept in (found['history'], found['signature']['incidents']):
+        assert kept == [{'run': 'a', 'requests': []}, 'damaged']
+    assert report['signature']['incidents'][0]['requests']

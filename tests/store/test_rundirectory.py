@@ -530,6 +530,31 @@ class TestIdentity:
     def test_a_process_is_there_if_its_identity_matches(self, changes, there):
         assert process_is_there(self.known(**changes), self.PROC) is there
 
+    @pytest.mark.parametrize(
+        'known, machine, is_of_another',
+        [
+            ({'boot_id': 'another', 'host': 'elsewhere'}, 'here', True),
+            ({'boot_id': 'another', 'host': 'elsewhere'}, '', True),
+            ({'boot_id': '', 'host': 'elsewhere'}, 'here', True),  # a system without /proc
+            ({'boot_id': 'another'}, 'there', True),  # two machines of one name
+            ({'boot_id': 'another'}, 'here', False),  # it has been rebooted
+            ({'boot_id': 'another'}, '', False),
+            ({'host': 'elsewhere'}, 'there', False),  # another container of this machine
+            ({}, 'there', False),
+        ],
+    )
+    def test_another_machine_has_another_boot_and_another_name_or_id(
+        self, tmp_path, known, machine, is_of_another
+    ):
+        (tmp_path / 'machine-id').write_text('here\n')
+        context = {'identity': identity() | known, 'machine_id': machine}
+        found = processidentity.is_of_another_machine(context, machine_id=tmp_path / 'machine-id')
+        assert found is is_of_another
+
+    @pytest.mark.parametrize('known', [None, [], 'x', 7])
+    def test_a_damaged_identity_is_not_of_another_machine(self, known):
+        assert not processidentity.is_of_another_machine({'identity': known, 'machine_id': 7})
+
     @pytest.mark.parametrize('known', [None, {}, [], 'x', 7, {'host': 'elsewhere'}])
     def test_without_an_identity_it_is_not_known_whether_a_process_is_there(self, known, tmp_path):
         assert process_is_there(known, self.PROC) is None

@@ -29,7 +29,6 @@ from ..model.plaintext import clean
 from ..model.records import isotime
 from ..model.runrecord import RunRecord
 from ..postmortem.allruns import AllRuns
-from ..postmortem.evidence import World
 from ..postmortem.manualtriage import as_recorded
 from ..postmortem.manualtriage import by_hand
 from ..postmortem.manualtriage import recorded_options
@@ -49,7 +48,7 @@ from . import completion
 from . import dataowner
 from . import history as clihistory
 from . import nagios
-from . import report as clireport
+from . import reportcommand
 from . import run as clirun
 from . import stacks as clistacks
 from . import status as clistatus
@@ -225,7 +224,7 @@ def trace(runs: AllRuns, options: Namespace) -> int:
         run = whichrun.any_run(runs, options.run)
     else:
         run = runtrace.newest(runs.base)
-    lines = runtrace.trace(runs.base, run, clireport.policy(runs, options, run))
+    lines = runtrace.trace(runs.base, run, reportcommand.policy(runs, options, run))
     sys.stdout.buffer.write(as_text(lines))
     return WELL
 
@@ -246,7 +245,7 @@ _COMMANDS: dict[str, Callable[[AllRuns, Namespace], int]] = {
     'status': status,
     'history': history,
     'show': show,
-    'report': clireport.report,
+    'report': reportcommand.report,
     'triage': judge,
     'ack': ack,
     'checks': checks,
@@ -357,7 +356,7 @@ def _parser() -> ArgumentParser:
                 help='test whether a deep recursion kills Python; takes a few seconds',
             )
         if name == 'report':
-            clireport.add_options(command)
+            reportcommand.add_options(command)
         if name in ('status', 'history', 'show', 'checks', 'stacks'):
             _add_forms(command, name)
     _add_run(commands.add_parser)

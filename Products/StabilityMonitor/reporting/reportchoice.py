@@ -89,16 +89,25 @@ def chosen(report: Document, parts: Collection[str], reporter: Reporter) -> Docu
         'reporter': vars(reporter),
         'parts': [name for name in PARTS if name in parts],
     }
-    runs = [
-        key for key in ('incident', 'previous', 'snapshot') if isinstance(report.get(key), dict)
-    ]
     for part in PARTS.values():
         if part.id in parts:
             continue
         report = _without(report, part)
-        for key in runs:
-            report[key] = _without(report[key], part)
+        for key in ('incident', 'previous', 'snapshot'):
+            if isinstance(report.get(key), dict):
+                report[key] = _without(report[key], part)
+        _empty_in_list(report, 'history', part)
+        if isinstance(report.get('signature'), dict):
+            report['signature'] = dict(report['signature'])
+            _empty_in_list(report['signature'], 'incidents', part)
     return report
+
+
+def _empty_in_list(node: Document, key: str, part: Part) -> None:
+    """Leave out a part in each of a list of runs."""
+    runs = node.get(key)
+    if isinstance(runs, list):
+        node[key] = [_without(run, part) if isinstance(run, dict) else run for run in runs]
 
 
 def _without(node: Document, part: Part) -> Document:

@@ -6,16 +6,22 @@ import os
 import sys
 from argparse import ArgumentParser
 from argparse import Namespace
+from collections.abc import Callable
 from contextlib import suppress
 
+from ..knowledge import crashgroups
+from ..knowledge.crashgroups import Group
+from ..knowledge.signedruns import SignedRuns
 from ..model.counts import counted
 from ..model.errors import NoSuchRun
+from ..model.errors import NoSuchSignature
 from ..model.errors import StabilityError
 from ..model.options import from_record
 from ..model.records import Instance
 from ..model.records import instance_of
 from ..model.runrecord import RunRecord
 from ..postmortem.allruns import AllRuns
+from ..postmortem.evidence import World
 from ..postmortem.runhistory import last_server_run
 from ..reporting import parts as costlyparts
 from ..reporting.axes import size
@@ -28,6 +34,7 @@ from ..reporting.report import build
 from ..reporting.reportchoice import PARTS
 from ..reporting.reportchoice import Reporter
 from ..reporting.reportchoice import chosen
+from ..reporting.signaturereport import about_signature
 from . import completion
 from . import outputfile
 from . import whichrun
@@ -40,6 +47,10 @@ from .terminal import progress
 
 #: Content types, up to the slash, of what a terminal can show.
 _SHOWN = ('text', 'application/json')
+
+
+class TwoSubjects(StabilityError):
+    next_step = 'Leave out one of them.'
 
 
 def add_options(command: ArgumentParser) -> None:
@@ -57,6 +68,12 @@ def add_options(command: ArgumentParser) -> None:
         help='the file to write, or a folder for it (default: standard output, also as "-")',
     )
     completion.of_files(out)
+    command.add_argument(
+        '--signature',
+        default='',
+        metavar='ID',
+        help='instead of RUN: the signature whose incidents the report is about',
+    )
     command.add_argument('--force', action='store_true', help='replace FILE if it exists')
     command.add_argument('--name', default='', help='your name')
     command.add_argument('--email', default='', help='your e-mail address')
@@ -82,18 +99,21 @@ def report(runs: AllRuns, options: Namespace) -> int:
     else:
         _check_terminal(format)
     with progress('Reading the past runs ...') as tell:
-        run = _run(runs, options)
+        group = None
+        if options.signature:
+            group = _group(runs, options, tell)
+        run = group.runs[0].run if group else _run(runs, options)
         tell(f'Reading {counted(len(runs.summaries()), "past run")} and what belongs to them ...')
-        document = _document(runs, run, options)
+        document = _document(runs, run, group, options)
         tell('Taking out secrets and writing the report ...')
         file_name, _, content = render(document, format, policy(runs, options, run))
-    words = _words(run, options)
+    words = _words(run, group, options)
     if options.out != STDOUT:
         path = outputfile.write(options.out, file_name, content, options.force)
         notice(f'The report about {words} is in {path} ({size(len(content))}).')
         return WELL
     if format == 'text':
-        if options.run is None:
+        if group or options.run is None:
             print_lines([f'This report is about {words}.'])
         print_text(content)
     else:
@@ -124,19 +144,45 @@ def _run(runs: AllRuns, options: Namespace) -> str | None:
     return whichrun.incident(runs, options.run)
 
 
-def _document(runs: AllRuns, run: str | None, options: Namespace) -> Document:
+def _group(runs: AllRuns, options: Namespace, tell: Callable[[str], None]) -> Group:
+    """Return the incidents of the signature that is asked for.
+
+    All incidents are signed first: that may take minutes, once.  Raises NoSuchSignature.
+    """
+    if options.run is not None:
+        raise TwoSubjects('Either RUN or --signature says what the report is about.')
+    signed = SignedRuns(runs)
+    incidents = runs.incidents
+    signed.sign_all(
+        incidents,
+        lambda done, total: tell(f'Signing past incidents: {done:,} of {total:,} ...'),
+    )
+    group = crashgroups.find(signed.groups(incidents), options.signature)
+    if group is None:
+        raise NoSuchSignature(f'No incident here has the signature {options.signature!r}.')
+    return group
+
+
+def _document(runs: AllRuns, run: str | None, group: Group | None, options: Namespace) -> Document:
     if run is not None:
         instance = _site_of(runs, runs.record(run))
     else:
         instance = _current_instance(runs)
-    document = build(None, runs, run, instance, parts=costlyparts.PARTS)
+    # A program of root's is not started once root has become the owner of the directory.
+    world = World(journalctl=None) if options.has_become_owner else World()
+    document = build(None, runs, run, instance, parts=costlyparts.PARTS, world=world)
+    if group:
+        document = about_signature(document, group)
     reporter = Reporter(options.name, options.email, options.did, options.expected)
     kept = [part for part in PARTS if part not in options.without]
     return chosen(document, kept, reporter)
 
 
-def _words(run: str | None, options: Namespace) -> str:
+def _words(run: str | None, group: Group | None, options: Namespace) -> str:
     """Say what the report is about."""
+    if group:
+        count = counted(group.count, 'incident')
+        return f'the signature {group.signature.label}: {count}, the newest of them {run}'
     if run is None:
         return 'the current state: no incident'
     return run if options.run is not None else f'the newest incident, {run}'

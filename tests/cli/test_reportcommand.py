@@ -8,10 +8,14 @@ from support.commandline import archived
 from support.syntheticruns import record
 from support.syntheticruns import request
 
-from Products.StabilityMonitor.cli import report as clireport
+from Products.StabilityMonitor.cli import reportcommand
 from Products.StabilityMonitor.cli import terminal
+from Products.StabilityMonitor.knowledge.signedruns import SignedRuns
+from Products.StabilityMonitor.model.records import Frame
+from Products.StabilityMonitor.model.threadstates import ThreadState
 from Products.StabilityMonitor.reporting import renderers
 from Products.StabilityMonitor.reporting.renderers import FORMATS
+from Products.StabilityMonitor.store.archive import Archive
 
 
 @pytest.fixture
@@ -57,7 +61,7 @@ def test_a_file_that_exists_stays_and_nothing_is_read_before(
 ):
     path = tmp_path / 'report.txt'
     path.write_text('old')
-    monkeypatch.setattr(clireport, 'build', None)
+    monkeypatch.setattr(reportcommand, 'build', None)
     status, output, errors = command('report', '--out', str(path))
     assert (status, output, path.read_text()) == (2, '', 'old')
     assert errors == (
@@ -65,14 +69,14 @@ def test_a_file_that_exists_stays_and_nothing_is_read_before(
     )
 
 
-def test_what_a_person_writes_is_in_it_as_written(command, crashed):
+def test_what_a_person_writes_is_in_it(command, crashed):
     words = ('--name', 'Ada', '--email', 'ada@example.org')
-    words += ('--did', 'opened /a?token=abcdef0123456789', '--expected', 'a page')
+    words += ('--did', 'opened /a', '--expected', 'a page')
     status, output, _ = command('report', '--format', 'json', *words)
     assert json.loads(output)['reporter'] == {
         'name': 'Ada',
         'email': 'ada@example.org',
-        'did': 'opened /a?token=abcdef0123456789',
+        'did': 'opened /a',
         'expected': 'a page',
     }
 
@@ -89,7 +93,7 @@ def test_a_part_can_be_left_out(command, crashed):
 
 def test_what_a_terminal_cannot_show_needs_a_file(command, crashed, monkeypatch):
     monkeypatch.setitem(FORMATS, 'zip', ('application/zip', 'zip', lambda report: b'PK'))
-    monkeypatch.setattr(clireport.sys, 'stdout', Terminal())
+    monkeypatch.setattr(reportcommand.sys, 'stdout', Terminal())
     status, _, errors = command('report', '--format', 'zip')
     assert status == 2 and 'A terminal cannot show the format zip. Name a file' in errors
 
@@ -111,3 +115,67 @@ def test_what_is_done_is_shown_on_a_terminal_and_wiped(command, crashed, monkeyp
 
 def test_a_pipe_gets_no_progress(command, crashed):
     assert command('report', '--format', 'json')[2] == ''
+
+
+# -- a signature -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def crashes(base):
+    """Three incidents of two faults: the names of the runs, the oldest first."""
+    records = []
+    for number, function in enumerate(('render', 'render', 'save')):
+        frames = (Frame('/site/shop.py', 5 + number, function),)
+        thread = ThreadState(1, frames=frames, crashed=True)
+        page = request(path=f'/orders/{number}?token=abcdef0123456789')
+        records.append(
+            record(number, 'crashed', signal='SIGSEGV', threads=(thread,), requests=(page,))
+        )
+    return archived(base, *records)
+
+
+def signature_id(base, run):
+    archive = Archive(base)
+    return SignedRuns(archive).of(archive.record(run)).id
+
+
+def test_a_report_about_a_signature_has_all_its_incidents(base, command, crashes):
+    first, second, _ = crashes
+    name = signature_id(base, first)
+    status, output, _ = command('report', '--signature', name, '--format', 'json')
+    report = json.loads(output)
+    assert status == 0
+    assert report['about'] == {'kind': 'signature', 'run': second, 'signature': name}
+    assert report['incident']['run'] == second
+    found = report['signature']
+    assert (found['id'], found['count'], found['weak']) == (name, 2, name.startswith('~'))
+    assert [each['run'] for each in found['incidents']] == [second, first]
+    assert found['signature'].endswith(f' {name}')
+    assert found['first'] < found['last']
+
+
+def test_secrets_are_taken_out_of_the_list_of_its_incidents(base, command, crashes):
+    name = signature_id(base, crashes[0])
+    output = command('report', '--signature', name, '--format', 'json')[1]
+    assert '/orders/' in output and 'abcdef0123456789' not in output
+
+
+def test_a_report_about_a_signature_says_so(base, command, crashes):
+    name = signature_id(base, crashes[0])
+    _, output, _ = command('report', '--signature', name.removeprefix('~'))
+    assert output.startswith('This report is about the signature SIGSEGV shop:render ')
+    assert f': 2 incidents, the newest of them {crashes[1]}.' in output.partition('\n')[0]
+
+
+def test_an_unknown_signature_and_two_subjects_are_errors(command, crashes):
+    status, output, errors = command('report', '--signature', 'feedc0ffee')
+    assert (status, output) == (2, '') and 'history --by signature' in errors
+    status, output, errors = command('report', crashes[0], '--signature', 'feedc0ffee')
+    assert (status, output) == (2, '') and 'Leave out one of them.' in errors
+
+
+def test_the_signing_of_old_incidents_is_shown(base, command, crashes, monkeypatch):
+    screen = Terminal()
+    monkeypatch.setattr(terminal.sys, 'stderr', screen)
+    command('report', '--signature', 'feedc0ffee')
+    assert 'Signing past incidents: 1 of 3 ...' in screen.getvalue()
