@@ -27,6 +27,10 @@ class NoSuchRun(StabilityError):
     next_step = 'List the runs with the command "history".'
 
 
+class NoSuchSnapshot(NoSuchRun):
+    next_step = 'List the snapshots with the command "history".'
+
+
 class AmbiguousRun(NoSuchRun):
     """The beginning of a name fits several runs."""
 

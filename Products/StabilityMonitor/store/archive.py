@@ -34,6 +34,7 @@ from . import damagedrecords
 from . import distributionsets
 from . import objectsets
 from . import runnumbers
+from . import snapshotfiles
 from . import witnessfiles
 from .blackboxreader import LARGEST
 from .regularfiles import Folder
@@ -227,7 +228,8 @@ class Archive:
         keep_bytes: int,
         now: float | None = None,
     ) -> int:
-        """Remove the runs that are too old, too many or too large, and unused sets.
+        """Remove the runs that are too old, too many or too large, and unused sets.  The same
+        limits hold for snapshots, and what those take counts, too.
 
         Wanted stops are removed before incidents, older runs before newer ones.  `now` is in
         seconds since the epoch.  Returns how many runs were removed.
@@ -255,7 +257,7 @@ class Archive:
                 kept.append(record)
         kept.sort(key=lambda record: record.is_incident, reverse=True)
         to_remove += kept[keep_runs:]
-        size = 0
+        size = snapshotfiles.Snapshots(self.base).prune(keep_runs, oldest, keep_bytes)
         with contextlib.suppress(OSError), opened(self.path) as archive:
             for record in kept[:keep_runs]:
                 size += _size(archive, record.run)
