@@ -179,8 +179,13 @@ def core_threads_title(threads: Sequence[CoreThread]) -> str:
 
 def core_threads(core: CoreFile) -> list[list[CoreThread]]:
     """Return the threads of a core file, those with equal stacks together; the crashed first."""
+    return equal_core_threads(core.threads)
+
+
+def equal_core_threads(threads: Iterable[CoreThread]) -> list[list[CoreThread]]:
+    """Return these threads, those with equal stacks together; the crashed first."""
     groups: dict[tuple[object, ...], list[CoreThread]] = {}
-    for thread in sorted(core.threads, key=lambda thread: not thread.crashed):
+    for thread in sorted(threads, key=lambda thread: not thread.crashed):
         key = (thread.crashed, thread.holds_gil, *merged_lines(thread.frames))
         groups.setdefault(key, []).append(thread)
     return list(groups.values())

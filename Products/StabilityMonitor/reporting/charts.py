@@ -293,9 +293,10 @@ class _Line:
     label: str
 
 
-#: When the samples of a dead run were taken, and those of the living process.
+#: When the samples of a dead run were taken, those of the living process, those of a snapshot.
 BEFORE_THE_END = 'before the end'
 UNTIL_NOW = 'until now'
+UNTIL_THEN = 'until the snapshot'
 
 
 @dataclass(frozen=True)

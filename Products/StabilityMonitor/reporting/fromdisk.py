@@ -50,6 +50,7 @@ from ..system.distributions import normalized
 PROCESS = 'process'  # the process itself
 RUN = 'run'  # the files of a run
 COMMAND = 'command'  # this command
+SNAPSHOT = 'snapshot'  # a snapshot
 NOBODY = 'nobody'  # the part is not known
 
 Clock = Callable[[], float]

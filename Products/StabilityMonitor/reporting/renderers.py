@@ -32,12 +32,14 @@ from ..model.severities import OK
 from ..model.severities import severity_of
 from ..model.siteparts import ConfiguredDatabase
 from ..model.siteparts import PloneSite
+from ..model.snapshotrecord import SnapshotRecord
 from ..model.threadstates import Event
 from ..model.threadstates import ThreadState
 from ..model.verdicts import verdict
 from ..store.damagedrecords import alone
 from ..store.damagedrecords import damaged
 from ..store.damagedrecords import log_once
+from . import snapshottext
 from .axes import size
 from .causewords import cause_lines
 from .causewords import core_lines
@@ -57,6 +59,7 @@ from .equalthreads import thread_label
 from .fromdisk import NOBODY
 from .fromdisk import PROCESS
 from .fromdisk import RUN
+from .fromdisk import SNAPSHOT
 from .fromdisk import Document
 from .nextsteps import next_steps
 from .redaction import EVERYTHING
@@ -83,6 +86,8 @@ def render(report: Document, format: str, policy: Policy = EVERYTHING) -> tuple[
     content_type, extension, function = FORMATS[format]
     if report.get('incident'):
         subject = report['incident']['run']
+    elif report.get('snapshot'):
+        subject = f'snapshot-{report["snapshot"]["id"]}'
     else:
         subject = report['generated'].replace(':', '')
     file_name = f'stability-{subject}.{extension}'
@@ -137,6 +142,7 @@ def lines(report: Document) -> Iterator[str]:
     address = clean(instance['listen'] or 'an unknown address')
     yield f'Stability report of {place} on {host}'
     yield f'Listening on {address}; made {_local(report["generated"])}'
+    yield from _snapshot(report)
     yield from _process(report)
     if incident:
         yield from _section('The incident', _run_lines(incident))
@@ -172,6 +178,18 @@ def _taken_out(redacted: Document) -> Iterator[str]:
         yield f'{CLASSES[name]}: not looked for, since the option "redact" leaves out "{name}"'
 
 
+def _snapshot(report: Document) -> Iterator[str]:
+    """What a snapshot shows of the threads; the other sections have the rest of it."""
+    if not report.get('snapshot'):
+        return
+    record = SnapshotRecord.from_json(report['snapshot'])
+    yield from _section('The snapshot', [*snapshottext.about(record)])
+    yield from _section('Threads', snapshottext.threads(record))
+    yield from _section('Vital signs', snapshottext.vital_signs(record))
+    yield from _section('Native stacks', list(snapshottext.native(record)) or ['Not kept.'])
+    yield from _section('Last log records', list(snapshottext.log(record)) or ['None.'])
+
+
 def _source(report: Document, part: str) -> Document:
     """Return the source of a part of the report, and the time when the part was true."""
     sources = report.get('sources', {})
@@ -187,6 +205,8 @@ def _process(report: Document) -> Iterator[str]:
     last = report.get('last_process')
     if living and source['source'] == PROCESS:
         yield from _section('This process', _process_facts(living))
+    elif living and source['source'] == SNAPSHOT:
+        yield from _section('The process', _process_facts(living))
     elif living:
         head = f'As of its start, {_local(source["as_of"])}:'
         yield from _section('The living process', [head, *_process_facts(living)])
@@ -217,6 +237,8 @@ def _in_flight(report: Document) -> Iterator[str]:
         return
     if source['source'] == RUN:
         yield f'As of {_local(source["as_of"])}, from the black box of the living process:'
+    if source['source'] == SNAPSHOT:
+        yield f'As of {_local(source["as_of"])}, when the snapshot was taken:'
     for document in report['in_flight']:
         request = from_json(Request, document)
         yield _request(request)
@@ -278,7 +300,7 @@ def _inventory(report: Document) -> Iterator[str]:
     if incident:
         inventory = incident.get('inventory') or inventory
         time = f' {at_the_end(incident["verdict"])}'
-    elif source['source'] == RUN:
+    elif source['source'] in (RUN, SNAPSHOT):
         time = f' as of {_local(source["as_of"])}'
     elif source['source'] == PROCESS:
         nothing = 'None.'

@@ -16,6 +16,8 @@ from dataclasses import replace
 
 from ..checks.allfindings import Look
 from ..checks.allfindings import of as standing_of
+from ..checks.allfindings import sorted_out
+from ..checks.muted import MuteList
 from ..knowledge import signedruns
 from ..knowledge.rulesinforce import of_incident
 from ..knowledge.signedruns import SignedRuns
@@ -26,6 +28,7 @@ from ..model.records import Request
 from ..model.records import isotime
 from ..model.runrecord import RunRecord
 from ..model.siteparts import SitesRead
+from ..model.snapshotrecord import SnapshotRecord
 from ..model.threadstates import Stacks
 from ..postmortem.evidence import World
 from ..postmortem.runhistory import crash_loop
@@ -91,8 +94,6 @@ def build(
     elif last:
         previous = _extended_record(archive, last.run, life, left, past)
     acknowledged, _ = Acknowledgements(archive.base).read()
-    options = life.options if life else None
-    support = {key: getattr(options, key, '') for key in _SUPPORT}
     report: Document = {
         'schema': SCHEMA,
         'generated': isotime(clock()),
@@ -111,7 +112,7 @@ def build(
             record.run for record in together(ours, lambda runs: crash_loop(runs, acknowledged))
         ],
         'clean_scripts': archive.clean_scripts,
-        'support': support,
+        'support': _support(life),
         'sites': list(map(to_json, sites.sites)),
         'sources': now['sources'] | {'sites': _source_of_sites(sites, life)},
     }
@@ -130,6 +131,48 @@ def _history(archive: Archive, runs: Sequence[RunRecord]) -> list[Document]:
         row = alone(record, RunRecord.summary_json)
         rows.append(row | {'signature': labels.get(record.run, '')})
     return rows
+
+
+def build_of_snapshot(
+    life: ILivingRun | None,
+    archive: Archive,
+    snapshot: SnapshotRecord,
+    clock: Clock = time.time,
+) -> Document:
+    """Return the report of a snapshot: of its process, as of its time.
+
+    It has the keys of `build` without an incident, and the whole snapshot as `snapshot`.
+    """
+    report = build(None, archive, instance=snapshot.instance, clock=clock)
+    if life:
+        report['support'] = _support(life)
+    look = sorted_out(snapshot.findings, MuteList(archive.base.path, snapshot.instance.label))
+    stacks = to_json(snapshot.stacks, plain=True)
+    source = {
+        'source': fromdisk.SNAPSHOT,
+        'run': snapshot.run,
+        'as_of': isotime(snapshot.time or None),
+    }
+    checked = source | {'as_of': isotime(snapshot.checked), 'running': None, 'error': ''}
+    report |= {
+        'process': snapshot.process,
+        'last_process': None,
+        'checks': look.to_json(),
+        'inventory': fromdisk.NO_INVENTORY | snapshot.inventory,
+        'in_flight': list(map(to_json, snapshot.requests)),
+        'threads': stacks['threads'],
+        'slow_requests': stacks['slow'],
+        'hangs': stacks['hangs'],
+        'sources': report['sources']
+        | {'process': source, 'inventory': source, 'in_flight': source, 'checks': checked},
+        'snapshot': snapshot.to_json(),
+    }
+    return report
+
+
+def _support(life: ILivingRun | None) -> Document:
+    options = life.options if life else None
+    return {key: getattr(options, key, '') for key in _SUPPORT}
 
 
 def _source_of_sites(sites: SitesRead, life: ILivingRun | None) -> Document:
@@ -185,7 +228,7 @@ def _of_disk(
         'last_process': None if left.alive else facts,
         'checks': checks,
         'inventory': fromdisk.inventory(left),
-        'in_flight': list(map(to_json, _with_seconds(requests, clock()))),
+        'in_flight': list(map(to_json, with_seconds(requests, clock()))),
         'sources': {
             'process': at_its_start,
             'checks': source_of_checks,
@@ -295,10 +338,10 @@ def in_flight(life: ILivingRun, clock: Clock = time.time) -> list[Request]:
     if life.recorder is None:
         return []
     recording = read(bytes(life.recorder.buffer))
-    return _with_seconds(recording.in_flight, clock())
+    return with_seconds(recording.in_flight, clock())
 
 
-def _with_seconds(requests: Iterable[Request], now: float) -> list[Request]:
+def with_seconds(requests: Iterable[Request], now: float) -> list[Request]:
     """Return the requests, oldest first, with the seconds that they have taken so far."""
     found = []
     oldest_first = sorted(requests, key=lambda request: request.started)

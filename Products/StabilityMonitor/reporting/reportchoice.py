@@ -48,7 +48,7 @@ _ROWS = (
     Part(
         'threads',
         'Stacks of the other threads, slow requests and hangs',
-        ('notes', 'hangs', 'slow_requests'),
+        ('notes', 'hangs', 'slow_requests', 'connections', 'native_threads'),
         _only_crashed,
     ),
     Part('log', 'Log records, and the logs around the end', ('log', 'logs')),
