@@ -5,7 +5,6 @@ import errno
 import json
 import os
 import sys
-import threading
 import time
 from dataclasses import replace
 
@@ -13,6 +12,7 @@ import pytest
 from support.childprograms import COMMAND
 from support.childprograms import Program
 from support.childprograms import run_python
+from support.livingruns import Living
 from support.stacksdocuments import document
 from support.stacksdocuments import thread
 from support.syntheticruns import STARTED
@@ -30,7 +30,6 @@ from Products.StabilityMonitor.model.records import Frame
 from Products.StabilityMonitor.model.records import Note
 from Products.StabilityMonitor.reporting import outsidetext
 from Products.StabilityMonitor.reporting import stackssummary
-from Products.StabilityMonitor.store import runmailbox
 from Products.StabilityMonitor.store.rundirectory import Base
 from Products.StabilityMonitor.store.rundirectory import new_name
 from Products.StabilityMonitor.system.processidentity import identity
@@ -40,34 +39,6 @@ WORKER = 0x7F0000000010
 
 
 # -- asked -----------------------------------------------------------------------------------------
-
-
-class Living:
-    """A living run of this process; its mailbox answers with `told`, or it has none for None."""
-
-    def __init__(self, base, told, **context):
-        self.directory = base.create(
-            new_name(time.time(), os.getpid()), {'identity': identity(), **context}
-        )
-        self.name = self.directory.path.name
-        self.inbox = (
-            runmailbox.Inbox(self.directory.path, {'stacks': lambda: told})
-            if told is not None
-            else None
-        )
-        self.over = threading.Event()
-        self.thread = threading.Thread(target=self._beat)
-        self.thread.start()
-
-    def _beat(self):
-        while not self.over.wait(0.01):
-            if self.inbox:
-                self.inbox.listen()
-
-    def end(self):
-        self.over.set()
-        self.thread.join()
-        self.directory.abandon()
 
 
 @pytest.fixture

@@ -35,6 +35,7 @@ from ..postmortem.manualtriage import recorded_options
 from ..postmortem.runhistory import is_open
 from ..postmortem.triage import remedy
 from ..reporting import runtrace
+from ..reporting import snapshottext
 from ..reporting.openwords import acknowledged_by
 from ..reporting.renderers import run_lines
 from ..reporting.renderers import titled_history_lines
@@ -43,10 +44,12 @@ from ..reporting.tracetext import as_text
 from ..store.acknowledged import Acknowledgements
 from ..store.damagedrecords import alone
 from ..store.regularfiles import own_user
+from ..store.snapshotfiles import Snapshots
 from . import checks as clichecks
 from . import completion
 from . import dataowner
 from . import history as clihistory
+from . import keepsnapshot as clisnapshot
 from . import nagios
 from . import reportcommand
 from . import run as clirun
@@ -75,12 +78,13 @@ def status(runs: AllRuns, options: Namespace) -> int:
 
 
 def history(runs: AllRuns, options: Namespace) -> int:
-    """List the dead runs, newest first, one line for each; with --by signature, the incidents that
-    are the same fault.
+    """List the dead runs, newest first, one line for each, and then the snapshots; with --by
+    signature, the incidents that are the same fault.
     """
     if options.by == 'signature':
         return clihistory.by_signature(runs, options.format)
     records = runs.summaries()
+    snapshots = Snapshots(runs.base).summaries()
     rows = [alone(record, RunRecord.summary_json) for record in records]
     waiting = {record.run for record in runs.waiting}
     acknowledged, _ = Acknowledgements(runs.base).read()
@@ -99,6 +103,7 @@ def history(runs: AllRuns, options: Namespace) -> int:
                 'runs': rows,
                 'clean_scripts': runs.clean_scripts,
                 'unsigned': signed.unsigned(records),
+                'snapshots': [snapshot.summary_json() for snapshot in snapshots],
             }
         )
         return WELL
@@ -108,11 +113,16 @@ def history(runs: AllRuns, options: Namespace) -> int:
             runs.clean_scripts, 'clean run of a script', 'clean runs of scripts'
         )
         print_lines([f'and {clean_scripts}'])
+    if snapshots:
+        print_lines(['', *snapshottext.list_lines(snapshots)])
     return WELL
 
 
 def show(runs: AllRuns, options: Namespace) -> int:
-    """Show everything about one run; without RUN, about the newest incident."""
+    """Show everything about one run or snapshot; without RUN, about the newest incident."""
+    snapshot = clisnapshot.named(runs, options.run)
+    if snapshot:
+        return clisnapshot.show(snapshot, options.format)
     record = signedruns.of_archive(runs, runs.record(whichrun.incident(runs, options.run)))
     known = of_incident(record, runs.base.path)
     record = replace(record, known_issues=known)
@@ -211,6 +221,11 @@ def stacks(runs: AllRuns, options: Namespace) -> int:
     return clistacks.show(runs.base, runs.living, wanted, options.native)
 
 
+def snapshot(runs: AllRuns, options: Namespace) -> int:
+    """Keep what a living process does now, like an incident; works while all workers are busy."""
+    return clisnapshot.keep(runs, options, options.name or _own_name())
+
+
 def checks(runs: AllRuns, options: Namespace) -> int:
     """Show what is wrong with the living site; while Zope is down, the last known results."""
     return clichecks.show(runs, options)
@@ -250,6 +265,7 @@ _COMMANDS: dict[str, Callable[[AllRuns, Namespace], int]] = {
     'ack': ack,
     'checks': checks,
     'stacks': stacks,
+    'snapshot': snapshot,
     'trace': trace,
     'witness': witness,
 }
@@ -271,6 +287,7 @@ _EXAMPLES = {
     'ack': '--client-home var ack -1 --note upgraded',
     'checks': '--client-home var checks --all',
     'stacks': '--client-home var stacks --native',
+    'snapshot': '--client-home var snapshot --note "the search is slow"',
     'trace': '--client-home var trace 20261123T074501Z',
     'witness': '--directory /srv/site/var/stability witness',
     _RUN: 'run -- runwsgi etc/zope.ini',
@@ -281,7 +298,21 @@ _RUN_HELP = (
     'the beginning of the name of a run, or -1 for the newest incident, -2 for the one before it'
 )
 
+_RUN_OR_SNAPSHOT_HELP = (
+    'the beginning of the name of a run or snapshot, or -1 for the newest incident, -2 for the one '
+    'before it'
+)
 _LIVING_RUN_HELP = 'the beginning of the name of a living run (default: all living runs)'
+_LIVING_SERVER_HELP = 'the beginning of the name of a living run (default: all living servers)'
+#: {subcommand: help of its argument RUN}
+_RUN_HELPS = {
+    'show': _RUN_OR_SNAPSHOT_HELP,
+    'report': _RUN_OR_SNAPSHOT_HELP,
+    'ack': _RUN_HELP,
+    'stacks': _LIVING_RUN_HELP,
+    'snapshot': _LIVING_SERVER_HELP,
+    'trace': _RUN_HELP,
+}
 
 
 def _parser() -> ArgumentParser:
@@ -317,9 +348,17 @@ def _parser() -> ArgumentParser:
             epilog=f'Example: stabilitymonitor {_EXAMPLES[name]}',
             parents=[common],
         )
-        if name in ('show', 'report', 'ack', 'stacks', 'trace'):
-            help = _LIVING_RUN_HELP if name == 'stacks' else _RUN_HELP
-            command.add_argument('run', metavar='RUN', nargs='?', help=help)
+        if name in _RUN_HELPS:
+            command.add_argument('run', metavar='RUN', nargs='?', help=_RUN_HELPS[name])
+        if name == 'snapshot':
+            command.add_argument('--note', default='', help='why, or what you see')
+            command.add_argument('--name', default='', help='your name (default: your login name)')
+            command.add_argument(
+                '--native',
+                action='store_true',
+                dest='with_native',
+                help='keep also C frames, read by pystack or py-spy',
+            )
         if name == 'ack':
             command.add_argument(
                 '--all', action='store_true', dest='everything', help='acknowledge all incidents'
@@ -434,7 +473,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.native = dataowner.become_owner(
             base.path,
             getattr(options, 'native', None),
-            starts_programs=getattr(options, 'probe', False),
+            starts_programs=_starts_programs(options),
         )
         options.has_become_owner = own_user() != user
         whichrun.check_readable(base.path)
@@ -453,6 +492,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         sentence = f'{error}. Run this command as the user that Zope runs as.'
         return _failed(options, sentence, UNUSABLE)
+
+
+def _starts_programs(options: Namespace) -> bool:
+    """Whether the command starts a program whose output it reads."""
+    return bool(getattr(options, 'probe', False) or getattr(options, 'with_native', False))
 
 
 def _run(options: Namespace) -> int:

@@ -31,11 +31,13 @@ from ..reporting.redaction import policy_of
 from ..reporting.renderers import FORMATS
 from ..reporting.renderers import render
 from ..reporting.report import build
+from ..reporting.report import build_of_snapshot
 from ..reporting.reportchoice import PARTS
 from ..reporting.reportchoice import Reporter
 from ..reporting.reportchoice import chosen
 from ..reporting.signaturereport import about_signature
 from . import completion
+from . import keepsnapshot
 from . import outputfile
 from . import whichrun
 from .exitstatus import WELL
@@ -90,8 +92,8 @@ def add_options(command: ArgumentParser) -> None:
 
 
 def report(runs: AllRuns, options: Namespace) -> int:
-    """Make the report of one run; without RUN, of the newest incident, or of the current state if
-    there is no incident.
+    """Make the report of one run or snapshot; without RUN, of the newest incident, or of the
+    current state if there is no incident.
     """
     format = options.format or _format_of(options.out)
     if options.out != STDOUT:
@@ -102,12 +104,17 @@ def report(runs: AllRuns, options: Namespace) -> int:
         group = None
         if options.signature:
             group = _group(runs, options, tell)
-        run = group.runs[0].run if group else _run(runs, options)
+        snapshot = keepsnapshot.named(runs, options.run)
+        run = snapshot.run if snapshot else _run(runs, options, group)
         tell(f'Reading {counted(len(runs.summaries()), "past run")} and what belongs to them ...')
-        document = _document(runs, run, group, options)
+        if snapshot:
+            document = build_of_snapshot(None, runs, snapshot)
+        else:
+            document = _document(runs, run, group, options)
+        document = _chosen(document, options)
         tell('Taking out secrets and writing the report ...')
         file_name, _, content = render(document, format, policy(runs, options, run))
-    words = _words(run, group, options)
+    words = f'the snapshot {snapshot.id}' if snapshot else _words(run, group, options)
     if options.out != STDOUT:
         path = outputfile.write(options.out, file_name, content, options.force)
         notice(f'The report about {words} is in {path} ({size(len(content))}).')
@@ -137,8 +144,10 @@ def _check_terminal(format: str) -> None:
         raise outputfile.BinaryOnTerminal(f'A terminal cannot show the format {format}.')
 
 
-def _run(runs: AllRuns, options: Namespace) -> str | None:
+def _run(runs: AllRuns, options: Namespace, group: Group | None) -> str | None:
     """Return the run that the report is about; None: the current state.  Raises NoSuchRun."""
+    if group:
+        return group.runs[0].run
     if options.run is None and not runs.incidents:
         return None
     return whichrun.incident(runs, options.run)
@@ -157,7 +166,8 @@ def _group(runs: AllRuns, options: Namespace, tell: Callable[[str], None]) -> Gr
         incidents,
         lambda done, total: tell(f'Signing past incidents: {done:,} of {total:,} ...'),
     )
-    group = crashgroups.find(signed.groups(incidents), options.signature)
+    found, _ = signed.groups(incidents)
+    group = crashgroups.find(found, options.signature)
     if group is None:
         raise NoSuchSignature(f'No incident here has the signature {options.signature!r}.')
     return group
@@ -173,6 +183,10 @@ def _document(runs: AllRuns, run: str | None, group: Group | None, options: Name
     document = build(None, runs, run, instance, parts=costlyparts.PARTS, world=world)
     if group:
         document = about_signature(document, group)
+    return document
+
+
+def _chosen(document: Document, options: Namespace) -> Document:
     reporter = Reporter(options.name, options.email, options.did, options.expected)
     kept = [part for part in PARTS if part not in options.without]
     return chosen(document, kept, reporter)

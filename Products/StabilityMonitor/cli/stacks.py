@@ -66,9 +66,9 @@ def show(
     process.  Raises NotLiving, OnlyTheOwner, and OSError if the user has no permission.
     """
     worst = WELL
-    for name, context in _chosen(base, living, wanted):
+    for name, context in chosen(base, living, wanted):
         path = base.runs / name
-        found = _ask(path, context)
+        found = ask(path, context)
         print_lines(_lines(found, context))
         worst = max(worst, found.exit_status)
         failed = False
@@ -89,31 +89,31 @@ def show_json(
     """Like `show`, as one JSON document: docs/formats.rst has its keys."""
     processes = []
     worst = WELL
-    for name, context in _chosen(base, living, wanted):
-        found = _ask(base.runs / name, context)
+    for name, context in chosen(base, living, wanted):
+        found = ask(base.runs / name, context)
         processes.append(found.to_json(context))
         worst = max(worst, found.exit_status)
     print_json({'generated': isotime(time.time()), 'exit_status': worst, 'processes': processes})
     return worst
 
 
-def _chosen(
+def chosen(
     base: Base,
     living: list[tuple[str, dict[str, Any]]],
     wanted: str | None,
 ) -> list[tuple[str, dict[str, Any]]]:
     """Return (name, context) of the runs to ask.  Raises NotLiving, OnlyTheOwner."""
-    chosen = [(name, context) for name, context in living if wanted in (None, name)]
-    if chosen:
+    found = [(name, context) for name, context in living if wanted in (None, name)]
+    if found:
         dataowner.refuse_others(base.path, 'ask its processes')
-        return chosen
+        return found
     if wanted is not None:
         raise NotLiving(f'The run {wanted!r} is not alive.')
     raise NotLiving('No living process uses this data directory.')
 
 
 @dataclass(frozen=True)
-class _Found:
+class Found:
     """What is known of a living process.
 
     `stacks` is its answer.  Without an answer it is None, `reason` says why, and `view` is what can
@@ -149,20 +149,20 @@ class _Found:
         }
 
 
-def _ask(path: Path, context: dict[str, Any]) -> _Found:
+def ask(path: Path, context: dict[str, Any]) -> Found:
     """Return the answer of a process; without an answer, what can be seen from outside."""
     _, pid = name_facts(path.name)
     try:
         stacks = _asked(path)
     except NoAnswer as error:
         view = outside.look(path, context, pid)
-        return _Found(path.name, pid, view=view, reason=str(error.args[0]))
+        return Found(path.name, pid, view=view, reason=str(error.args[0]))
     if stacks.without_kernel and is_alive(path):
-        return _Found(path.name, pid, outside.completed(stacks, pid), is_completed=True)
-    return _Found(path.name, pid, stacks)
+        return Found(path.name, pid, outside.completed(stacks, pid), is_completed=True)
+    return Found(path.name, pid, stacks)
 
 
-def _lines(found: _Found, context: dict[str, Any]) -> Iterator[str]:
+def _lines(found: Found, context: dict[str, Any]) -> Iterator[str]:
     subject = f'process {found.pid} (run {found.run})'
     if found.is_completed:
         yield from _from_both(found.pid)
