@@ -33,6 +33,7 @@ PAGES = {
     'manage_incidents': ('', '?show=all&instances=all&page=2', '?by=signature'),
     'manage_signature': ('?id={signature}',),
     'manage_incident': ('?run={incident}', '?run={again}', '?run=nonsense'),
+    'manage_snapshot': ('?snapshot={snapshot}', '?snapshot=nonsense'),
     'manage_threads': ('',),
     'manage_checks': ('',),
     'manage_report': ('',),
@@ -97,8 +98,8 @@ def test_the_title_names_the_page_and_the_host(browser, visit, address):
     page, monitor, host = browser.title.split(' - ')
     active = browser.find_element(By.CSS_SELECTOR, '.nav-link.active').text
     assert monitor == 'Stability' and host == socket.gethostname()
-    named = page.startswith(('Incident 20', 'Incidents by signature', 'Signature '))
-    assert page in (active, 'Overview', 'Message') or named
+    names = ('Incident 20', 'Incidents by signature', 'Signature ', 'Snapshot 20')
+    assert page in (active, 'Overview', 'Message') or page.startswith(names)
 
 
 @pytest.mark.thorough

@@ -19,6 +19,7 @@ from Products.StabilityMonitor.model.records import LifePoint
 from Products.StabilityMonitor.model.records import LogLine
 from Products.StabilityMonitor.model.records import NativeFrame
 from Products.StabilityMonitor.model.runrecord import KnownIssue
+from Products.StabilityMonitor.model.snapshotrecord import BY_KERNEL
 from Products.StabilityMonitor.model.suspects import CULPRIT
 from Products.StabilityMonitor.model.suspects import DeathClass
 from Products.StabilityMonitor.model.suspects import Suspect
@@ -26,7 +27,9 @@ from Products.StabilityMonitor.model.threadstates import Event
 from Products.StabilityMonitor.model.threadstates import ThreadState
 from Products.StabilityMonitor.store.archive import Archive
 from Products.StabilityMonitor.store.rundirectory import Base
+from Products.StabilityMonitor.store.snapshotfiles import Snapshots
 from support import stacksdocuments
+from support.snapshots import snapshot
 from support.syntheticruns import STARTED
 from support.syntheticruns import keep_core
 from support.syntheticruns import note
@@ -168,7 +171,7 @@ class CrowdedSite:
     """Fills the data directory of a Zope before it starts, and pretends threads after it.
 
     `incident` is the name of the run with everything on its page.  `known` also has an incident
-    that was seen `again`, and its `signature`.
+    that was seen `again`, its `signature`, and a `snapshot` with everything.
     """
 
     def __init__(self, zope):
@@ -197,6 +200,21 @@ class CrowdedSite:
             'again': alike[1].run,
             'signature': signature.id if signature else '',
         }
+        kept = [
+            snapshot(
+                n,
+                instance=instance,
+                note=f'The search is slow. {_LONG}',
+                native_error='A part is missing.',
+                told_by=BY_KERNEL,
+                reason='It has not answered within 5 s.',
+                seen=('All its threads are stopped.',),
+            )
+            for n in range(12)
+        ]
+        self.known['snapshot'] = kept[-1].id
+        for each in kept:
+            Snapshots(Base(zope.stability)).add(each)
 
     def start(self):
         self.zope.start()

@@ -19,11 +19,12 @@ READING = {
     'manage_incidents': ('by', 'show', 'sort', 'instances', 'dir', 'page'),
     'manage_signature': ('id', 'page'),
     'manage_incident': ('run',),
-    'manage_report': ('run',),
+    'manage_snapshot': ('snapshot',),
+    'manage_report': ('run', 'snapshot'),
     'manage_checks': ('manage_tabs_message', 'id'),
     'manage_threads': ('manage_tabs_message', 'run'),
     'manage_drills': ('drill', 'manage_tabs_message'),
-    'report': ('run', 'format'),
+    'report': ('run', 'snapshot', 'format'),
     'threads_fragment': ('part',),
     'flames': ('run', 'request'),
     'stacks': ('run',),
@@ -39,6 +40,7 @@ ACTING = {
     'manage_run_checks': ('id',),
     'manage_recursion_probe': ('id',),
     'manage_native_stacks': ('id',),
+    'manage_keep_snapshot': ('note', 'native'),
     'manage_drill': ('drill',),
 }
 #: Percent-encoded, as a browser or an attacker sends them.
@@ -127,8 +129,10 @@ def test_no_variable_of_a_form_is_an_error_of_the_server(site, form):
     """Only one variable is not valid; a form with a hostile token or run is refused."""
     source = 'manage_drills' if form == 'manage_drill' else 'manage_checks'
     source = 'manage_threads' if form == 'manage_native_stacks' else source
-    source = 'manage_main' if form == 'manage_acknowledge' else source
+    source = 'manage_main' if form in ('manage_acknowledge', 'manage_keep_snapshot') else source
     text = site.get(TAB + source).text
+    if form == 'manage_keep_snapshot':  # the page may have another form
+        text = text.partition(f'action="{form}"')[2]
     token = re.search(r'name="token" value="([0-9a-f]{64})"', text)[1]
     run = re.search(r'name="run" value="([^"]+)"', text)[1]
     found = wait_for(

@@ -29,6 +29,7 @@ from Products.PageTemplates.PageTemplateFile import PageTemplateFile
 
 from ..model.errors import NoSuchRun
 from ..model.errors import NoSuchSignature
+from ..model.errors import NoSuchSnapshot
 from ..model.errors import StabilityError
 from ..model.interfaces import ILivingRun
 from ..recording.arming import STATE
@@ -46,6 +47,7 @@ from . import incidenttable
 from . import pages
 from . import reportpages
 from . import signaturepages
+from . import snapshotpages
 from . import tablequery
 from . import threadpages
 from .forms import message_query
@@ -106,6 +108,7 @@ class StabilityMonitor(checkpages.CheckPages, reportpages.ReportPages, Item, Imp
     _incident = Page('incident')
     _signatures = Page('signatures')
     _signature = Page('signature')
+    _snapshot = Page('snapshot')
     _report = Page('report')
     _drills = Page('drills')
     _message = Page('message')
@@ -120,6 +123,7 @@ class StabilityMonitor(checkpages.CheckPages, reportpages.ReportPages, Item, Imp
         'incident': 'Incidents',
         'signatures': 'Incidents',
         'signature': 'Incidents',
+        'snapshot': 'Incidents',
         'report': 'Report',
         'drills': 'Drills',
     }
@@ -133,7 +137,9 @@ class StabilityMonitor(checkpages.CheckPages, reportpages.ReportPages, Item, Imp
         return self._page(
             self._overview,
             REQUEST,
-            lambda life, archive: pages.overview(life, archive, may_manage),
+            lambda life, archive: (
+                pages.overview(life, archive, may_manage) | snapshotpages.form(life, may_manage)
+            ),
         )
 
     @security.protected(VIEW)
@@ -151,11 +157,12 @@ class StabilityMonitor(checkpages.CheckPages, reportpages.ReportPages, Item, Imp
                 REQUEST,
                 lambda life, archive: signaturepages.table(life, archive, REQUEST.form),
             )
-        return self._page(
-            self._incidents,
-            REQUEST,
-            lambda life, archive: incidenttable.table(life, archive, REQUEST.form),
-        )
+
+        def values(life: ILivingRun, archive: Archive) -> dict[str, Any]:
+            shown = incidenttable.table(life, archive, REQUEST.form)
+            return shown | snapshotpages.listed(life, shown['all_instances'])
+
+        return self._page(self._incidents, REQUEST, values)
 
     @security.protected(VIEW)
     @zpublish
@@ -198,14 +205,44 @@ class StabilityMonitor(checkpages.CheckPages, reportpages.ReportPages, Item, Imp
         REQUEST.RESPONSE.redirect(f'{self.absolute_url()}/manage_main{query}')
         return None
 
+    @security.protected(VIEW)
+    @zpublish
+    def manage_snapshot(self, REQUEST: Request) -> str:
+        """Show the snapshot of that name."""
+        return self._page(
+            self._snapshot,
+            REQUEST,
+            lambda life, archive: snapshotpages.snapshot(life, _named_snapshot(REQUEST)),
+        )
+
+    @security.protected(MANAGE)
+    @zpublish(methods='POST')
+    def manage_keep_snapshot(self, REQUEST: Request) -> str | None:
+        """Keep a snapshot of this process, and redirect to its page."""
+        life = STATE.life
+        if life is None:
+            return self._refused(
+                REQUEST, 'No snapshot is possible: the stability monitor did not start.', 503
+            )
+        who = getSecurityManager().getUser().getUserName() or '?'
+        try:
+            csrftoken.check(REQUEST, life, snapshotpages.ACTION)
+            name = snapshotpages.keep(life, REQUEST.form, who)
+            target = snapshotpages.address(name)
+        except (StabilityError, OSError) as error:
+            target = f'manage_main{message_query(str(error), "warning")}'
+        REQUEST.RESPONSE.redirect(f'{self.absolute_url()}/{target}')
+        return None
+
     # -- threads -----------------------------------------------------------------------------------
 
     @security.protected(VIEW)
     @zpublish
     def manage_threads(self, REQUEST: Request) -> str:
         def values(life: ILivingRun, archive: Archive) -> dict[str, Any]:
-            native = threadpages.native(life, _may_manage(self))
-            return native | threadpages.threads(life)
+            may_manage = _may_manage(self)
+            shown = threadpages.native(life, may_manage) | threadpages.threads(life)
+            return shown | snapshotpages.form(life, may_manage)
 
         return self._page(self._threads, REQUEST, values)
 
@@ -429,3 +466,11 @@ def _run(request: Request) -> str:
     if not RUN_NAME.fullmatch(run):
         raise NoSuchRun('This is not the name of a run.')
     return run
+
+
+def _named_snapshot(request: Request) -> str:
+    """Return the name of the snapshot in the query.  Raises NoSuchSnapshot if it is not valid."""
+    name = variable(request.form, 'snapshot')
+    if not RUN_NAME.fullmatch(name):
+        raise NoSuchSnapshot('This is not the name of a snapshot.')
+    return name

@@ -392,7 +392,7 @@ def _incident(life: ILivingRun, archive: Archive, record: RunRecord) -> dict[str
         'native': list(map(_native, record.native)),
         'exception': record.exception,
         'charts': charts.vital_signs(record.samples, record.curve, _stall(record.context)),
-        'log': cut([_log_line(line) for line in reversed(record.log)]),
+        'log': cut([log_row(line) for line in reversed(record.log)]),
         'modules': _modules(record),
         'versions': _versions(life, archive, record),
         **why(record, issues),
@@ -619,7 +619,7 @@ def _native(frame: NativeFrame) -> str:
     return line
 
 
-def _log_line(line: LogLine) -> dict[str, Any]:
+def log_row(line: LogLine) -> dict[str, Any]:
     return {
         'time': clocktime(line.time or None),
         'level': line.level,
@@ -630,13 +630,18 @@ def _log_line(line: LogLine) -> dict[str, Any]:
     }
 
 
+def format_name(form: str) -> str:
+    """Return the name of a format of reports for a person."""
+    return _FORMAT_NAMES.get(form, form)
+
+
 def downloads(run: str | None = None) -> list[dict[str, str]]:
     """Return [{format, label, address}]: the downloads of the report in each format."""
     about = {'run': run} if run else {}
     return [
         {
             'format': name,
-            'label': f'Download {_FORMAT_NAMES.get(name, name)} report',
+            'label': f'Download {format_name(name)} report',
             'address': 'report?' + urlencode({'format': name} | about),
         }
         for name in FORMATS

@@ -23,6 +23,7 @@ from AccessControl.SecurityInfo import ClassSecurityInfo
 from ZPublisher import zpublish
 
 from ..model.errors import NoSuchRun
+from ..model.errors import NoSuchSnapshot
 from ..model.errors import StabilityError
 from ..model.interfaces import ILivingRun
 from ..model.jsonform import items_from_json
@@ -44,6 +45,7 @@ from ..reporting.redaction import redacted
 from ..reporting.renderers import FORMATS
 from ..reporting.renderers import render
 from ..reporting.report import build
+from ..reporting.report import build_of_snapshot
 from ..reporting.reportchoice import MOST_NAME
 from ..reporting.reportchoice import MOST_TEXT
 from ..reporting.reportchoice import PARTS
@@ -52,6 +54,7 @@ from ..reporting.reportchoice import chosen
 from ..reporting.secretvalues import PSEUDONYM
 from ..store.archive import Archive
 from ..store.rundirectory import RUN_NAME
+from ..store.snapshotfiles import Snapshots
 from . import csrftoken
 from . import plonesites
 from .addresses import of_run as address
@@ -67,6 +70,8 @@ _MOST_COOKIE = 2000  # characters
 #: At most this many incidents can be chosen from the list.
 _CHOICES = 30
 _STATE = 'state'
+#: What begins the value of a choice that is a snapshot.
+_SNAPSHOT = 'snapshot:'
 #: The format of what is opened in a tracker, and in the clipboard.
 _FOR_TRACKERS = 'markdown'
 #: The preview of a format that is no text shows this one.
@@ -86,9 +91,10 @@ _SENT = 'sent'
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the form asks for.  `run` is '' for a report about this process."""
+    """What the form asks for.  `run` and `snapshot` are '' for a report about this process."""
 
     run: str
+    snapshot: str
     reporter: Reporter
     parts: tuple[str, ...]
     format: str
@@ -109,8 +115,10 @@ def wanted(life: ILivingRun, request: Request) -> Wanted:
         expected=_text(form, 'expected'),
     )
     format = variable(form, 'format')
+    run, snapshot = _about(form)
     return Wanted(
-        run=_run(form),
+        run=run,
+        snapshot=snapshot,
         reporter=reporter,
         parts=_parts(form) if is_sent else tuple(PARTS),
         format=format if format in FORMATS else _FOR_TRACKERS,
@@ -119,12 +127,24 @@ def wanted(life: ILivingRun, request: Request) -> Wanted:
     )
 
 
-def _run(form: dict[str, Any]) -> str:
+def _about(form: dict[str, Any]) -> tuple[str, str]:
+    """Return the names of the run and of the snapshot, of which at most one is not empty."""
     given = form.get('about') or form.get('run') or _STATE
+    snapshot = form.get('snapshot')
+    if isinstance(given, str) and given.startswith(_SNAPSHOT):
+        snapshot = given.removeprefix(_SNAPSHOT)
+    elif form.get('about'):
+        snapshot = None
+    if snapshot:
+        return '', _named(snapshot, NoSuchSnapshot('This is not the name of a snapshot.'))
     if given == _STATE:
-        return ''
+        return '', ''
+    return _named(given, NoSuchRun('This is not the name of a run.')), ''
+
+
+def _named(given: object, otherwise: NoSuchRun) -> str:
     if not isinstance(given, str) or not RUN_NAME.fullmatch(given):
-        raise NoSuchRun('This is not the name of a run.')
+        raise otherwise
     return given
 
 
@@ -188,6 +208,9 @@ def _lacking(reporter: Reporter) -> str:
 
 def document(life: ILivingRun, archive: Archive, asked: Wanted, sites: SitesRead) -> Document:
     """Return the report that the form asks for, before anything is taken out.  Raises NoSuchRun."""
+    if asked.snapshot:
+        record = Snapshots(archive.base).record(asked.snapshot)
+        return chosen(build_of_snapshot(life, archive, record), asked.parts, asked.reporter)
     whole = build(life, archive, run=asked.run or None, sites=sites, parts=READ_PARTS)
     return chosen(whole, asked.parts, asked.reporter)
 
@@ -196,7 +219,7 @@ def values(life: ILivingRun, archive: Archive, asked: Wanted, sites: SitesRead) 
     """Return the values of the page.  Raises NoSuchRun."""
     report = document(life, archive, asked, sites)
     copy, done = redacted(report, policy_of_life(life))
-    title = asked.title or _title(report)
+    title = asked.title or _title(copy)
     shown = _AS_TEXT if asked.format in _NO_TEXT else asked.format
     return {
         'run': asked.run,
@@ -223,7 +246,11 @@ def values(life: ILivingRun, archive: Archive, asked: Wanted, sites: SitesRead) 
 
 def _choices(life: ILivingRun, archive: Archive, asked: Wanted) -> list[dict[str, Any]]:
     """Return what a report may be about: this process, and the newest incidents."""
-    rows = [{'id': _STATE, 'label': 'The current state of this process', 'on': not asked.run}]
+    is_state = not (asked.run or asked.snapshot)
+    rows = [{'id': _STATE, 'label': 'The current state of this process', 'on': is_state}]
+    if asked.snapshot:
+        label = f'The snapshot {asked.snapshot}'
+        rows.append({'id': f'{_SNAPSHOT}{asked.snapshot}', 'label': label, 'on': True})
     incidents = [run for run in of_instance(archive.summaries(), life.instance) if run.is_incident]
     for run in incidents[:_CHOICES]:
         rows.append({'id': run.run, 'label': _choice(run), 'on': run.run == asked.run})
@@ -240,7 +267,9 @@ def _title(report: Document) -> str:
     """Return a title for the issue: what happened, and where."""
     incident = report.get('incident')
     if not incident:
-        return 'Zope: a question about its stability'
+        snapshot = report.get('snapshot') or {}
+        summary = str(snapshot.get('summary') or '')
+        return f'Zope: {summary}' if summary else 'Zope: a question about its stability'
     what = f'Zope {verdict(incident["verdict"]).ending}'
     where = str(incident.get('signature') or '').rpartition(' ')[0]
     return f'{what}: {where}' if where else what
@@ -277,7 +306,8 @@ def _paid_support(life: ILivingRun) -> dict[str, str] | None:
 
 
 def report_address(asked: Wanted) -> str:
-    return 'report?' + urlencode({'run': asked.run} if asked.run else {})
+    about = {'run': asked.run, 'snapshot': asked.snapshot}
+    return 'report?' + urlencode({key: name for key, name in about.items() if name})
 
 
 def _content(copy: Document, format: str) -> str:
@@ -329,7 +359,9 @@ class ReportPages:
     @security.protected(VIEW)
     @zpublish
     def manage_report(self, REQUEST: Request) -> str:
-        """Show the report about the archived `run`, or else about this process, and the form."""
+        """Show the report about the archived `run` or the `snapshot`, or else about this process,
+        and the form.
+        """
 
         def shown(life: ILivingRun, archive: Archive) -> dict[str, Any]:
             asked = wanted(life, REQUEST)
@@ -343,8 +375,8 @@ class ReportPages:
     def report(self, REQUEST: Request) -> str | bytes:
         """Return the report as a download.
 
-        `format` is one of `renderers.FORMATS`.  `run` names an archived run; without it the report
-        is about this process.
+        `format` is one of `renderers.FORMATS`.  `run` names an archived run, `snapshot` a snapshot;
+        without them the report is about this process.
         """
         life = STATE.life
         if life is None:

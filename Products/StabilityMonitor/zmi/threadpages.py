@@ -21,6 +21,7 @@ from ..model.interfaces import ILivingRun
 from ..model.records import Frame
 from ..model.records import Request
 from ..model.records import clocktime
+from ..model.snapshotrecord import SnapshotRecord
 from ..model.threadstates import Event
 from ..model.threadstates import Share
 from ..model.threadstates import SlowRequest
@@ -85,14 +86,31 @@ def threads(life: ILivingRun) -> dict[str, Any]:
         'part': 'live',
         'run': life.name,
         'pid': life.pid,
+        'no_requests': 'No requests in progress other than this page.',
         'slow_request': f'{life.options.slow_request:g} s',
         'recording': life.is_watched,
         'command': f'stabilitymonitor --directory {life.path} stacks {life.name}',
     }
 
 
-def page(stacks: Stacks, own: int = 0) -> dict[str, Any]:
-    """Return the values for the page; `own` is the ident of the thread that makes the page."""
+def kept(record: SnapshotRecord) -> dict[str, Any]:
+    """Return the same values for what a snapshot kept."""
+    shown = page(record.stacks, record.own, 'took this snapshot')
+    for profile in (*shown['slow'], *shown['past_slow']):
+        profile['picture'] = ''  # the samples are not kept
+    return shown | {
+        'run': record.run,
+        'pid': record.pid,
+        'slow_request': '',
+        'recording': True,
+        'no_requests': 'No requests were in progress.',
+    }
+
+
+def page(stacks: Stacks, own: int = 0, own_word: str = 'serves this page') -> dict[str, Any]:
+    """Return the values for the page; `own` is the ident of the thread that makes the page, and
+    `own_word` says so.
+    """
     now = stacks.time
     names = {thread.ident: thread.name for thread in stacks.threads}
     lasting_hangs, past_hangs = _lasting_and_past(stacks.hangs)
@@ -105,13 +123,13 @@ def page(stacks: Stacks, own: int = 0) -> dict[str, Any]:
         if hang.kind == 'deadlock':
             stuck.update(hang.threads)
     active, quiet = ordered(stacks.threads, own)
-    active_rows = [_thread(thread, own, names, stuck, files) for thread in active]
+    active_rows = [_thread(thread, own, own_word, names, stuck, files) for thread in active]
     return {
         'time': clocktime(now),
         'count': len(stacks.threads),
         'requests': [row for row in active_rows if row['request']],
         'others': [row for row in active_rows if not row['request']],
-        'quiet': [_thread(thread, own, names, stuck, files) for thread in quiet],
+        'quiet': [_thread(thread, own, own_word, names, stuck, files) for thread in quiet],
         'hangs': [_hang(hang, now, files) for hang in lasting_hangs],
         'past_hangs': [_hang(hang, now, files) for hang in past_hangs],
         'slow': [_profile(profile) for profile in lasting_slow],
@@ -135,6 +153,7 @@ def _lasting_and_past(items: Sequence[_Lasting]) -> tuple[list[_Lasting], list[_
 def _thread(
     thread: ThreadState,
     own: int,
+    own_word: str,
     names: Mapping[int, str],
     stuck: Collection[int],
     files: Collection[str],
@@ -143,7 +162,7 @@ def _thread(
     native_id = thread.native_id
     if own and own == ident:  # ident 0 means a thread that Python does not know
         icon, look = _LOOKS['page']
-        does = 'serves this page'
+        does = own_word
         detail = ''
     else:
         icon, look = _LOOKS.get(thread.activity, _UNKNOWN)
