@@ -287,7 +287,7 @@ _EXAMPLES = {
     'ack': '--client-home var ack -1 --note upgraded',
     'checks': '--client-home var checks --all',
     'stacks': '--client-home var stacks --native',
-    'snapshot': '--client-home var snapshot --note "the search is slow"',
+    'snapshot': '--client-home var snapshot --note slow',
     'trace': '--client-home var trace 20261123T074501Z',
     'witness': '--directory /srv/site/var/stability witness',
     _RUN: 'run -- runwsgi etc/zope.ini',
