@@ -8,22 +8,17 @@ A report never leaves by itself: a person copies it, downloads it, or opens the 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
-from urllib.parse import unquote
-from urllib.parse import urlencode
 
 from AccessControl.class_init import InitializeClass
 from AccessControl.SecurityInfo import ClassSecurityInfo
 from ZPublisher import zpublish
 
-from ..model.errors import NoSuchRun
-from ..model.errors import NoSuchSnapshot
+from ..knowledge import crashgroups
+from ..model.errors import NoSuchSignature
 from ..model.errors import StabilityError
 from ..model.interfaces import ILivingRun
 from ..model.jsonform import items_from_json
@@ -46,34 +41,30 @@ from ..reporting.renderers import FORMATS
 from ..reporting.renderers import render
 from ..reporting.report import build
 from ..reporting.report import build_of_snapshot
-from ..reporting.reportchoice import MOST_NAME
-from ..reporting.reportchoice import MOST_TEXT
 from ..reporting.reportchoice import PARTS
-from ..reporting.reportchoice import Reporter
 from ..reporting.reportchoice import chosen
 from ..reporting.secretvalues import PSEUDONYM
+from ..reporting.signaturereport import about_signature
+from ..reporting.signedpast import signed_past
 from ..store.archive import Archive
-from ..store.rundirectory import RUN_NAME
 from ..store.snapshotfiles import Snapshots
+from . import addresses
 from . import csrftoken
 from . import plonesites
-from .addresses import of_run as address
+from . import reportform
 from .forms import variable
 from .names import VIEW
+from .reportform import About
+from .reportform import Wanted
 from .zopetypes import Request
 from .zopetypes import Template
 
-#: The cookie that holds name and e-mail address in the browser of the person, and its age in s.
-_COOKIE = 'stabilitymonitor_reporter'
-_COOKIE_AGE = 365 * 24 * 3600
-_MOST_COOKIE = 2000  # characters
 #: At most this many incidents can be chosen from the list.
 _CHOICES = 30
-_STATE = 'state'
-#: What begins the value of a choice that is a snapshot.
-_SNAPSHOT = 'snapshot:'
-#: The format of what is opened in a tracker, and in the clipboard.
-_FOR_TRACKERS = 'markdown'
+#: And so many signatures with more than one incident.
+_SIGNATURES = 10
+#: And so many snapshots.
+_SNAPSHOTS = 10
 #: The preview of a format that is no text shows this one.
 _AS_TEXT = 'text'
 _NO_TEXT = ('html', 'zip')
@@ -84,134 +75,24 @@ _LABELS = {
     'html': 'HTML, one file with pictures',
     'zip': 'ZIP with everything',
 }
-_EMAIL = re.compile(r'[^@\s]+@[^@\s]+')
-#: Marks which fields were sent: a box that is not checked is not sent at all.
-_SENT = 'sent'
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What the form asks for.  `run` and `snapshot` are '' for a report about this process."""
-
-    run: str
-    snapshot: str
-    reporter: Reporter
-    parts: tuple[str, ...]
-    format: str
-    title: str
-    remembers: bool
-
-
-def wanted(life: ILivingRun, request: Request) -> Wanted:
-    """Return what a form or an address asks for.  Raises NoSuchRun for what is no name of a run."""
-    form = request.form
-    is_sent = bool(variable(form, _SENT))
-    known = _remembered(request)
-    name, email = life.options.support_name, life.options.support_contact
-    reporter = Reporter(
-        name=_line(form, 'name') if is_sent else known.get('name') or name,
-        email=_line(form, 'email') if is_sent else known.get('email') or email,
-        did=_text(form, 'did'),
-        expected=_text(form, 'expected'),
-    )
-    format = variable(form, 'format')
-    run, snapshot = _about(form)
-    return Wanted(
-        run=run,
-        snapshot=snapshot,
-        reporter=reporter,
-        parts=_parts(form) if is_sent else tuple(PARTS),
-        format=format if format in FORMATS else _FOR_TRACKERS,
-        title=_line(form, 'title'),
-        remembers=bool(variable(form, 'remember')) if is_sent else bool(known),
-    )
-
-
-def _about(form: dict[str, Any]) -> tuple[str, str]:
-    """Return the names of the run and of the snapshot, of which at most one is not empty."""
-    given = form.get('about') or form.get('run') or _STATE
-    snapshot = form.get('snapshot')
-    if isinstance(given, str) and given.startswith(_SNAPSHOT):
-        snapshot = given.removeprefix(_SNAPSHOT)
-    elif form.get('about'):
-        snapshot = None
-    if snapshot:
-        return '', _named(snapshot, NoSuchSnapshot('This is not the name of a snapshot.'))
-    if given == _STATE:
-        return '', ''
-    return _named(given, NoSuchRun('This is not the name of a run.')), ''
-
-
-def _named(given: object, otherwise: NoSuchRun) -> str:
-    if not isinstance(given, str) or not RUN_NAME.fullmatch(given):
-        raise otherwise
-    return given
-
-
-def _line(form: dict[str, Any], name: str) -> str:
-    return ' '.join(variable(form, name).split())[:MOST_NAME]
-
-
-def _text(form: dict[str, Any], name: str) -> str:
-    return variable(form, name).replace('\r\n', '\n').strip()[:MOST_TEXT]
-
-
-def _parts(form: dict[str, Any]) -> tuple[str, ...]:
-    value = form.get('parts')
-    names = [value] if isinstance(value, str) else value
-    return tuple(name for name in PARTS if isinstance(names, list) and name in names)
-
-
-# -- who files it ----------------------------------------------------------------------------------
-
-
-def _remembered(request: Request) -> dict[str, str]:
-    """Return {name, email} as this browser remembers them; {} if it does not."""
-    value = request.cookies.get(_COOKIE)
-    if not isinstance(value, str) or len(value) > _MOST_COOKIE:
-        return {}
-    try:
-        known = json.loads(unquote(value))
-    except (ValueError, RecursionError):
-        return {}
-    if not isinstance(known, dict):
-        return {}
-    return {key: _line(known, key) for key in ('name', 'email')}
-
-
-def _remember(request: Request, asked: Wanted, path: str) -> None:
-    """Let the browser keep or forget name and e-mail address."""
-    response = request.RESPONSE
-    if asked.remembers:
-        value = quote(json.dumps({'name': asked.reporter.name, 'email': asked.reporter.email}))
-        if len(value) <= _MOST_COOKIE:
-            response.setCookie(
-                _COOKIE, value, path=path, max_age=_COOKIE_AGE, http_only=True, same_site='Strict'
-            )
-    elif request.cookies.get(_COOKIE):
-        response.expireCookie(_COOKIE, path=path)
-
-
-def _lacking(reporter: Reporter) -> str:
-    """Return what a tracker needs to know, in a sentence; '' if nothing is missing."""
-    if not reporter.name or not reporter.email:
-        return (
-            'Enter your name and your e-mail address first. They are only written into the report.'
-        )
-    if not _EMAIL.fullmatch(reporter.email):
-        return f'"{reporter.email}" is not an e-mail address.'
-    return ''
-
-
-# -- the report ------------------------------------------------------------------------------------
 
 
 def document(life: ILivingRun, archive: Archive, asked: Wanted, sites: SitesRead) -> Document:
-    """Return the report that the form asks for, before anything is taken out.  Raises NoSuchRun."""
-    if asked.snapshot:
-        record = Snapshots(archive.base).record(asked.snapshot)
-        return chosen(build_of_snapshot(life, archive, record), asked.parts, asked.reporter)
-    whole = build(life, archive, run=asked.run or None, sites=sites, parts=READ_PARTS)
+    """Return the report that the form asks for, before anything is taken out.
+
+    Raises NoSuchRun, NoSuchSnapshot or NoSuchSignature.
+    """
+    about = asked.about
+    if about.kind == reportform.SNAPSHOT:
+        whole = build_of_snapshot(life, archive, Snapshots(archive.base).record(about.name))
+    elif about.kind == reportform.SIGNATURE:
+        group = crashgroups.find(signed_past(archive).groups, about.name)
+        if group is None:
+            raise NoSuchSignature('There is no such signature in the archive.')
+        whole = build(life, archive, run=group.runs[0].run, sites=sites, parts=READ_PARTS)
+        whole = about_signature(whole, group)
+    else:
+        whole = build(life, archive, run=about.name or None, sites=sites, parts=READ_PARTS)
     return chosen(whole, asked.parts, asked.reporter)
 
 
@@ -222,8 +103,7 @@ def values(life: ILivingRun, archive: Archive, asked: Wanted, sites: SitesRead) 
     title = asked.title or _title(copy)
     shown = _AS_TEXT if asked.format in _NO_TEXT else asked.format
     return {
-        'run': asked.run,
-        'incident': address(asked.run) if asked.run else '',
+        'page': _page_of(asked.about),
         'choices': _choices(life, archive, asked),
         'reporter': vars(asked.reporter),
         'remembers': asked.remembers,
@@ -239,24 +119,39 @@ def values(life: ILivingRun, archive: Archive, asked: Wanted, sites: SitesRead) 
         'is_text': asked.format not in _NO_TEXT,
         'tracker': _tracker(life, report, copy, title, asked),
         'paid': _paid_support(life),
-        'address': report_address(asked),
         **_preview(copy, done, shown),
     }
 
 
+def _page_of(about: About) -> str:
+    """Return the address of the page of what a report is about; '' for this process."""
+    if about.kind == reportform.RUN:
+        return addresses.of_run(about.name)
+    if about.kind == reportform.SIGNATURE:
+        return addresses.of_signature(about.name)
+    return f'manage_snapshot?{about.query}' if about.name else ''
+
+
 def _choices(life: ILivingRun, archive: Archive, asked: Wanted) -> list[dict[str, Any]]:
-    """Return what a report may be about: this process, and the newest incidents."""
-    is_state = not (asked.run or asked.snapshot)
-    rows = [{'id': _STATE, 'label': 'The current state of this process', 'on': is_state}]
-    if asked.snapshot:
-        label = f'The snapshot {asked.snapshot}'
-        rows.append({'id': f'{_SNAPSHOT}{asked.snapshot}', 'label': label, 'on': True})
-    incidents = [run for run in of_instance(archive.summaries(), life.instance) if run.is_incident]
+    """Return what a report may be about: this process, the newest incidents, and signatures."""
+    labels = {About(): 'The current state of this process'}
+    summaries = archive.summaries()
+    incidents = [run for run in of_instance(summaries, life.instance) if run.is_incident]
     for run in incidents[:_CHOICES]:
-        rows.append({'id': run.run, 'label': _choice(run), 'on': run.run == asked.run})
-    if not any(row['on'] for row in rows):  # an older one, or one of another instance
-        rows.append({'id': asked.run, 'label': f'The run {asked.run}', 'on': True})
-    return rows
+        labels[About(reportform.RUN, run.run)] = _choice(run)
+    repeated = [each for each in signed_past(archive, summaries).groups if each.count > 1]
+    for group in repeated[:_SIGNATURES]:
+        label = f'All {group.count} incidents of: {group.signature.title}'
+        labels[About(reportform.SIGNATURE, group.id)] = label
+    for snapshot in Snapshots(archive.base).summaries()[:_SNAPSHOTS]:
+        label = f'{clocktime(snapshot.time)}: snapshot, {snapshot.summary}'
+        labels[About(reportform.SNAPSHOT, snapshot.id)] = label
+    # What is asked for may be older, or of another instance.
+    labels.setdefault(asked.about, f'The {asked.about.kind} {asked.about.name}')
+    return [
+        {'id': about.value, 'label': label, 'on': about == asked.about}
+        for about, label in labels.items()
+    ]
 
 
 def _choice(run: RunRecord) -> str:
@@ -282,12 +177,15 @@ def _tracker(
     incident = report.get('incident') or {}
     suspects = items_from_json(Suspect, incident.get('suspects'))
     found = trackers.tracker_of(life.options.tracker_url, suspects)
-    problem = _lacking(asked.reporter)
+    problem = reportform.lacking(asked.reporter)
+    new = ''
+    if not problem:
+        new = trackers.new_issue(found, title, _content(copy, reportform.FOR_TRACKERS))
     return {
         'tracker': found.address,
         'why': found.why,
         'problem': problem,
-        'new': '' if problem else trackers.new_issue(found, title, _content(copy, _FOR_TRACKERS)),
+        'new': new,
     }
 
 
@@ -298,16 +196,11 @@ def _paid_support(life: ILivingRun) -> dict[str, str] | None:
     if not name and not contact:
         return None
     link = ''
-    if _EMAIL.fullmatch(contact):
+    if reportform.EMAIL.fullmatch(contact):
         link = f'mailto:{contact}'
     elif contact.startswith(('https://', 'http://')):
         link = contact
     return {'name': name or contact, 'contact': contact, 'link': link}
-
-
-def report_address(asked: Wanted) -> str:
-    about = {'run': asked.run, 'snapshot': asked.snapshot}
-    return 'report?' + urlencode({key: name for key, name in about.items() if name})
 
 
 def _content(copy: Document, format: str) -> str:
@@ -364,7 +257,7 @@ class ReportPages:
         """
 
         def shown(life: ILivingRun, archive: Archive) -> dict[str, Any]:
-            asked = wanted(life, REQUEST)
+            asked = reportform.wanted(life, REQUEST)
             self._keep_reporter(REQUEST, asked)
             return values(life, archive, asked, self._sites(life))
 
@@ -384,7 +277,7 @@ class ReportPages:
                 REQUEST, 'No report is available: the stability monitor did not start.', 503
             )
         try:
-            asked = wanted(life, REQUEST)
+            asked = reportform.wanted(life, REQUEST)
             self._keep_reporter(REQUEST, asked)
             whole = document(life, Archive(life.base), asked, self._sites(life))
             format = variable(REQUEST.form, 'format') or next(iter(FORMATS))
@@ -396,7 +289,7 @@ class ReportPages:
     def _keep_reporter(self, request: Request, asked: Wanted) -> None:
         if request.get('REQUEST_METHOD') == 'POST':
             csrftoken.refuse_cross_site(request)
-            _remember(request, asked, self.absolute_url_path())
+            reportform.remember(request, asked, self.absolute_url_path())
 
     def _sites(self, life: ILivingRun) -> SitesRead:
         return plonesites.read(self.getPhysicalRoot(), life)
