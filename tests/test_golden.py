@@ -2,8 +2,8 @@
 golden/_how_made.txt).
 
 Each comparison is a case with a name.  In JSON, every old key and value must still be there; keys
-may be added.  Texts must be equal.  An intended difference is a row of `DELIBERATE`; a sentence in
-other words is a row of `golden/reworded.toml`.
+may be added.  Texts must be equal; those of reports are new, and not compared.  An intended
+difference is a row of `DELIBERATE`; a sentence in other words is a row of `golden/reworded.toml`.
 """
 
 import copy
@@ -33,9 +33,8 @@ from Products.StabilityMonitor.store import blackboxreader
 from Products.StabilityMonitor.store.archive import Archive
 from Products.StabilityMonitor.store.rundirectory import Base
 
-#: Keys and sections of a report that depend on the process that makes it, and on the time.
+#: Keys of a report that depend on the process that makes it, and on the time.
 OF_THE_READER = ('generated', 'inventory')
-SECTIONS_OF_THE_READER = ('Products', 'Versions', 'System')
 
 RUNS = json.loads(recorded.stored('runs/names.json'))
 COMMANDS = json.loads(recorded.stored('commands/index.json'))
@@ -60,13 +59,11 @@ class Change:
     `cases` is a pattern for names of cases, for example `command/show-*`.  `wanted` is a function
     from the stored value (a text, an exit status or a document) to the value that is expected now.
     It returns its argument where the change does not apply; a row that applies to no case fails.
-    `title` is the new title of a section of a report, if it has one.
     """
 
     cases: str
     reason: str
     wanted: object
-    title: str = ''
 
 
 def with_commas(text):
@@ -114,13 +111,6 @@ def maybe_frozen(old):
 
 def without_known_issues(text):
     return re.sub(r'(?ms)^Known issues:\n.*?\n\n', '', text)
-
-
-def shown(run):
-    """Return a function to the output of `show` for this golden run, which a section of a report
-    repeats.
-    """
-    return lambda old: with_commas(golden_text(f'show-{run}'))
 
 
 def with_local_times(old):
@@ -187,10 +177,6 @@ def with_ends(old):
 
 def history_of(kind):
     return golden_document(f'{kind}-report-format-json')['history']
-
-
-def about(words):
-    return lambda old: f'This report is about {words}.\n{old}'
 
 
 def no_process_runs(old):
@@ -267,23 +253,6 @@ def last_subject(kind):
     return golden_document(f'{kind}-checks-json')['subjects'][-1]
 
 
-def findings_told_last(kind):
-    """Return a function to the findings in a report, made from the output of `checks --all` for the
-    last run.
-    """
-
-    def findings_told_last(old):
-        subject = last_subject(kind)
-        run = re.search(r'\(run (\S+)\)', subject['subject'])[1]
-        lines = golden_text(f'{kind}-checks-all').splitlines()
-        (begin,) = (n for n, line in enumerate(lines) if line.startswith(subject['subject']))
-        told = [line for line in lines[begin + 1 :] if not line.startswith('= ')]
-        when = with_local_times(subject['when'])
-        return '\n'.join([f'As of {when}, recorded by the run {run}:', *told, ''])
-
-    return findings_told_last
-
-
 def of_archived(key):
     """Return a function to this part of the report of the directory where the waiting run is
     archived.
@@ -331,13 +300,7 @@ def with_place(words, place):
     return lambda old: old | {'summary': old['summary'].replace(words, words + place, 1)}
 
 
-IN_FLIGHT = (
-    'Not known: only a living process knows its requests, what its threads do, which requests are '
-    'slow and what hangs.\n'
-)
 FRAMES = 'Frames are written as in a traceback of Python: with a comma after the line number.'
-NEWEST = 'Without RUN a report is about the newest incident, and says so.'
-NEWEST_INSTEAD = 'Without RUN a report shows the newest incident instead of the last run.'
 LAST_TOLD = 'While Zope is down a report shows the findings that the last run recorded.'
 LOCAL = 'Times for people are local, with their offset.'
 STATES = 'A finished request is in no phase; an event begins.'
@@ -347,7 +310,6 @@ ENDS = 'The history shows when a run ended, as the page Incidents does.'
 NEW_BLOCK = re.compile(r'(?m)^What to do now:\n(?:  \d\. .*\n)+\n')
 PLACE = 'Each crash names its place and its request; <module> alone does not say which file.'
 IN_MEMORY = 'A dead run that is not archived yet is judged in memory, and can be the last run.'
-ENDED = 'How the last run ended'
 
 #: All intended differences to the golden files.
 DELIBERATE: tuple[Change, ...] = (
@@ -363,9 +325,10 @@ DELIBERATE: tuple[Change, ...] = (
         for run in ('vanished', 'drill', 'outlived-a-signal')
     ),
     Change('record/hung-in-c-code', 'Idle threads are no evidence.', without_idle_threads),
-    *(
-        Change(case, 'Frames that repeat are shown once, with a count.', without_repeated_frames)
-        for case in ('command/show-stack-overflow', f'section/loop-report/{ENDED}')
+    Change(
+        'command/show-stack-overflow',
+        'Frames that repeat are shown once, with a count.',
+        without_repeated_frames,
     ),
     Change(
         'command/show-unhandled-exception',
@@ -377,41 +340,15 @@ DELIBERATE: tuple[Change, ...] = (
         'That memory was used up within seconds does not mean that it leaked.',
         lambda old: old.replace('    memory: grew from 51 to 273 MiB\n', ''),
     ),
-    Change('section/report-*/The incident', FRAMES, with_commas),
-    Change(f'section/quiet-report/{ENDED}', FRAMES, with_commas),
-    Change(f'section/loop-report/{ENDED}', NEWEST_INSTEAD, with_commas, 'The incident'),
     *(
-        Change(f'section/{kind}-report/{ENDED}', NEWEST_INSTEAD, shown(run), 'The incident')
-        for kind, run in (('archived', 'crashed-script'), ('waiting', 'crashed-script'))
-    ),
-    *(
-        Change(f'section/{kind}-report/', NEWEST, about(f'the newest incident, {RUNS[run]}'))
-        for kind, run in (
-            ('archived', 'crashed-script'),
-            ('waiting', 'crashed-script'),
-            ('loop', 'stack-overflow'),
+        Change(
+            f'json/{names}-json/checks',
+            LAST_TOLD,
+            lambda old, kind=kind: last_subject(kind)['checks'],
         )
-    ),
-    Change('section/quiet-report/', NEWEST, about('the current state: no incident')),
-    Change(
-        'section/*/Requests in flight now',
-        'While Zope is down its requests are not known: "None." was a guess.',
-        lambda old: old.replace('None.\n', IN_FLIGHT),
-        'Requests in progress',
-    ),
-    *(
-        change
         for names, kind in (
             ('report-*', 'archived'),
             *((f'{kind}-report*', kind) for kind in KINDS),
-        )
-        for change in (
-            Change(f'section/{names}/Findings', LAST_TOLD, findings_told_last(kind)),
-            Change(
-                f'json/{names}-json/checks',
-                LAST_TOLD,
-                lambda old, kind=kind: last_subject(kind)['checks'],
-            ),
         )
     ),
     Change('command/waiting-status', IN_MEMORY, judged_in_memory),
@@ -426,7 +363,6 @@ DELIBERATE: tuple[Change, ...] = (
         'The history includes the runs that are not archived yet.',
         lambda old: f'{waiting_line()}  (not yet archived)\n{old}',
     ),
-    Change('section/waiting-report/Past runs', IN_MEMORY, lambda old: f'{waiting_line()}\n{old}'),
     Change('json/waiting-report-format-json/previous', IN_MEMORY, of_archived('previous')),
     Change('json/waiting-report-format-json/history', IN_MEMORY, of_archived('history')),
     *(
@@ -457,18 +393,10 @@ DELIBERATE: tuple[Change, ...] = (
     Change('blackbox/*', 'A black box is read into the same form as a record has.', as_values),
     Change('command/*-status', 'The status says that no process runs.', no_process_runs),
     Change('command/*-history', ENDS, with_ends),
-    Change('section/*/Past runs', ENDS, with_ends),
     Change('command/*-history', 'The columns of the history have titles.', with_titles),
-    Change('section/*/Past runs', 'The columns of the history have titles.', with_titles),
-    *(
-        Change(cases, reason, change)
-        for cases in ('command/show-*', 'section/*/The incident', f'section/*/{ENDED}')
-        for reason, change in (
-            (ONCE, with_each_stack_once),
-            (STATES, with_states_of_requests),
-            (LOCAL, with_local_times),
-        )
-    ),
+    Change('command/show-*', ONCE, with_each_stack_once),
+    Change('command/show-*', STATES, with_states_of_requests),
+    Change('command/show-*', LOCAL, with_local_times),
     Change('command/*-status', LOCAL, with_local_times),
     Change('*', 'A signature is made by the rules of today.', without_signature),
 )
@@ -483,13 +411,6 @@ def wanted(case, old):
         if fnmatch.fnmatchcase(case, change.cases):
             old = change.wanted(old)
     return in_words_of_today(old)
-
-
-def title_now(case, title):
-    for change in DELIBERATE:
-        if change.title and fnmatch.fnmatchcase(case, change.cases):
-            title = change.title
-    return title
 
 
 def assert_still_there(case, old, new):
@@ -617,13 +538,6 @@ def is_report(name):
 
 
 TEXTS = [name for name in COMMANDS if not is_json(name) and not is_report(name)]
-SECTIONS = [
-    (name, title)
-    for name in COMMANDS
-    if is_report(name) and not is_json(name)
-    for title in recorded.sections(golden_text(name))
-    if title not in SECTIONS_OF_THE_READER
-]
 KEYS = [
     (name, key)
     for name in COMMANDS
@@ -650,14 +564,6 @@ def test_the_output_is_that_of_the_older_release(command, name):
     assert in_words_of_today(new) == wanted(f'command/{name}', golden_text(name))
 
 
-@pytest.mark.parametrize('name, title', SECTIONS)
-def test_a_section_of_the_report_is_that_of_the_older_release(command, name, title):
-    case, sections = f'section/{name}/{title}', recorded.sections(command(name)[1])
-    old = '\n'.join(recorded.sections(golden_text(name))[title])
-    new = '\n'.join(sections.get(title_now(case, title), ['this section is missing']))
-    assert in_words_of_today(without_rules(new)) == wanted(case, old)
-
-
 @pytest.mark.parametrize('name, key', KEYS)
 def test_a_json_document_keeps_all_keys_and_values(command, name, key):
     new = json.loads(command(name)[1])
@@ -681,9 +587,6 @@ def cases():
     """Return {name of a case: stored value}."""
     found = {f'exit/{name}': COMMANDS[name]['exit'] for name in COMMANDS}
     found |= {f'command/{name}': golden_text(name) for name in TEXTS}
-    for name, title in SECTIONS:
-        lines = recorded.sections(golden_text(name))[title]
-        found[f'section/{name}/{title}'] = '\n'.join(lines)
     found |= {f'json/{name}/{key}': golden_document(name)[key] for name, key in KEYS}
     for name in RUNS:
         for kind in ('record', 'blackbox'):

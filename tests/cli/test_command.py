@@ -233,7 +233,7 @@ def test_report_has_the_last_incident_as_json_or_text(base, command, tmp_path):
         'client_home': HERE.client_home,
         'listen': HERE.listen,
     }
-    assert 'The incident' in command('report', report['previous']['run'])[1]
+    assert 'What happened' in command('report', report['previous']['run'])[1]
 
 
 def test_report_without_any_run_gives_exit_status_2(command):

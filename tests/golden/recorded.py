@@ -153,23 +153,6 @@ def timeless(text, directory):
     return re.sub(r'; made \d{4}-.+', '; made <time>', text)
 
 
-def sections(text):
-    """Return {title: lines} of a report as text; lines before the first title have the key "".
-
-    A title stands between two rules.
-    """
-    rule = '=' * 78
-    found, title, lines = {}, '', text.splitlines()
-    for number, line in enumerate(lines):
-        if line == rule:
-            continue
-        if lines[number - 1 : number] == [rule] and lines[number + 1 : number + 2] == [rule]:
-            title = line
-            continue
-        found.setdefault(title, []).append(line)
-    return found
-
-
 def plain(value):
     """Return value objects, tuples and dicts in the form that JSON gives them."""
     if fields := getattr(value, 'FIELDS', getattr(value, '__dataclass_fields__', None)):

@@ -22,7 +22,7 @@ from support.syntheticruns import sample
 
 from Products.StabilityMonitor.knowledge.leftlines import Traces as LeftLines
 from Products.StabilityMonitor.postmortem import triage
-from Products.StabilityMonitor.reporting.renderers import run_lines
+from Products.StabilityMonitor.reporting.runtext import run_lines
 
 DATA = Path(__file__).parents[1] / 'data' / 'field-cases'
 MAIN = 0x7F0000000020

@@ -13,7 +13,7 @@ from support.victims import Victim
 from Products.StabilityMonitor.model.records import ThreadSlot
 from Products.StabilityMonitor.postmortem import stackoverflow
 from Products.StabilityMonitor.postmortem.triage import triage
-from Products.StabilityMonitor.reporting.renderers import run_lines
+from Products.StabilityMonitor.reporting.runtext import run_lines
 from Products.StabilityMonitor.store.archive import Archive
 from Products.StabilityMonitor.store.rundirectory import Base
 

@@ -20,7 +20,7 @@ from Products.StabilityMonitor.model.suspects import VICTIM
 from Products.StabilityMonitor.model.suspects import DeathClass
 from Products.StabilityMonitor.model.suspects import Suspect
 from Products.StabilityMonitor.reporting import causewords
-from Products.StabilityMonitor.reporting.renderers import run_lines
+from Products.StabilityMonitor.reporting.runtext import run_lines
 
 LIBXML = '/venv/lxml.libs/libxml2-1a2b.so.2'
 FRAMES = (

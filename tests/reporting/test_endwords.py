@@ -10,7 +10,7 @@ from Products.StabilityMonitor.model.threadstates import Event
 from Products.StabilityMonitor.model.witnesses import Witness
 from Products.StabilityMonitor.model.witnesses import amended
 from Products.StabilityMonitor.reporting import endwords
-from Products.StabilityMonitor.reporting.renderers import run_lines
+from Products.StabilityMonitor.reporting.runtext import run_lines
 
 HANG = Event('hang', STARTED + 40, seconds=20.0, summary='The site does not answer.')
 SEEN = record(0, 'hung', hangs=(HANG,))

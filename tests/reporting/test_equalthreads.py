@@ -9,7 +9,7 @@ from Products.StabilityMonitor.reporting.equalthreads import equal_threads
 from Products.StabilityMonitor.reporting.equalthreads import slow_requests
 from Products.StabilityMonitor.reporting.equalthreads import slow_words
 from Products.StabilityMonitor.reporting.equalthreads import thread_label
-from Products.StabilityMonitor.reporting.renderers import run_lines
+from Products.StabilityMonitor.reporting.runtext import run_lines
 
 WAIT = (Frame('/site/shop.py', 31, 'prices'),)
 FOUR = tuple(ThreadState(n, f'waitress-{n}', frames=WAIT, note='GET /: waits') for n in range(1, 5))

@@ -13,7 +13,7 @@ from Products.StabilityMonitor.model.records import Frame
 from Products.StabilityMonitor.model.records import Note
 from Products.StabilityMonitor.model.threadstates import ThreadState
 from Products.StabilityMonitor.reporting import threadtext
-from Products.StabilityMonitor.reporting.renderers import run_lines
+from Products.StabilityMonitor.reporting.runtext import run_lines
 from Products.StabilityMonitor.reporting.stacksdocument import tidy
 
 HOUSE = Path(__file__).resolve().parents[2] / 'Products' / 'StabilityMonitor'

@@ -18,7 +18,7 @@ from Products.StabilityMonitor.model.threadstates import Event
 from Products.StabilityMonitor.model.threadstates import ThreadState
 from Products.StabilityMonitor.model.verdicts import VERDICTS
 from Products.StabilityMonitor.reporting.nextsteps import next_steps
-from Products.StabilityMonitor.reporting.renderers import run_lines
+from Products.StabilityMonitor.reporting.runtext import run_lines
 
 INCIDENTS = [verdict for verdict, row in VERDICTS.items() if not row.is_wanted]
 PAGE = (Frame('/python/lib/python3.12/socket.py', 7, 'recv'), Frame('/site/shop.py', 31, 'prices'))

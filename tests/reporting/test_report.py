@@ -222,7 +222,8 @@ def test_the_report_lists_the_databases(life, archive):
     life.software['databases'] = [to_json(DATABASE)]
     report = build(life, archive)
     assert report['inventory']['databases'] == [to_json(DATABASE)]
-    assert section(report, 'Databases') == ('Databases', DATABASE_LINE)
+    head, body = section(report, 'Databases')
+    assert (head, ' '.join(body.split())) == ('Databases', f'- {DATABASE_LINE}')
 
 
 def test_the_databases_of_a_dead_run_are_those_of_its_start(tmp_path):
@@ -231,7 +232,8 @@ def test_the_databases_of_a_dead_run_are_those_of_its_start(tmp_path):
     triage(base, world=quiet_world(tmp_path))
     report = build(None, Archive(base), run=run.name, instance=HERE)
     assert report['last_process']['plone'] == '6.2.2'
-    assert section(report, 'Databases') == ('Databases at the time of the crash', DATABASE_LINE)
+    head, body = section(report, 'Databases')
+    assert (head, ' '.join(body.split())) == ('Databases', f'- {DATABASE_LINE}')
 
 
 def test_the_report_lists_the_add_ons_of_each_site(life, archive):
@@ -245,12 +247,12 @@ def test_the_report_lists_the_add_ons_of_each_site(life, archive):
         'as_of': isotime(STARTED),
         'note': 'Some are missing.',
     }
-    head, body = section(report, 'Add-ons of the Plone sites')
-    assert head == f'Add-ons of the Plone sites as of {isotime(STARTED)}'
+    _, body = section(report, 'Add-ons of the Plone sites')
     assert body.splitlines() == [
         '/Plone:',
         '  shop:default 21',
         '  blog:default unknown',
+        '',
         'Some are missing.',
     ]
 
@@ -313,8 +315,8 @@ def test_while_zope_is_down_the_report_has_the_last_process(tmp_path):
     assert (last['run'], last['pid'], last['zope'], last['threads']) == (run, 100, '5.14', 4)
     assert (last['platform'], last['uptime_seconds']) == ('linux', 60.0)
     assert report['sources']['process'] == report['sources']['inventory'] == told
-    assert f'No process of this instance runs here. As of its start, {clocktime(STARTED)}:' in text
-    assert '\nThe last process\n' in text and '\nThis process\n' not in text
+    assert 'No process of this instance runs here.' in text
+    assert f'of the last one, {clocktime(STARTED)}:' in ' '.join(text.split())
 
 
 def test_while_zope_is_down_the_findings_are_the_last_results(tmp_path):
@@ -329,7 +331,7 @@ def test_while_zope_is_down_the_findings_are_the_last_results(tmp_path):
         'error': '',
     }
     when = clocktime(STARTED + 500)
-    assert f'\nAs of {when}, recorded by the run {run}:\n[warning] The disk is full.' in text
+    assert f'\nAs of {when}, recorded by the run {run}:\n\n- [warning] The disk is full.' in text
 
 
 def test_a_recorded_finding_that_is_muted_today_is_marked(tmp_path):
@@ -368,14 +370,15 @@ def test_while_zope_is_down_the_inventory_is_that_of_the_last_run(tmp_path):
     ]
     assert (inventory['products'], inventory['compiled_modules']) == (['Shop'], ['a._b'])
     assert inventory['system']['compiler'] == 'GCC 12'
-    assert f'\nVersions as of {clocktime(STARTED)}\n' in text and '\nlxml 6.1.3\n' in text
-    assert '\npytest ' not in text
+    assert f'\nVersions, system and products as of {clocktime(STARTED)}\n' in text
+    assert '\n  lxml 6.1.3\n' in text and '\n  pytest ' not in text
 
 
 def test_an_inventory_that_was_not_recorded_is_marked(archive):
     report = build(None, archive, instance=HERE)
     assert report['inventory']['distributions'] == report['inventory']['products'] == []
-    assert render(report, 'text')[2].count(b'\nNot recorded.\n') == 2
+    assert section(report, 'All distributions')[1] == 'Not recorded.'
+    assert 'not recorded' in section(report, 'Versions')[1]
 
 
 def test_a_dead_run_that_waits_for_triage_is_the_last_run(archive):
@@ -414,8 +417,11 @@ def test_the_command_reads_the_files_of_a_living_process(archive):
         'as_of': isotime(STARTED + 8000),
     }
     text = render(report, 'text')[2].decode()
-    assert f'As of its start, {clocktime(run.started)}:' in text and 'The living process' in text
-    assert 'from the black box of the living process:\nGET /slow' in text
+    assert (
+        f'A process of this instance is alive. As of its start, {clocktime(run.started)}:' in text
+    )
+    assert 'from the black box of the living process:\n\nRequest' in text
+    assert '\nGET /slow ' in text
     (run.path / 'blackbox.sbr').unlink()
     report = build(None, archive, instance=HERE)
     assert (report['in_flight'], report['sources']['in_flight']['source']) == ([], 'nobody')
@@ -466,7 +472,7 @@ CHANGED = [
     {'name': 'lxml', 'then': '6.1.3', 'now': '6.0.2'},
     {'name': 'new', 'then': None, 'now': '2'},
 ]
-CHANGES = ['  gone 1 -> not installed', '  lxml 6.1.3 -> 6.0.2', '  new: not installed -> 2']
+CHANGES = ['- gone 1 -> not installed', '- lxml 6.1.3 -> 6.0.2', '- new: not installed -> 2']
 
 
 def section(report, title):
@@ -485,18 +491,22 @@ def test_the_versions_of_a_crash_are_the_versions_at_that_time(life, tmp_path, i
     assert report['incident']['versions'] == {'known': True, 'with': 'process', 'changed': CHANGED}
     assert report['incident']['inventory']['products'] == ['Shop']
     assert report['incident']['context']['distributions'] == {'lxml': '6.1.3', 'gone': '1'}
-    head, body = section(report, 'Versions')
-    assert head == 'Versions at the time of the crash'
-    lines = body.splitlines()
-    assert lines[0] == 'Changed since, compared with the living process:'
-    assert lines[1:4] == CHANGES and lines[5:7] == ['gone 1', 'lxml 6.1.3']
+    head, _ = section(report, 'Versions')
+    assert head == 'Versions, system and products at the time of the crash'
+    _, body = section(report, 'All distributions')
+    assert body.splitlines() == ['  gone 1', '  lxml 6.1.3']
+    _, body = section(report, 'What changed')
+    first, _, *lines = body.splitlines()
+    assert first == 'Changed since, compared with the living process:' and lines == CHANGES
 
 
 def test_versions_of_a_run_that_did_not_crash_are_those_at_its_end(life, tmp_path):
     archive, run = archived_crash(tmp_path)
     report = build(life, archive, run)
     report['incident'] |= {'verdict': 'vanished'}
-    assert section(report, 'Versions')[0] == 'Versions at the time of the end'
+    assert section(report, 'Versions')[0] == (
+        'Versions, system and products at the time of the end'
+    )
 
 
 def test_the_command_compares_with_its_environment_if_the_python_is_the_same(
@@ -505,15 +515,15 @@ def test_the_command_compares_with_its_environment_if_the_python_is_the_same(
     archive, run = archived_crash(tmp_path, executable=sys.executable)
     report = build(None, archive, run, HERE)
     assert report['incident']['versions'] == {'known': True, 'with': 'command', 'changed': CHANGED}
-    assert 'compared with the environment of this command' in section(report, 'Versions')[1]
+    assert 'compared with the environment of this command' in section(report, 'What changed')[1]
 
 
 def test_the_command_knows_no_changes_if_it_runs_another_python(tmp_path, installed_now):
     archive, run = archived_crash(tmp_path, executable='/elsewhere/python')
     report = build(None, archive, run, HERE)
     assert report['incident']['versions'] == {'known': True, 'with': 'nobody', 'changed': None}
-    head, body = section(report, 'Versions')
-    assert 'What has changed since is not known' in body and '\nlxml 6.1.3' in body
+    assert 'What has changed since is not known' in section(report, 'What changed')[1]
+    assert 'lxml 6.1.3' in section(report, 'All distributions')[1]
 
 
 def test_the_command_compares_with_the_living_process(tmp_path, installed_now):
@@ -523,7 +533,7 @@ def test_the_command_compares_with_the_living_process(tmp_path, installed_now):
     assert report['incident']['versions'] == {'known': True, 'with': 'process', 'changed': []}
     assert (
         'Nothing has changed since: the living process has the same'
-        in section(report, 'Versions')[1]
+        in section(report, 'What changed')[1]
     )
 
 
@@ -531,7 +541,7 @@ def test_a_run_without_versions_is_not_compared(life, archive):
     run = archive.summaries()[0].run
     report = build(life, archive, run)
     assert report['incident']['versions'] == {'known': False, 'with': 'process', 'changed': None}
-    head, body = section(report, 'Versions')
+    _, body = section(report, 'What changed')
     assert 'The versions at the time of the crash were not recorded.' in body
 
 
@@ -560,7 +570,7 @@ class Waits:
 
 
 def findings(report):
-    return section(report, 'Findings')[1]
+    return section(report, 'Findings')[1].replace('\n\n', '\n')
 
 
 def test_a_report_while_the_checks_still_run_says_so(life, archive):
@@ -574,14 +584,14 @@ def test_a_report_while_the_checks_still_run_says_so(life, archive):
     report = build(life, archive)
     assert report['sources']['checks']['running'] is True
     assert 'The checks are still running: there are no results yet.' in findings(report)
-    assert 'None.' not in findings(report)
+    assert 'Nothing was found' not in findings(report)
     check.go.set()
     assert here.checks.wait(20)
     report = build(life, archive)
     told = report['sources']['checks']
     assert (told['running'], told['error'], told['source']) == (False, '', 'process')
     when = clocktime(from_isotime(told['as_of']))
-    assert findings(report).startswith(f'As of {when}:\n[warn')
+    assert findings(report).startswith(f'As of {when}:\n- [warn')
     check.go.clear()
     assert here.start()
     assert 'The checks are running again; these are the results of 2' in findings(
@@ -624,7 +634,7 @@ def test_the_report_says_none_if_finished_checks_found_nothing(life, archive):
     here = allfindings.of(life)
     here.checks = Background(lambda: None, [])
     assert here.start() and here.checks.wait(20)
-    assert findings(build(life, archive)).endswith(':\nNone.')
+    assert findings(build(life, archive)).endswith(':\nNothing was found by the checks.')
 
 
 def test_the_history_is_only_of_this_instance(life, archive):
@@ -663,12 +673,11 @@ def test_the_text_has_all_sections(life, archive):
         '6.3',
         'Segmentation fault',
         'GET /fatal',
-        '<== crashed here',
+        '(crashed here)',
         'Crashed thread',
         'in crash',
         '[warning] Something is off.',
         'low on luck [3 times, last ',
-        'a._b',
         'GET /now',
         'Ada',
         '127.0.0.1:8080',

@@ -50,7 +50,7 @@ from ..model.severities import severity_of
 from ..postmortem.allruns import AllRuns
 from ..postmortem.runhistory import is_open
 from ..reporting import fromdisk
-from ..reporting.renderers import finding_lines
+from ..reporting.runtext import finding_lines
 from ..store import runmailbox
 from ..store.acknowledged import Acknowledgements
 from ..store.rundirectory import BLACKBOX

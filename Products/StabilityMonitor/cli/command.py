@@ -37,8 +37,8 @@ from ..postmortem.triage import remedy
 from ..reporting import runtrace
 from ..reporting import snapshottext
 from ..reporting.openwords import acknowledged_by
-from ..reporting.renderers import run_lines
-from ..reporting.renderers import titled_history_lines
+from ..reporting.runtext import run_lines
+from ..reporting.runtext import titled_history_lines
 from ..reporting.signedpast import signed_past
 from ..reporting.tracetext import as_text
 from ..store.acknowledged import Acknowledgements

@@ -43,10 +43,11 @@ _WAITS_OUTSIDE = (
 _Step = Action | Callable[[RunRecord], Action]
 
 
-def next_steps(run: RunRecord) -> tuple[Action, ...]:
+def next_steps(run: RunRecord, is_reported: bool = False) -> tuple[Action, ...]:
     """Return what to do about an incident, three steps; () for a run that ended as wanted.
 
     `run.known_issues` are those of today, see `knowledge.rulesinforce.of_incident`.
+    `is_reported`: they are shown in a report, so that it is no step to make one.
     """
     if not run.is_incident:
         return ()
@@ -55,6 +56,8 @@ def next_steps(run: RunRecord) -> tuple[Action, ...]:
     found: list[Action] = []
     for row in _STEPS:
         if row.verdicts and run.verdict not in row.verdicts:
+            continue
+        if is_reported and row.step is _report:
             continue
         step = row.step if isinstance(row.step, Action) else row.step(run)
         if step and step not in found:

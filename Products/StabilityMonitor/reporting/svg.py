@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from html import escape
+from html import unescape
 
 
 def element(name: str, content: str | None = None, **attributes: float | str) -> str:
@@ -62,3 +63,10 @@ def picture(
         viewBox=f'0 0 {width} {height}',
         **attributes,
     )
+
+
+def label_of(picture: str) -> str:
+    """Return the label of a whole picture: the same in words."""
+    _, _, rest = picture.partition('<title>')
+    label, _, _ = rest.partition('</title>')
+    return unescape(label)

@@ -65,15 +65,15 @@ from ..reporting.equalthreads import slow_requests
 from ..reporting.equalthreads import slow_words
 from ..reporting.equalthreads import thread_label
 from ..reporting.nextsteps import next_steps
+from ..reporting.reading import at_the_end
 from ..reporting.renderers import FORMATS
-from ..reporting.renderers import at_the_end
-from ..reporting.renderers import change_line
-from ..reporting.renderers import change_lines
-from ..reporting.renderers import checks_note
-from ..reporting.renderers import strength_words
 from ..reporting.report import checks_state
 from ..reporting.report import in_flight
 from ..reporting.report import process
+from ..reporting.runtext import change_line
+from ..reporting.runtext import change_lines
+from ..reporting.runtext import checks_note
+from ..reporting.runtext import strength_words
 from ..reporting.stacksdocument import room_words
 from ..reporting.threadtext import frame_line
 from ..reporting.threadtext import without_repetition
@@ -94,7 +94,13 @@ _CONFIDENCE_SENTENCES = {
     'likely': 'This is likely.',
     'weak': 'The evidence is weak.',
 }
-_FORMAT_NAMES = {'text': 'text', 'json': 'JSON', 'html': 'HTML', 'zip': 'ZIP'}
+_FORMAT_NAMES = {
+    'text': 'text',
+    'markdown': 'Markdown',
+    'json': 'JSON',
+    'html': 'HTML',
+    'zip': 'ZIP',
+}
 #: Where README and CHANGES can be read.
 _DOCUMENTS = 'https://pypi.org/project/Products.StabilityMonitor/'
 #: At most this many past runs are in the timeline.
