@@ -77,6 +77,7 @@ setup(
         'native': ['pystack>=1.7.2; sys_platform == "linux"'],
         'test': [
             'build',
+            'cmarkgfm',
             'docutils',
             'gunicorn',
             'hypothesis',

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from ..model.errors import UnknownFormat
 from .fromdisk import Document
 from .jsonreport import as_json
+from .markdownreport import as_markdown
 from .redaction import EVERYTHING
 from .redaction import KEY
 from .redaction import Policy
@@ -36,5 +37,6 @@ def render(report: Document, format: str, policy: Policy = EVERYTHING) -> tuple[
 #: {format: (content type, extension of the file, renderer)}
 FORMATS: dict[str, tuple[str, str, Callable[[Document], bytes]]] = {
     'text': ('text/plain; charset=utf-8', 'txt', as_text),
+    'markdown': ('text/markdown; charset=utf-8', 'md', as_markdown),
     'json': ('application/json', 'json', as_json),
 }
