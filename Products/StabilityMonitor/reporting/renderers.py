@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from ..model.errors import UnknownFormat
 from .fromdisk import Document
+from .htmlreport import as_html
 from .jsonreport import as_json
 from .markdownreport import as_markdown
 from .redaction import EVERYTHING
@@ -39,4 +40,5 @@ FORMATS: dict[str, tuple[str, str, Callable[[Document], bytes]]] = {
     'text': ('text/plain; charset=utf-8', 'txt', as_text),
     'markdown': ('text/markdown; charset=utf-8', 'md', as_markdown),
     'json': ('application/json', 'json', as_json),
+    'html': ('text/html; charset=utf-8', 'html', as_html),
 }
