@@ -2,8 +2,10 @@
 
 import base64
 import html
+import io
 import json
 import tomllib
+import zipfile
 from pathlib import Path
 from urllib.parse import quote
 from urllib.parse import quote_plus
@@ -67,6 +69,9 @@ def encodings(secret):
 
 
 def leaked(content):
+    if zipfile.is_zipfile(io.BytesIO(content)):
+        archive = zipfile.ZipFile(io.BytesIO(content))
+        content = b'\n'.join([name.encode() + archive.read(name) for name in archive.namelist()])
     text = content.decode('utf-8', 'replace')
     return sorted(
         {

@@ -14,6 +14,7 @@ from .redaction import KEY
 from .redaction import Policy
 from .redaction import redacted
 from .textreport import as_text
+from .zipreport import as_zip
 
 
 def render(report: Document, format: str, policy: Policy = EVERYTHING) -> tuple[str, str, bytes]:
@@ -41,4 +42,5 @@ FORMATS: dict[str, tuple[str, str, Callable[[Document], bytes]]] = {
     'markdown': ('text/markdown; charset=utf-8', 'md', as_markdown),
     'json': ('application/json', 'json', as_json),
     'html': ('text/html; charset=utf-8', 'html', as_html),
+    'zip': ('application/zip', 'zip', as_zip),
 }
