@@ -166,6 +166,7 @@ def build_of_snapshot(
         'sources': report['sources']
         | {'process': source, 'inventory': source, 'in_flight': source, 'checks': checked},
         'snapshot': snapshot.to_json(),
+        'about': {'kind': 'snapshot', 'run': snapshot.run, 'snapshot': snapshot.id},
     }
     return report
 

@@ -61,7 +61,9 @@ _ROWS = (
         ('inventory.distributions', 'context.distributions', 'context.builds'),
     ),
     Part(
-        'modules', 'Compiled modules', ('compiled_modules', 'shared_objects', 'inventory.modules')
+        'modules',
+        'Compiled modules',
+        ('compiled_modules', 'shared_objects', 'inventory.compiled_modules'),
     ),
     Part('history', 'The list of past runs', ('history',)),
     Part('reporter', 'Your name and e-mail address', ('reporter.name', 'reporter.email')),

@@ -22,8 +22,10 @@ from ..model.reportparts import ConfigurationFile
 from ..model.reportparts import Gap
 from ..model.reportparts import LogPortion
 from ..model.runrecord import RunRecord
+from ..model.seenbefore import SeenBefore
 from ..model.siteparts import ConfiguredDatabase
 from ..model.siteparts import PloneSite
+from ..model.snapshotrecord import SnapshotRecord
 from ..model.threadstates import Event
 from ..model.threadstates import SlowRequest
 from ..model.threadstates import ThreadState
@@ -49,14 +51,17 @@ PLAIN = object()
 
 
 class About(TypedDict):
-    """What the report is about: an incident, all incidents of a signature, or the current state.
+    """What the report is about: an incident, all incidents of a signature, a snapshot, or the
+    current state.
 
-    `run` is the incident, of a signature the newest one, and `signature` its id.
+    `run` is the incident, of a signature the newest one, and `signature` its id.  Of a snapshot it
+    is the run of its process, and `snapshot` its name.
     """
 
-    kind: Literal['incident', 'signature', 'state']
+    kind: Literal['incident', 'signature', 'snapshot', 'state']
     run: str | None
     signature: NotRequired[str]
+    snapshot: NotRequired[str]
 
 
 class Process(TypedDict):
@@ -145,6 +150,7 @@ class MoreOfRun(TypedDict):
 
     inventory: Inventory
     versions: Versions
+    seen_before: NotRequired[SeenBefore | None]
 
 
 class Muted(TypedDict):
@@ -236,7 +242,7 @@ class Report(TypedDict):
     """A stability report of one Zope instance.
 
     `previous` is the last run of a server, `incident` the run that the report is about, if it is
-    about one.  `process` has the facts of the living process, and `last_process`, while none
+    about one, and `snapshot` the snapshot.  `process` has the facts of the living process, and `last_process`, while none
     lives, those of the last one.  `history` are the past runs, newest first.  `threads`,
     `slow_requests` and `hangs` are known of a living process only; times in them are seconds since
     the epoch.  `crash_loop` are the runs of a crash loop, newest first.  `parts` are the parts that
@@ -252,6 +258,7 @@ class Report(TypedDict):
     previous: RunInReport | None
     incident: NotRequired[RunInReport]
     signature: NotRequired[SignatureInReport]
+    snapshot: NotRequired[SnapshotRecord]
     history: list[RunSummary]
     checks: list[FindingInReport]
     workarounds: list[Any]
