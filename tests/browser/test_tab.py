@@ -2,6 +2,8 @@
 
 import json
 import os
+import zipfile
+from pathlib import Path
 
 import pytest
 from support.browsing import TAB
@@ -62,15 +64,14 @@ def test_clicks_lead_from_the_control_panel_to_a_report_of_a_crash(browser, make
     active = browser.find_element(By.CSS_SELECTOR, '.nav-link.active').text
     assert active == 'Incidents'
 
-    click(browser, 'Download JSON report')
-    (file,) = wait_for(
-        lambda: list(browser.downloads.glob('stability-*.json')), what='the download'
-    )
-    report = json.loads(file.read_text())
+    click(browser, 'Download everything (ZIP)')
+    (file,) = wait_for(lambda: list(browser.downloads.glob('stability-*.zip')), what='the download')
+    with zipfile.ZipFile(file) as everything:
+        names = {Path(name).name: name for name in everything.namelist()}
+        report = json.loads(everything.read(names['report.json']))
+        text = everything.read(names['report.txt']).decode()
     assert report['incident']['verdict'] == 'crashed' and report['process']['pid'] == zope.pid
-    click(browser, 'Download text report')
-    (file,) = wait_for(lambda: list(browser.downloads.glob('stability-*.txt')), what='the download')
-    assert 'Segmentation fault' in file.read_text()
+    assert 'Segmentation fault' in text
 
 
 @pytest.mark.thorough

@@ -135,6 +135,14 @@ class TestCrash:
         (one,) = found
         assert one.endswith('shop.tree:children < shop.tree:visit < shop.tree:walk')
 
+    def test_where_a_waiting_main_thread_stood_counts_not_the_program_that_began_it(self):
+        poll = Frame(f'{SITE}/waitress/wasyncore.py', 167, 'poll')
+        program = Frame('/srv/env/bin/runwsgi', 8, '<module>')
+        assert signature_of(crash(python=(poll, program))).python == ('waitress.wasyncore:poll',)
+        assert signature_of(crash(python=(RENDER, poll, program))).python == ('shop.views:render',)
+        script = Frame('/srv/scripts/nightly.py', 8, '<module>')
+        assert signature_of(crash(python=(script,))).python == ('nightly:<module>',)
+
     def test_a_native_thread_that_tells_nothing_has_none(self):
         """The request in progress is not what it did."""
         recorded = recordedcrashes.read().records['null_in_native_thread']

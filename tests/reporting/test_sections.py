@@ -10,11 +10,13 @@ from support.samplereports import STACK
 from support.samplereports import incident
 from support.samplereports import of_run
 from support.samplereports import state
+from support.snapshots import snapshot
 from support.syntheticruns import STARTED
 from support.syntheticruns import note
 from support.syntheticruns import record
 from support.syntheticruns import request
 
+from Products.StabilityMonitor.knowledge.crashgroups import Group
 from Products.StabilityMonitor.model.comparisons import Difference
 from Products.StabilityMonitor.model.jsonform import to_json
 from Products.StabilityMonitor.model.records import clocktime
@@ -22,6 +24,7 @@ from Products.StabilityMonitor.model.records import isotime
 from Products.StabilityMonitor.model.runrecord import Amendment
 from Products.StabilityMonitor.model.runrecord import Decision
 from Products.StabilityMonitor.model.seenbefore import SeenBefore
+from Products.StabilityMonitor.model.signature import Signature
 from Products.StabilityMonitor.model.threadstates import Event
 from Products.StabilityMonitor.model.threadstates import ThreadState
 from Products.StabilityMonitor.reporting.blocks import Facts
@@ -30,7 +33,11 @@ from Products.StabilityMonitor.reporting.blocks import Lines
 from Products.StabilityMonitor.reporting.blocks import Paragraph
 from Products.StabilityMonitor.reporting.blocks import Picture
 from Products.StabilityMonitor.reporting.blocks import Table
+from Products.StabilityMonitor.reporting.report import build_of_snapshot
 from Products.StabilityMonitor.reporting.sections import sections
+from Products.StabilityMonitor.reporting.signaturereport import about_signature
+from Products.StabilityMonitor.store.archive import Archive
+from Products.StabilityMonitor.store.rundirectory import Base
 
 SNAPSHOT = {
     'id': '20261201T101010Z-7-abcd',
@@ -40,7 +47,9 @@ SNAPSHOT = {
     'time': isotime(STARTED + 90),
     'samples': [to_json(each) for each in CRASH.samples],
     'log': [to_json(each) for each in CRASH.log],
-    'native': [{'native_id': 4711, 'frames': [{'function': 'epoll_wait', 'library': 'libc.so'}]}],
+    'native_threads': [
+        {'native_id': 4711, 'frames': [{'function': 'epoll_wait', 'library': 'libc.so'}]}
+    ],
 }
 
 
@@ -357,3 +366,27 @@ def test_the_title_says_what_happened_in_one_line():
     hung = record(0, 'hung', signature='hung deadlock shop:pay ~0123456789')
     assert sections(incident(hung)).title == 'Zope was hanging: deadlock shop:pay'
     assert sections(state()).title == 'Current state of /home/zope/var on here'
+
+
+def test_a_snapshot_as_it_is_kept_shows_its_threads_and_native_stacks(tmp_path):
+    base = Base(tmp_path / 'stability')
+    base.prepare()
+    report = build_of_snapshot(None, Archive(base), snapshot())
+    assert sections(report).title.startswith('Snapshot of /home/zope/var')
+    text = str(blocks(report, 'threads'))
+    assert 'waitress-0' in text and 'parse (libxml2.so.2)' in text
+
+
+def test_a_report_about_a_signature_lists_its_incidents_and_shows_the_newest():
+    runs = (record(2, 'crashed', signal='SIGSEGV'), record(1, 'crashed', signal='SIGSEGV'))
+    group = Group(Signature('crashed', 'SIGSEGV', python=('shop:render',)), runs)
+    report = about_signature(incident(runs[0]), group)
+    (words, table) = blocks(report, 'signature')
+    assert words.text.startswith('2 incidents with the signature SIGSEGV shop:render')
+    assert [row[-1] for row in table.rows] == [run.run for run in runs]
+
+
+def test_who_reports_is_in_the_first_lines():
+    report = state() | {'reporter': {'name': 'Ada', 'email': 'ada@example.org'}}
+    assert sections(report).about.endswith(', by Ada, ada@example.org')
+    assert sections(state()).about.endswith('UTC')

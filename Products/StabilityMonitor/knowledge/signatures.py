@@ -178,8 +178,7 @@ def _python(
     facts: DeathFacts, modules: Loaded, read: Read, is_recursion: bool
 ) -> tuple[tuple[str, ...], bool]:
     """Return the Python places, and whether they tell faults apart."""
-    telling = [frame for frame in facts.python if framenames.is_telling(frame)]
-    names = [framenames.python_name(frame) for frame in telling]
+    names = [framenames.python_name(frame) for frame in _telling(facts.python)]
     if is_recursion:
         names = _of_recursion(names)
     names = list(dict.fromkeys(names))[:MOST]
@@ -187,6 +186,17 @@ def _python(
         return tuple(names), True
     imported, is_known = _imported(facts, modules, read)
     return ((f'import {imported}', *names)[:MOST] if imported else ()), is_known
+
+
+def _telling(frames: Sequence[Frame]) -> Sequence[Frame]:
+    """Return the Python frames that say where a thread was.
+
+    Each stack of MainThread ends with the program that began it, which says nothing.  If the others
+    say nothing, either, as while it waits for requests, the innermost one counts.
+    """
+    is_program = len(frames) > 1 and frames[-1].function == '<module>'
+    inner = frames[:-1] if is_program else frames
+    return [frame for frame in inner if framenames.is_telling(frame)] or frames[:1]
 
 
 def _imported(facts: DeathFacts, modules: Loaded, read: Read) -> tuple[str, bool]:

@@ -56,8 +56,14 @@ class Reading:
     @property
     def seen_before(self) -> SeenBefore | None:
         """What is known of the incident from others with its signature; None if it has none."""
-        seen = self.report.get('signature') or self.run.get('seen_before')
+        seen = self.run.get('seen_before')
         return from_json(SeenBefore, seen) if isinstance(seen, dict) else None
+
+    @property
+    def signature(self) -> Document:
+        """The signature that the report is about, with its incidents; {} if it is about none."""
+        known = self.report.get('signature')
+        return known if self.kind == SIGNATURE and isinstance(known, dict) else {}
 
     @property
     def changed_since(self) -> ChangedSince:

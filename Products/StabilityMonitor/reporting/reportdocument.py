@@ -241,12 +241,12 @@ class SignatureInReport(TypedDict):
 class Report(TypedDict):
     """A stability report of one Zope instance.
 
-    `previous` is the last run of a server, `incident` the run that the report is about, if it is
-    about one, and `snapshot` the snapshot.  `process` has the facts of the living process, and `last_process`, while none
-    lives, those of the last one.  `history` are the past runs, newest first.  `threads`,
-    `slow_requests` and `hangs` are known of a living process only; times in them are seconds since
-    the epoch.  `crash_loop` are the runs of a crash loop, newest first.  `parts` are the parts that
-    were chosen: what was not chosen is empty.
+    `previous` is the last run of a server.  `incident` is the run that the report is about, and
+    `snapshot` the snapshot, if it is about one.  `process` has the facts of the living process, and
+    `last_process`, while none lives, those of the last one.  `history` are the past runs, newest
+    first.  `threads`, `slow_requests` and `hangs` are known of a living process only; times in them
+    are seconds since the epoch.  `crash_loop` are the runs of a crash loop, newest first.  `parts`
+    are the parts that were chosen: what was not chosen is empty.
     """
 
     schema: Annotated[str, SCHEMA]

@@ -52,6 +52,7 @@ _ROWS = (
         'in-progress', 'Requests in progress', statesections.in_progress, when=_NOW, part='requests'
     ),
     _Row('last-run', 'How the last run ended', incidentsections.what_happened, when=_LAST_RUN),
+    _Row('signature', 'All incidents of this signature', statesections.of_signature),
     _Row('where', 'Where it happened', incidentsections.where, when=_RECORD),
     _Row('cause', 'Cause and suspects', incidentsections.cause, when=_RECORD),
     _Row('known-issues', 'Known issues', incidentsections.known_issues, when=_RECORD),
@@ -164,7 +165,10 @@ def _is_wanted(row: _Row, reading: Reading) -> bool:
 def _about(report: Document) -> str:
     instance = report['instance']
     place = f'{instance["client_home"] or "?"} on {instance["host"] or "?"}'
-    return f'Stability report of {place}, made {local(report["generated"])}'
+    words = f'Stability report of {place}, made {local(report["generated"])}'
+    reporter = report.get('reporter') or {}
+    who = ', '.join(filter(None, (reporter.get('name'), reporter.get('email'))))
+    return f'{words}, by {who}' if who else words
 
 
 def _title(reading: Reading) -> str:
@@ -172,7 +176,8 @@ def _title(reading: Reading) -> str:
     record = reading.record
     if reading.is_state or record is None:
         instance = reading.report['instance']
-        return f'Current state of {instance["client_home"] or "Zope"} on {instance["host"] or "?"}'
+        what = 'Snapshot' if reading.snapshot else 'Current state'
+        return f'{what} of {instance["client_home"] or "Zope"} on {instance["host"] or "?"}'
     what, _, _ = record.signature.rpartition(' ')
     what = what.removeprefix(f'{record.verdict} ')
     words = f'Zope {verdict(record.verdict).ending}'

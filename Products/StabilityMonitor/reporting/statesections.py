@@ -178,7 +178,7 @@ def threads_now(reading: Reading) -> Iterator[Block]:
     if idle:
         names = ', '.join(thread.name or hex(thread.ident) for thread in idle)
         yield Paragraph(f'Idle threads, and threads of the stability monitor: {names}')
-    for native in items_from_json(CoreThread, reading.snapshot.get('native')):
+    for native in items_from_json(CoreThread, reading.snapshot.get('native_threads')):
         title = f'Native: {core_threads_title([native])}'
         yield Lines(tuple(merged_lines(native.frames)), title)
     if reading.snapshot.get('native_error'):
@@ -238,6 +238,18 @@ def seen_before(reading: Reading) -> Iterator[Block]:
         yield Table(('Different the last time', 'Then', 'Now'), different)
     if seen.runs:
         yield Lines(seen.runs, f'Runs with the signature {seen.signature}')
+
+
+def of_signature(reading: Reading) -> Iterator[Block]:
+    """All incidents of the signature; what the other sections show is the newest of them."""
+    known = reading.signature
+    if not known:
+        return
+    count = counted(known['count'], 'incident')
+    first, last = local(known['first']), local(known['last'])
+    words = f'{count} with the signature {known["signature"]}, the first {first}, the last {last}.'
+    yield Paragraph(f'{words} The last one is shown here.')
+    yield Table(HISTORY, tuple(map(history_row, known['incidents'][:_RUNS])))
 
 
 def past_runs(reading: Reading) -> Iterator[Block]:

@@ -66,7 +66,6 @@ from ..reporting.equalthreads import slow_words
 from ..reporting.equalthreads import thread_label
 from ..reporting.nextsteps import next_steps
 from ..reporting.reading import at_the_end
-from ..reporting.renderers import FORMATS
 from ..reporting.report import checks_state
 from ..reporting.report import in_flight
 from ..reporting.report import process
@@ -93,13 +92,6 @@ _CONFIDENCE_SENTENCES = {
     'strong': 'The evidence is strong.',
     'likely': 'This is likely.',
     'weak': 'The evidence is weak.',
-}
-_FORMAT_NAMES = {
-    'text': 'text',
-    'markdown': 'Markdown',
-    'json': 'JSON',
-    'html': 'HTML',
-    'zip': 'ZIP',
 }
 #: Where README and CHANGES can be read.
 _DOCUMENTS = 'https://pypi.org/project/Products.StabilityMonitor/'
@@ -407,7 +399,7 @@ def _incident(life: ILivingRun, archive: Archive, record: RunRecord) -> dict[str
         'core_state': _core_state(record),
         'facts': _incident_facts(record),
         'report': 'manage_report?' + urlencode({'run': record.run}),
-        'downloads': downloads(record.run),
+        'everything': 'report?' + urlencode({'format': 'zip', 'run': record.run}),
         'trace': 'trace?' + urlencode({'run': record.run}),
     }
 
@@ -634,24 +626,6 @@ def log_row(line: LogLine) -> dict[str, Any]:
         'repeated': '' if line.count < 2 else f'{line.count} times, last {clocktime(line.latest)}',
         'style': 'danger' if line.level in ('ERROR', 'CRITICAL') else 'warning',
     }
-
-
-def format_name(form: str) -> str:
-    """Return the name of a format of reports for a person."""
-    return _FORMAT_NAMES.get(form, form)
-
-
-def downloads(run: str | None = None) -> list[dict[str, str]]:
-    """Return [{format, label, address}]: the downloads of the report in each format."""
-    about = {'run': run} if run else {}
-    return [
-        {
-            'format': name,
-            'label': f'Download {format_name(name)} report',
-            'address': 'report?' + urlencode({'format': name} | about),
-        }
-        for name in FORMATS
-    ]
 
 
 # -- drills ----------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from collections.abc import Collection
 from collections.abc import Iterable
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlencode
 
 from ..knowledge import crashgroups
 from ..knowledge import diagnosis
@@ -226,6 +227,7 @@ def signature(archive: Archive, form: dict[str, Any]) -> dict[str, Any]:
         'last': clocktime(group.last),
         'ago': _ago(newest),
         'newest': addresses.of_run(newest.run),
+        'report': 'manage_report?' + urlencode({'signature': group.id}),
         'picture': occurrences.large(
             _times(group), _begin(summaries), now, charts.colour(newest.verdict)
         ),

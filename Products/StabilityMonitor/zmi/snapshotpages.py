@@ -27,7 +27,6 @@ from ..reporting import vitalwords
 from ..reporting.causewords import core_threads_title
 from ..reporting.causewords import equal_core_threads
 from ..reporting.causewords import merged_lines
-from ..reporting.renderers import FORMATS
 from ..store.snapshotfiles import Snapshots
 from ..system.eventlog import LOGGER
 from . import csrftoken
@@ -153,20 +152,8 @@ def snapshot(life: ILivingRun, name: str) -> dict[str, Any]:
         'native': _native(record),
         'log': [pages.log_row(line) for line in reversed(record.log[-_LOG:])],
         'report': 'manage_report?' + urlencode({'snapshot': record.id}),
-        'downloads': downloads(record.id),
+        'everything': 'report?' + urlencode({'format': 'zip', 'snapshot': record.id}),
     }
-
-
-def downloads(name: str) -> list[dict[str, str]]:
-    """Return [{format, label, address}]: the downloads of the report of a snapshot."""
-    return [
-        {
-            'format': form,
-            'label': f'Download {pages.format_name(form)} report',
-            'address': 'report?' + urlencode({'format': form, 'snapshot': name}),
-        }
-        for form in FORMATS
-    ]
 
 
 def _when(record: SnapshotRecord) -> str:
