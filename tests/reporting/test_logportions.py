@@ -192,7 +192,8 @@ def test_standard_error_and_the_log_of_the_supervisor_are_read(subject, tmp_path
 def test_the_logs_of_the_system_are_read(subject, tmp_path, monkeypatch):
     kernel = write(tmp_path / 'kern.log', '')
     stamp = f'{datetime.fromtimestamp(END):%b %e %H:%M:%S}'
-    kernel.write_text(f'{stamp} web1 kernel: zope[1]: segfault at 0\n')
+    said = f'zope[{subject.record.pid}]: segfault at 0'
+    kernel.write_text(f'{stamp} web1 kernel: {said}\n')
     write(tmp_path / 'root/var/log/syslog', f'{stamp} web1 cron: hello\n')
     asked = []
 
@@ -204,10 +205,24 @@ def test_the_logs_of_the_system_are_read(subject, tmp_path, monkeypatch):
     run = changed(replace(subject, world=replace(subject.world, kernel_files=(kernel,))))
     logs, _ = portions(changed(run, invocation_id='a' * 32))
     found = {log.name: log.lines for log in logs}
-    assert found['kernel-log'][0].endswith('kernel: zope[1]: segfault at 0')
+    assert found['kernel-log'][0].endswith(f'kernel: {said}')
     assert found['system-log'][0].endswith('cron: hello')
     assert found['journal'][0].endswith('zope[1]: hello')
     assert asked == [('a' * 32, END - 300, END + 60)]
+
+
+def test_faults_of_other_processes_are_left_out(subject, tmp_path):
+    stamp = f'{datetime.fromtimestamp(END):%b %e %H:%M:%S}'
+    words = (
+        f'zope[{subject.record.pid + 9}]: segfault at 0',
+        'Out of memory: Killed process 9 (x)',
+    )
+    kernel = write(tmp_path / 'kern.log', '')
+    kernel.write_text(''.join(f'{stamp} web1 kernel: {each}\n' for each in words))
+    run = changed(replace(subject, world=replace(subject.world, kernel_files=(kernel,))))
+    logs, _ = portions(run)
+    (lines,) = [log.lines for log in logs if log.name == 'kernel-log']
+    assert len(lines) == 1 and 'Killed process 9' in lines[0]
 
 
 def test_logs_of_the_system_that_cannot_be_read_are_gaps(subject):

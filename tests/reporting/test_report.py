@@ -532,7 +532,7 @@ def test_the_command_compares_with_the_living_process(tmp_path, installed_now):
     report = build(None, archive, run, HERE)
     assert report['incident']['versions'] == {'known': True, 'with': 'process', 'changed': []}
     assert (
-        'Nothing has changed since: the living process has the same'
+        'No version has changed since: the living process has the same'
         in section(report, 'What changed')[1]
     )
 

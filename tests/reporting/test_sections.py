@@ -170,7 +170,7 @@ def test_what_changed_since_the_last_stable_run_is_a_table():
     table, since = blocks(incident(), 'changes')
     assert '20260920T133320Z-99-abcd' in table.title
     assert table.rows == (('lxml', '6.0.2', '6.1.3'), ('option stall', '30', 'none'))
-    assert since.text == 'Nothing has changed since: the living process has the same versions.'
+    assert since.text == 'No version has changed since: the living process has the same ones.'
 
 
 def test_checks_that_found_nothing_are_one_line():
@@ -179,7 +179,7 @@ def test_checks_that_found_nothing_are_one_line():
         ('[warning] The disk is full.', ('Why.',)),
         ('[info] No core file.', ()),
     ]
-    assert fine.text == 'Nothing was found by 2 checks.'
+    assert fine.text == 'Nothing was found by 2 other checks.'
 
 
 def test_muted_findings_are_counted():
@@ -187,7 +187,7 @@ def test_muted_findings_are_counted():
     report['checks'][0]['muted'] = {'until': '2999-01-01', 'who': 'ada', 'reason': 'Known.'}
     _, found, rest = blocks(report, 'checks')
     assert len(found.items) == 1
-    assert rest.text == '1 finding muted. Nothing was found by 2 checks.'
+    assert rest.text == '1 finding muted. Nothing was found by 2 other checks.'
 
 
 def test_vital_signs_are_curves_and_figures():

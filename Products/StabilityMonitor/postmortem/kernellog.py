@@ -109,6 +109,12 @@ def fault_of(message: str) -> KernelFault | None:
     )
 
 
+def is_of_others(message: str, threads: Collection[int]) -> bool:
+    """Whether a message is about a fault of a thread that is none of these ids."""
+    found = FAULT_LINE.match(message)
+    return found is not None and int(found[2]) not in threads
+
+
 def killed(message: str, pid: int) -> bool:
     """Whether the kernel says that it has killed this process for lack of memory."""
     found = _KILL_LINE.fullmatch(message)

@@ -22,6 +22,7 @@ from ..postmortem import evidence
 from ..postmortem import journal
 from ..postmortem import supervisorlogs
 from ..postmortem import witnesslogs
+from ..postmortem.kernellog import is_of_others
 from ..system import kernelmessages
 from ..system import logexcerpts
 from ..system import loggingconfig
@@ -280,11 +281,26 @@ def _of_kernel(subject: Subject) -> Found:
         yield Gap('kernel-log', 'other-boot')
     else:
         found = witnesslogs.kernel_lines(world, since, until, ahead, witnesslogs.end_of_log)
-        lines = [f'{isotime(at)} kernel: {line}' for at, line in sorted(found)]
+        ids = _thread_ids(subject)
+        told = [each for each in sorted(found) if not (ids and is_of_others(each[1], ids))]
+        lines = [f'{isotime(at)} kernel: {line}' for at, line in told]
         if lines:
             yield _portion('kernel-log', logexcerpts.of_lines(lines, subject.moment, world.now))
         else:
             yield Gap('kernel-log', 'nothing-then')
+
+
+def _thread_ids(subject: Subject) -> set[int]:
+    """Return the kernel's ids of the threads of the run; empty if the kernel uses other numbers."""
+    record = subject.record
+    if record is None or subject.text('container'):
+        return set()
+    ids = {request.native_id for request in (*record.requests, *record.recent)}
+    ids |= {note.native_id for note in record.notes}
+    ids |= {thread.native_id for thread in record.threads}
+    ids |= {thread.native_id for thread in (record.core.threads if record.core else ())}
+    fault = record.kernel_fault
+    return ids | {record.pid} | ({fault.thread} if fault else set())
 
 
 def _ahead(subject: Subject) -> float | None:

@@ -80,7 +80,7 @@ def _worst_first(all_sections: Sequence[Section]) -> list[int]:
 
 
 def _shortened(section: Section, left: int) -> Section:
-    """Return the section with so many lines, rows or items of each block, and what was cut."""
+    """Return the section with this many lines, rows or items of each block, and what was cut."""
     blocks: list[Block] = []
     for block in section.blocks:
         blocks += _cut(block, left)

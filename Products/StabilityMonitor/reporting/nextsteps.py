@@ -111,8 +111,8 @@ def _report(run: RunRecord) -> Action:
 
 
 _CHANGED_VERSIONS = Action(
-    'If it began after an upgrade or a change of the configuration, undo that: "Versions" '
-    'below lists what has changed since.'
+    'If it began after an upgrade or a change of the configuration, undo that: what has changed '
+    'since is listed below.'
 )
 _NEXT_TIME = Action(
     'If it happens again, compare the signatures: an equal signature means the same fault.'

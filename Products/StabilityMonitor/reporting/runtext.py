@@ -73,7 +73,7 @@ def changes_note(versions: Document, verdict: str) -> str:
         )
     now = _COMPARED_WITH[versions['with']]
     if not versions['changed']:
-        return f'Nothing has changed since: {now} has the same versions.'
+        return f'No version has changed since: {now} has the same ones.'
     return f'Changed since, compared with {now}:'
 
 

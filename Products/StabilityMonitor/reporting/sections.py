@@ -88,7 +88,7 @@ _ROWS = (
         part='threads',
     ),
     _Row('threads', 'Threads', statesections.threads_now, is_open=False, when=_NOW, part='threads'),
-    _Row('databases', 'Databases', softwaresections.databases),
+    _Row('databases', 'Databases', softwaresections.databases, is_open=False),
     _Row('add-ons', 'Add-ons of the Plone sites', softwaresections.add_ons, is_open=False),
     _Row(
         'compiled-modules',

@@ -216,7 +216,10 @@ def changes(reading: Reading) -> Iterator[Block]:
             rows = tuple(_change(each) for each in since.changes)
             yield Table(('What', 'Then', 'Now'), rows, f'Since {stable}')
         else:
-            yield Paragraph(f'Nothing is different from {stable}.')
+            yield Paragraph(
+                f'Versions, modules, options and settings are those of {stable}. The code of the '
+                'site itself is not compared.'
+            )
     versions = reading.run.get('versions')
     if not versions or reading.record is None:
         return

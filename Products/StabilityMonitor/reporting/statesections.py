@@ -210,7 +210,8 @@ def checks(reading: Reading) -> Iterator[Block]:
     if muted:
         ends.append(f'{counted(len(muted), "finding")} muted.')
     if fine or not (note or results):
-        count = counted(len(fine), 'check') if fine else 'the checks'
+        others = 'other ' if found else ''
+        count = counted(len(fine), f'{others}check') if fine else 'the checks'
         ends.append(f'Nothing was found by {count}.')
     if ends:
         yield Paragraph(' '.join(ends))
