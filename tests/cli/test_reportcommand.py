@@ -30,13 +30,13 @@ class Terminal(io.StringIO):
 
 
 def test_the_format_is_that_of_the_ending_of_the_file(command, crashed, tmp_path):
-    for name, begin in (('report.json', '{'), ('REPORT.JSON', '{'), ('report.txt', 'Stab')):
+    for name, begin in (('report.json', '{'), ('REPORT.JSON', '{'), ('report.txt', 'Zope crashed')):
         path = tmp_path / name
         assert command('report', '--out', str(path))[0] == 0
         assert path.read_text().startswith(begin), name
     plain = tmp_path / 'report'
     assert command('report', '--out', str(plain))[0] == 0
-    assert plain.read_text().startswith('Stab')
+    assert plain.read_text().startswith('Zope crashed')
     assert command('report', '--format', 'json', '--out', str(plain), '--force')[0] == 0
     assert json.loads(plain.read_text())['about'] == {'kind': 'incident', 'run': crashed}
 

@@ -3,7 +3,7 @@ and no two are in one.
 
 The circumstances are those of support/crashesagain.py, on two releases of Python; that of 3.14 has
 no symbols.  tests/functional/measure_signatures.py writes the records, and
-tests/functional/test_signatures.py lets Zopes die now.
+tests/functional/test_same_crash.py lets Zopes die now.
 """
 
 import functools

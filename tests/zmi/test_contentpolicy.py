@@ -60,9 +60,9 @@ def draw(self):
     return "ok"
 
 def rename(self, name):
-    from Products.StabilityMonitor.zmi import controlpanel
-    real = controlpanel.render
-    controlpanel.render = lambda *arguments: (name, *real(*arguments)[1:])
+    from Products.StabilityMonitor.zmi import reportpages
+    real = reportpages.render
+    reportpages.render = lambda *arguments: (name, *real(*arguments)[1:])
     return "ok"
 """
 

@@ -180,7 +180,7 @@ def test_a_report_is_about_the_snapshot(life):
     Snapshots(life.base).add(snapshot(1, note='the search is slow'))
     with panel(life) as ask:
         page = ask('manage_report', snapshot=snapshot(1).id)
-        assert b'the search is slow' in page and b'The snapshot' in page
+        assert b'the search is slow' in page and b'Snapshot of' in page
         chosen = f'<option value="snapshot:{snapshot(1).id}" selected="selected"'
         assert chosen.encode() in page
         assert b'value="Zope: 2 of 4 workers are busy."' in page

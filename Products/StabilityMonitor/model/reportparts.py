@@ -72,6 +72,7 @@ MISSING: Mapping[str, str] = MappingProxyType(
         'zope-conf': 'zope.conf',
         'wsgi-ini': 'the configuration of the server',
         'logs': 'the logs of Zope',
+        'gaps': 'what else is missing',
         'last-stable': 'what has changed since the last run that ended as wanted',
     }
 )

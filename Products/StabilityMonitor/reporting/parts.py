@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 from typing import TypeVar
 
 from ..knowledge import changedsince
@@ -40,9 +41,13 @@ NOT_TOLD = 'not_told'
 CHANGED = 'changed_since_stable'
 #: The configuration as a whole, among what is not told.
 ZOPE_CONF = 'zope-conf'
+_STABLE = 'last-stable'
 PARTS = (LOGS, CONFIGURATION, NOT_TOLD, CHANGED)
 
 Value = TypeVar('Value')
+_NO_GAPS: list[Gap] = []
+#: No values, and no gaps.
+_EMPTY: tuple[list[Any], list[Gap]] = ([], _NO_GAPS)
 
 
 @dataclass(frozen=True)
@@ -78,21 +83,22 @@ def parts_of(
     missing: list[Gap] = []
     document: Document = {}
     if LOGS in wanted:
-        logs, without = _safely(LOGS, logportions.portions, about.subject)
+        logs, without = _safely(LOGS, lambda: logportions.portions(about.subject), missing, _EMPTY)
         document[LOGS] = list(map(to_json, logs))
         missing += without
     if CONFIGURATION in wanted:
-        files, without = _safely(ZOPE_CONF, configurationfiles.texts, about.subject)
+        files, without = _safely(
+            ZOPE_CONF, lambda: configurationfiles.texts(about.subject), missing, _EMPTY
+        )
         document[CONFIGURATION] = list(map(to_json, files))
         missing += without
     if CHANGED in wanted:
-        changed = _changed(about, archive)
+        changed = _safely(_STABLE, lambda: _changed(about, archive), missing, ChangedSince())
         document[CHANGED] = to_json(changed)
         if not changed.run:
-            missing.append(Gap('last-stable', 'no-such-run'))
+            missing.append(Gap(_STABLE, 'no-such-run'))
     if NOT_TOLD in wanted:
-        if about.record and about.run:
-            missing = gaps.of_record(about.record, fromdisk.versions(about.run)) + missing
+        missing = _safely('gaps', lambda: _gaps(about), missing, _NO_GAPS) + missing
         document[NOT_TOLD] = list(map(to_json, missing))
     return document
 
@@ -118,19 +124,22 @@ def _about(
     return None
 
 
-def _safely(
-    what: str,
-    read: Callable[[Subject], tuple[list[Value], list[Gap]]],
-    subject: Subject,
-) -> tuple[list[Value], list[Gap]]:
-    """Return what `read` returns.  If it raises, the report says so and is made all the same: the
-    files of others may be anything.
+def _gaps(about: _About) -> list[Gap]:
+    if about.record and about.run:
+        return gaps.of_record(about.record, fromdisk.versions(about.run))
+    return []
+
+
+def _safely(what: str, read: Callable[[], Value], missing: list[Gap], nothing: Value) -> Value:
+    """Return what `read` returns.  If it raises, the report says so in `missing` and is made all
+    the same: the files of others, and a record, may be anything.
     """
     try:
-        return read(subject)
+        return read()
     except Exception as error:
         LOGGER.warning('A part of a report could not be made: %s.', what, exc_info=True)
-        return [], [Gap(what, 'failed', detail=f'{type(error).__name__}: {error}')]
+        missing.append(Gap(what, 'failed', detail=f'{type(error).__name__}: {error}'))
+        return nothing
 
 
 # -- what has changed ------------------------------------------------------------------------------

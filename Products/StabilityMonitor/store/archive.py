@@ -281,8 +281,9 @@ def _from_file(path: Path, most: int = INCIDENT_MOST) -> RunRecord | None:
         return None
     if found.run != path.parent.name:
         return None
-    if found.signature:  # by the rules of an older release
-        return replace(found, signature='')
+    if found.signature or found.copied is not None:
+        # Signatures are made by the rules of today, and a run of a copy is never archived.
+        return replace(found, signature='', copied=None)
     return found
 
 
