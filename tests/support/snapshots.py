@@ -17,6 +17,26 @@ from support.syntheticruns import request
 from support.syntheticruns import sample
 
 
+#: What is known of a process at its start.
+PROCESS = {
+    **dict.fromkeys(('platform', 'software_home', 'instance_home', 'client_home', 'plone'), ''),
+    **dict.fromkeys(('server_software', 'supervisor', 'libc', 'system', 'core_pattern'), ''),
+    'zope': '6.3',
+    'python': '3.11.7',
+    'pid': 4711,
+    'uptime_seconds': 100.0,
+    'started': None,
+    'run': '20260921T141000Z-4711-abcd',
+    'role': 'server',
+    'debug_mode': False,
+    'threads': 4,
+    'safe_mode': False,
+    'recording': True,
+    'directory': '/home/zope/var/stability',
+    'thread_stack': None,
+}
+
+
 def snapshot(number=0, **values):
     """Return a snapshot with everything in it; the next number is a second later."""
     at = int(STARTED) + number
@@ -44,7 +64,7 @@ def snapshot(number=0, **values):
                 Finding('clock', OK, 'No clock jumps.'),
             ),
             'checked': float(at - 60),
-            'process': {'zope': '6.3', 'python': '3.11.7', 'pid': 4711, 'started': None},
+            'process': PROCESS,
             'inventory': {
                 'distributions': [{'name': 'Zope', 'version': '6.3'}],
                 'products': ['StabilityMonitor'],
