@@ -16,7 +16,6 @@ from support.syntheticruns import STARTED
 from support.syntheticruns import request
 from support.syntheticruns import sample
 
-
 #: What is known of a process at its start.
 PROCESS = {
     **dict.fromkeys(('platform', 'software_home', 'instance_home', 'client_home', 'plone'), ''),
