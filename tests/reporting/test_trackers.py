@@ -121,6 +121,37 @@ class TestAddress:
         (found,) = parse_qs(urlsplit(self.of('https://github.com/a/b', body=body)).query)['body']
         assert found.count('```') == 2
 
+    @pytest.mark.parametrize(
+        ('start', 'end'),
+        [
+            ('````text\n```\n', '\n````'),
+            ('<details><summary><b>Other threads</b></summary>\n', '\n\n</details>'),
+            ('<details><summary><b>Log</b></summary>\n\n```text\n', '\n```\n\n</details>'),
+            ('<details>\n\n</details>\n```text\n<details>\n', '\n```'),
+            ('', 'a frame'),
+        ],
+    )
+    def test_the_note_is_neither_in_a_block_of_code_nor_folded(self, start, end):
+        body = f'# Stack\n\n{start}' + 'a frame\n' * 2000 + '````\n'
+        (found,) = parse_qs(urlsplit(self.of('https://github.com/a/b', body=body)).query)['body']
+        kept, _, _ = found.partition('\n\n(Cut here.')
+        assert kept.endswith(f'a frame{end.removeprefix("a frame")}')
+
+    @pytest.mark.parametrize('word', ['保存した', 'enregistré '])
+    def test_a_long_line_is_cut_within_it(self, word):
+        text = word * 250
+        body = '\n\n'.join(['# Zope crashed', text, text, text])
+        found = self.of('https://github.com/a/b', title='題' * 200, body=body)
+        assert trackers.MOST - 300 < len(found.encode()) <= trackers.MOST
+        query = parse_qs(urlsplit(found).query)
+        assert '題題題' in query['title'][0] and text[:400] in query['body'][0]
+        assert ' ...\n\n(Cut here.' in query['body'][0]
+
+    @pytest.mark.parametrize('address', ['https://x.org/', f'https://x.org/{"a" * 7000}'])
+    def test_nothing_makes_the_address_longer(self, address):
+        found = self.of(address, title='題' * 9999, body='保' * 99_999)
+        assert len(found.encode()) <= trackers.MOST
+
     def test_braces_and_per_cent_in_the_option_are_kept(self):
         assert self.of('https://x.org/{a}?q=%20{b}').startswith('https://x.org/{a}?q=%20{b}&title=')
 

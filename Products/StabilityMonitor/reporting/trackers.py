@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from urllib.parse import quote
@@ -33,7 +34,13 @@ _CODE_LABELS = frozenset('source repository sourcecode github code homepage'.spl
 _AFTER_REPOSITORY = ('/new', '/issues', '/-', '.git')
 #: A text that was cut ends so.
 _CUT = '\n\n(Cut here. The full text is in the clipboard: please paste it.)'
-_FENCE = '```'
+#: What opens a block of code in Markdown, and a part that is folded, and what ends it.
+_FENCE = re.compile('`{3,}')
+_FOLDED, _UNFOLDED = '<details>', '</details>'
+#: A line that needs more bytes of the address than this is not kept whole or left out, but cut.
+_LONG_LINE = 500
+#: The title may need this share of the address.
+_OF_TITLE = 1 / 4
 
 
 @dataclass(frozen=True)
@@ -126,15 +133,18 @@ def _is_web(address: str) -> bool:
 def new_issue(tracker: Tracker, title: str, body: str, most: int = MOST) -> str:
     """Return the address of a new issue with its title and body, of at most `most` bytes.
 
-    A body that is too long is cut at the end of a line, and says so.  "{title}" and "{body}" in
-    the option stand for them; other trackers get them as parameters, by the name of their host.
+    A body that is too long is cut, at the end of a line if that is no long one, and says so.
+    "{title}" and "{body}" in the option stand for them; other trackers get them as parameters, by
+    the name of their host.
     '' if the address of the tracker is none of the web.
     """
     if not _is_web(tracker.address):
         return ''
     template = _template(tracker.address)
-    room = most - len(template.format(title=quote(title, safe=''), body='').encode())
-    return template.format(title=quote(title, safe=''), body=_quoted(body, room))
+    left = most - len(template.format(title='', body='').encode())
+    title = quote(_beginning(title, min(left, int(most * _OF_TITLE))), safe='')
+    room = most - len(template.format(title=title, body='').encode())
+    return template.format(title=title, body=_quoted(body, room))
 
 
 def _template(address: str) -> str:
@@ -159,19 +169,57 @@ def _repository(address: str) -> str:
 
 
 def _quoted(body: str, room: int) -> str:
-    """Return a body for an address, cut at the end of a line if it needs more bytes than `room`."""
+    """Return a body for an address, cut if it needs more bytes than `room`."""
     whole = quote(body, safe='')
     if len(whole) <= room:
         return whole
-    # A block of code that is open is closed, or else the note would be in it.
-    room -= len(quote(f'\n{_FENCE}{_CUT}', safe=''))
+    lines = body.split('\n')
+    # What is open at the cut is closed, or else the note would be in it.
+    fence = max((line for line in lines if _FENCE.fullmatch(line)), key=len, default='')
+    room -= _bytes(f'\n{fence}\n\n{_UNFOLDED}{_CUT}')
+    if room < 0:
+        return ''
     kept: list[str] = []
-    for line in body.split('\n'):
-        room -= len(quote(f'{line}\n', safe=''))
+    for line in lines:
+        room -= _bytes(f'{line}\n')
         if room < 0:
+            if _bytes(line) > _LONG_LINE:
+                kept.append(_beginning(line, room + _bytes(f'{line}\n')))
             break
         kept.append(line)
-    text = '\n'.join(kept)
-    if sum(line.startswith(_FENCE) for line in kept) % 2:
-        text += f'\n{_FENCE}'
-    return quote(f'{text}{_CUT}', safe='')
+    return quote('\n'.join([*kept, *_endings(kept)]) + _CUT, safe='')
+
+
+def _bytes(text: str) -> int:
+    """Return how many bytes a text has in an address."""
+    return len(quote(text, safe=''))
+
+
+def _beginning(text: str, room: int) -> str:
+    """Return as much of the beginning of a text as fits, with " ..." if that is not all of it."""
+    if _bytes(text) <= room:
+        return text
+    room -= _bytes(' ...')
+    end = 0
+    while end < len(text) and (room := room - _bytes(text[end])) >= 0:
+        end += 1
+    words = text[:end].rpartition(' ')[0] or text[:end]
+    return f'{words} ...' if words else ''
+
+
+def _endings(lines: Iterable[str]) -> Iterator[str]:
+    """Yield the lines that close what is open after these lines of Markdown."""
+    fence = ''
+    is_folded = False
+    for line in lines:
+        found = _FENCE.match(line)
+        if fence:
+            fence = '' if line == fence else fence
+        elif found:
+            fence = found[0]
+        elif line.startswith((_FOLDED, _UNFOLDED)):
+            is_folded = line.startswith(_FOLDED)
+    if fence:
+        yield fence
+    if is_folded:
+        yield from ('', _UNFOLDED)
