@@ -96,14 +96,26 @@ def test_the_sections_of_an_incident_stand_best_first():
 
 
 def test_what_happened_is_three_sentences_and_what_the_reporter_did():
-    sentences, _ = blocks(incident(), 'what')
+    sentences, did, _ = blocks(incident(), 'what')
     assert sentences.text == (
         f'{CRASH.summary} It had been up for 1 min and ended {clocktime(CRASH.ended)}. '
         'The first suspect is lxml.etree of lxml 6.1.3 (strong): It is on top.'
     )
+    assert did == Lines(('I paid.',), 'What was done')
     told = facts(incident(), 'what')
-    assert (told['What was done'], told['Verdict']) == ('I paid.', 'crashed, certain')
-    assert 'What was expected' not in told and 'Changed by witnesses' not in told
+    assert told['Verdict'] == 'crashed, certain' and 'Changed by witnesses' not in told
+
+
+@pytest.mark.parametrize(('about', 'section'), [('incident', 'what'), ('state', 'now')])
+def test_what_the_reporter_says_keeps_its_lines_and_is_whole(about, section):
+    report = incident() if about == 'incident' else state()
+    did = '1. I paid.\n\n2. ' + 'I waited. ' * 400
+    report['reporter'] = {'did': did, 'expected': 'An answer.'}
+    said = [block for block in blocks(report, section) if isinstance(block, Lines)]
+    assert [block.title for block in said] == ['What was done', 'What was expected']
+    assert said[0].lines[:2] == ('1. I paid.', '')
+    assert ' '.join(said[0].lines).split() == did.split()
+    assert max(map(len, said[0].lines)) <= 100
 
 
 def test_what_witnesses_changed_is_told_but_not_what_they_confirmed():

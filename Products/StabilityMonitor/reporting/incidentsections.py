@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
@@ -64,6 +65,8 @@ from .vitalwords import of_the_end
 _REQUESTS = 20
 _RECORDS = 50
 _SAMPLES = 5
+#: Characters of a line of what the reporter says.
+_WIDTH = 90
 _SAMPLE = ('Time', 'Memory', 'CPU', 'Threads', 'Descriptors', 'In progress', 'Server')
 
 
@@ -79,7 +82,19 @@ def what_happened(reading: Reading) -> Iterator[Block]:
     known = seen_words(seen) if seen and (seen.count or seen.since) else ''
     sentences = (record.summary, _when(record), _why(record), known)
     yield Paragraph(' '.join(filter(None, sentences)))
-    yield Facts(tuple(_identity(reading, record)))
+    yield from said(reading)
+    yield Facts(tuple(_identity(record)))
+
+
+def said(reading: Reading) -> Iterator[Block]:
+    """What the reporter did and expected, in their own lines."""
+    reporter = reading.report.get('reporter') or {}
+    for key, title in (('did', 'What was done'), ('expected', 'What was expected')):
+        lines: list[str] = []
+        for line in str(reporter.get(key) or '').splitlines():
+            lines += textwrap.wrap(line, _WIDTH) or ['']
+        if lines:
+            yield Lines(tuple(lines), title)
 
 
 def _when(record: RunRecord) -> str:
@@ -104,12 +119,9 @@ def _why(record: RunRecord) -> str:
     return ''
 
 
-def _identity(reading: Reading, record: RunRecord) -> Iterator[tuple[str, str]]:
-    reporter = reading.report.get('reporter') or {}
+def _identity(record: RunRecord) -> Iterator[tuple[str, str]]:
     instance = record.instance
     facts = (
-        ('What was done', reporter.get('did')),
-        ('What was expected', reporter.get('expected')),
         ('Verdict', f'{verdict(record.verdict).label}, {record.confidence}'),
         ('Changed by witnesses', _changes_by_witnesses(record)),
         ('Signal', record.signal),

@@ -85,11 +85,9 @@ def now(reading: Reading) -> Iterator[Block]:
             'No process of this instance runs here. As of the start of the last one, '
             f'{local(source["as_of"])}:'
         )
-    reporter = report.get('reporter') or {}
+    yield from incidentsections.said(reading)
     process = living or last or {}
     facts = (
-        ('What was done', reporter.get('did')),
-        ('What was expected', reporter.get('expected')),
         ('Started', local(process['started']) if process.get('started') else ''),
         ('Run', process.get('run')),
         ('Process id', process.get('pid')),
