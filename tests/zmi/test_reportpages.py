@@ -57,6 +57,13 @@ class Response:
         self.cookies.append((None, more))
 
 
+class OnlyViews:
+    """A security manager of a user who may view, and nothing else."""
+
+    def checkPermission(self, permission, panel):
+        return permission == 'View stability monitor'
+
+
 class Request(dict):
     def __init__(self, form, cookies=()):
         self.form = dict(form)
@@ -85,9 +92,9 @@ class Site:
     def asked(self, cookies=(), **form):
         return reportform.wanted(self.life, Request(form, cookies))
 
-    def values(self, cookies=(), **form):
+    def values(self, cookies=(), may_manage=True, **form):
         asked = self.asked(cookies, **form)
-        return reportpages.values(self.life, self.archive, asked, SitesRead())
+        return reportpages.values(self.life, self.archive, asked, SitesRead(), may_manage)
 
     def preview(self, **form):
         return ''.join(piece['text'] for piece in self.values(**form)['pieces'])
@@ -224,6 +231,17 @@ class TestWhatIsInIt:
             return re.sub(r'"(generated|as_of|uptime_seconds)": ["\d][^,}]*', '', text)
 
         assert plain(body) == plain(text)
+
+    def test_who_may_only_view_sees_the_marks_and_not_what_was_taken_out(
+        self, site, ask, monkeypatch
+    ):
+        found = site.values(run=site.runs[0], may_manage=False)
+        assert 'email-1' in [piece['text'] for piece in found['pieces'] if piece['is_marked']]
+        assert found['counts'] and not found['taken'] and 'jane@' not in str(found)
+        monkeypatch.setattr(reportpages, 'getSecurityManager', OnlyViews)
+        text = ask('manage_report', run=site.runs[0]).decode()
+        assert '<mark>email-1</mark>' in text and 'jane@' not in text
+        assert 'shown to those with the permission "Manage' in text
 
     @pytest.mark.parametrize('format', ['html', 'zip', 'nonsense', ''])
     def test_a_format_without_text_shows_that_of_the_text(self, site, format):

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from typing import Any
 
+from AccessControl import getSecurityManager
 from AccessControl.class_init import InitializeClass
 from AccessControl.SecurityInfo import ClassSecurityInfo
 from ZPublisher import zpublish
@@ -53,6 +54,7 @@ from . import csrftoken
 from . import plonesites
 from . import reportform
 from .forms import variable
+from .names import MANAGE
 from .names import VIEW
 from .reportform import About
 from .reportform import Wanted
@@ -96,8 +98,13 @@ def document(life: ILivingRun, archive: Archive, asked: Wanted, sites: SitesRead
     return chosen(whole, asked.parts, asked.reporter)
 
 
-def values(life: ILivingRun, archive: Archive, asked: Wanted, sites: SitesRead) -> dict[str, Any]:
-    """Return the values of the page.  Raises NoSuchRun."""
+def values(
+    life: ILivingRun, archive: Archive, asked: Wanted, sites: SitesRead, may_manage: bool
+) -> dict[str, Any]:
+    """Return the values of the page; what was taken out only if the user `may_manage`.
+
+    Raises NoSuchRun.
+    """
     report = document(life, archive, asked, sites)
     copy, done = redacted(report, policy_of_life(life))
     title = asked.title or _title(copy)
@@ -119,7 +126,7 @@ def values(life: ILivingRun, archive: Archive, asked: Wanted, sites: SitesRead) 
         'is_text': asked.format not in _NO_TEXT,
         'tracker': _tracker(life, report, copy, title, asked),
         'paid': _paid_support(life),
-        **_preview(copy, done, shown),
+        **_preview(copy, done, shown, may_manage),
     }
 
 
@@ -208,16 +215,19 @@ def _content(copy: Document, format: str) -> str:
     return content.decode('utf-8', 'replace')
 
 
-def _preview(copy: Document, done: Redactions, format: str) -> dict[str, Any]:
+def _preview(
+    copy: Document, done: Redactions, format: str, shows_originals: bool
+) -> dict[str, Any]:
     """Return the text of a report as it leaves, beside what was taken out of it.
 
-    {pieces [{text, original}], taken [{pseudonym, original, what}], counts, off}: `original` is
-    what a pseudonym stands for, '' for other text.
+    {pieces [{text, is_marked, original}], taken [{pseudonym, original, what}], counts, off}:
+    `original` is what a pseudonym stands for, '' for other text and if it is not shown.
     """
     originals = done.originals()
+    shown = originals if shows_originals else {}
     text = _content(copy, format)
     pieces = [
-        {'text': part, 'original': originals.get(part, '')}
+        {'text': part, 'is_marked': part in originals, 'original': shown.get(part, '')}
         for part in re.split(rf'\b({PSEUDONYM.pattern})\b', text)
         if part
     ]
@@ -225,7 +235,7 @@ def _preview(copy: Document, done: Redactions, format: str) -> dict[str, Any]:
     return {
         'pieces': pieces,
         'length': f'{len(text):,} characters',
-        'taken': list(_taken(done, originals)),
+        'taken': list(_taken(done, shown)),
         'counts': [f'{CLASSES.get(name, name)}: {count}' for name, count in counts.items()],
         'off': [CLASSES[name] for name in copy[KEY]['off']],
     }
@@ -254,12 +264,16 @@ class ReportPages:
     def manage_report(self, REQUEST: Request) -> str:
         """Show the report about the archived `run` or the `snapshot`, or else about this process,
         and the form.
+
+        What was taken out, as a password in zope.conf, is shown to those who may manage only.
         """
+
+        may_manage = bool(getSecurityManager().checkPermission(MANAGE, self))
 
         def shown(life: ILivingRun, archive: Archive) -> dict[str, Any]:
             asked = reportform.wanted(life, REQUEST)
             self._keep_reporter(REQUEST, asked)
-            return values(life, archive, asked, self._sites(life))
+            return values(life, archive, asked, self._sites(life), may_manage)
 
         return self._page(self._report, REQUEST, shown)
 
