@@ -111,15 +111,28 @@ def test_what_changed_since_the_last_stable_run_is_told(archive, world):
     ]
 
 
-def test_a_part_that_fails_is_a_gap_and_the_report_is_made(archive, world, monkeypatch):
-    def fail(subject):
+@pytest.mark.parametrize(
+    ('module', 'function', 'what', 'part'),
+    [
+        (parts.logportions, 'portions', 'logs', 'logs'),
+        (parts.configurationfiles, 'texts', 'zope-conf', 'configuration'),
+        (parts.changedsince, 'changes', 'last-stable', 'changed_since_stable'),
+        (parts.gaps, 'of_record', 'gaps', ''),
+    ],
+)
+def test_a_part_that_fails_is_a_gap_and_the_report_is_made(
+    archive, world, monkeypatch, module, function, what, part
+):
+    def fail(*given):
         raise RuntimeError('out of luck')
 
-    monkeypatch.setattr(parts.logportions, 'portions', fail)
+    whole = build(None, archive, crash_of(archive).run, parts=PARTS, world=world)
+    monkeypatch.setattr(module, function, fail)
     document = build(None, archive, crash_of(archive).run, parts=PARTS, world=world)
-    assert document['logs'] == [] and document['configuration']
-    (gap,) = [gap for gap in document['not_told'] if gap['what'] == 'logs']
+    (gap,) = [gap for gap in document['not_told'] if gap['what'] == what]
     assert gap['why'] == 'failed' and 'out of luck' in gap['detail']
+    for name in PARTS[:2] + PARTS[3:]:
+        assert (document[name] == whole[name]) == (name != part), name
 
 
 def test_the_state_of_this_process_has_the_parts(tmp_path, world):

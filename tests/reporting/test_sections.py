@@ -27,6 +27,7 @@ from Products.StabilityMonitor.model.seenbefore import SeenBefore
 from Products.StabilityMonitor.model.signature import Signature
 from Products.StabilityMonitor.model.threadstates import Event
 from Products.StabilityMonitor.model.threadstates import ThreadState
+from Products.StabilityMonitor.reporting import sections as module
 from Products.StabilityMonitor.reporting.blocks import Facts
 from Products.StabilityMonitor.reporting.blocks import Items
 from Products.StabilityMonitor.reporting.blocks import Lines
@@ -349,6 +350,19 @@ def test_a_snapshot_is_shown_with_its_stacks_and_not_with_the_last_run():
 
 
 # -- what may be wrong with a report ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize('report', [incident(), state()], ids=['incident', 'state'])
+def test_a_section_that_raises_says_so_and_all_others_are_there(report, monkeypatch):
+    def fail(reading):
+        yield Paragraph('The beginning')
+        raise RuntimeError('out of luck')
+
+    whole = ids(report)
+    rows = [replace(row, blocks=fail) if row.id == 'checks' else row for row in module._ROWS]
+    monkeypatch.setattr(module, '_ROWS', tuple(rows))
+    assert ids(report) == whole
+    assert blocks(report, 'checks') == (Paragraph('This part of the report could not be made.'),)
 
 
 @pytest.mark.parametrize('nonsense', [None, 5, 'x', [], {}, {'x': [1]}, [[]]])

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from ..model.runrecord import RunRecord
 from ..model.verdicts import verdict
 from ..store.damagedrecords import alone
+from ..store.damagedrecords import log_once
 from . import incidentsections
 from . import softwaresections
 from . import statesections
 from .blocks import Block
+from .blocks import Paragraph
 from .blocks import Section
 from .blocks import Sections
 from .fromdisk import Document
@@ -146,10 +148,19 @@ def _made(reading: Reading) -> Iterator[Section]:
         is_left_out = row.part and parts is not None and row.part not in parts
         if is_left_out or not _is_wanted(row, reading):
             continue
-        blocks = tuple(row.blocks(reading))
+        blocks = _blocks(row, reading)
         if blocks:
             title = row.title.format(time=reading.inventory_time)
             yield Section(row.id, title, blocks, row.is_open)
+
+
+def _blocks(row: _Row, reading: Reading) -> tuple[Block, ...]:
+    """Return the blocks of a section.  If it raises, it says so, and all others are there."""
+    try:
+        return tuple(row.blocks(reading))
+    except Exception:
+        log_once(reading.record.run if reading.record else 'of this report')
+        return (Paragraph('This part of the report could not be made.'),)
 
 
 def _is_wanted(row: _Row, reading: Reading) -> bool:
