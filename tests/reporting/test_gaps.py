@@ -89,6 +89,11 @@ def test_why_there_is_no_core_file_is_told(pattern, limit, gap):
     assert of_record(replace(CRASH, core=None, context=context), VERSIONS) == [gap]
 
 
+def test_of_a_run_without_a_context_nothing_is_claimed_about_core_files():
+    found = of_record(replace(CRASH, core=None, context={}), VERSIONS)
+    assert found == [Gap('core-file', 'not-found')]
+
+
 def test_a_damaged_context_raises_nothing():
     for value in (7, [], {'CORE': []}, {'CORE': 7}, None):
         context = {'core_pattern': value, 'limits': value}

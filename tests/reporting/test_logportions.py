@@ -100,8 +100,9 @@ def test_a_rotation_just_before_the_end_is_bridged(subject, tmp_path):
     'make, why',
     [
         (lambda path: None, 'not-found'),
-        (lambda path: path.symlink_to('/etc/passwd'), 'not-found'),
-        (lambda path: os.mkfifo(path), 'not-found'),
+        (lambda path: path.symlink_to('/etc/passwd'), 'not-a-file'),
+        (lambda path: os.mkfifo(path), 'not-a-file'),
+        (lambda path: path.mkdir(), 'not-a-file'),
         (lambda path: path.write_text(''), 'nothing-then'),
         (lambda path: write(path, 'no times\n', END + 9999), 'nothing-then'),
         (lambda path: write(path.with_name('event.log.1.xz'), 'x'), 'packed'),
@@ -167,6 +168,7 @@ def test_no_log_of_this_machine_is_read_for_a_run_of_another(subject, tmp_path):
     assert portions(elsewhere) == ([], [Gap('logs', 'other-machine')])
     with_host = changed(subject, identity={}, hostname='elsewhere.example')
     assert portions(with_host) == ([], [Gap('logs', 'other-machine')])
+    assert portions(replace(subject, context={})) == ([], [Gap('logs', 'not-recorded')])
 
 
 def test_standard_error_and_the_log_of_the_supervisor_are_read(subject, tmp_path):

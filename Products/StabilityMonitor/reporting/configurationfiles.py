@@ -22,7 +22,7 @@ def texts(subject: Subject) -> tuple[list[ConfigurationFile], list[Gap]]:
     for key, path in subject.configuration.items():
         name = _NAMES[key]
         if not subject.is_here:
-            missing.append(Gap(name, 'other-machine', path))
+            missing.append(Gap(name, subject.why_not_here, path))
         elif not path:
             missing.append(Gap(name, 'not-named'))
         else:

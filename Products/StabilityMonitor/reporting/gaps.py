@@ -71,7 +71,9 @@ def _without_core(record: RunRecord) -> Gap:
     """Return why there is no core file, as far as the context of the run tells."""
     context = record.context
     text = context.get('core_pattern')
-    pattern = corepattern.parse(text if isinstance(text, str) else '', '/')
+    if not isinstance(text, str):
+        return Gap('core-file', 'not-found')
+    pattern = corepattern.parse(text, '/')
     limits = context.get('limits')
     limit = limits.get('CORE') if isinstance(limits, dict) else None
     soft = limit[0] if isinstance(limit, list | tuple) and limit else None

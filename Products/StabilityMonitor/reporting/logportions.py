@@ -62,7 +62,7 @@ class NamedLog:
 def portions(subject: Subject) -> tuple[list[LogPortion], list[Gap]]:
     """Return the portions of the logs, and why others are missing."""
     if not subject.is_here:
-        return [], [Gap('logs', 'other-machine')]
+        return [], [Gap('logs', subject.why_not_here)]
     of_zope = named_logs(subject)
     known = {log.file for log in of_zope}
     found: list[LogPortion | Gap] = []
@@ -135,7 +135,7 @@ def _of_log(log: NamedLog, subject: Subject) -> LogPortion | Gap:
     """
     files = rotatedlogs.files_of(log.file)
     if not files:
-        return Gap(log.name, 'not-found', log.file)
+        return _nothing_there(log, subject)
     since = subject.moment - logexcerpts.BEFORE
     later = [number for number, file in enumerate(files) if file.written >= since]
     first = later[0] if later else len(files) - 1
@@ -152,6 +152,15 @@ def _of_log(log: NamedLog, subject: Subject) -> LogPortion | Gap:
     if not excerpt.lines or not is_of_then:
         return Gap(log.name, 'nothing-then', file.path)
     return _portion(log.name, excerpt, file.path, rotated=file.path != log.file)
+
+
+def _nothing_there(log: NamedLog, subject: Subject) -> Gap:
+    """Return why a log has no files: it may be a link, as that to /dev/stdout in a container."""
+    try:
+        os.close(subject.open(log.file))
+    except OSError as error:
+        return gap(log.name, log.file, error)
+    return Gap(log.name, 'not-found', log.file)
 
 
 class _NotRead(Exception):

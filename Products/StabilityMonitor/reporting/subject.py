@@ -74,6 +74,11 @@ class Subject:
         return self.text('hostname') == socket.gethostname()
 
     @property
+    def why_not_here(self) -> str:
+        """Why its paths do not lead to its files: a key of `model.reportparts.REASONS`."""
+        return 'other-machine' if self.context else 'not-recorded'
+
+    @property
     def configuration(self) -> dict[str, str]:
         """{zope_conf, wsgi_ini}: the paths of the files that configured the run.
 
