@@ -270,6 +270,14 @@ class TestWhereItGoes:
         assert found['title_of_issue'] == 'My shop died'
         assert 'title=My%20shop%20died' in found['tracker']['new']
 
+    def test_a_title_that_was_suggested_goes_with_what_the_report_is_about(self, site, ask):
+        suggested = site.values()['title_of_issue']
+        assert f'name="suggested" value="{suggested}"' in ask('manage_report').decode()
+        form = FORM | {'run': site.runs[0], 'suggested': suggested}
+        found = site.values(**form | {'title': suggested})
+        assert found['title_of_issue'] == 'Zope crashed: SIGSEGV shop.views:render'
+        assert site.values(**form | {'title': 'Mine'})['title_of_issue'] == 'Mine'
+
     def test_paid_support_is_shown_if_it_is_set(self, site):
         assert site.values()['paid'] is None
         site.life.options.paid_support_name = 'Example Ltd.'

@@ -91,7 +91,7 @@ def wanted(life: ILivingRun, request: Request) -> Wanted:
         reporter=reporter,
         parts=_parts(form) if is_sent else tuple(PARTS),
         format=format if format in FORMATS else FOR_TRACKERS,
-        title=_line(form, 'title'),
+        title=_title(form),
         remembers=bool(variable(form, 'remember')) if is_sent else bool(known),
     )
 
@@ -124,6 +124,15 @@ def _valid(kind: str, name: object) -> About:
 
 def _line(form: dict[str, Any], name: str) -> str:
     return ' '.join(variable(form, name).split())[:MOST_NAME]
+
+
+def _title(form: dict[str, Any]) -> str:
+    """Return the title that a person typed; '' for the one that was suggested.
+
+    That was of what the report was about then.
+    """
+    title = _line(form, 'title')
+    return '' if title == _line(form, 'suggested') else title
 
 
 def _text(form: dict[str, Any], name: str) -> str:

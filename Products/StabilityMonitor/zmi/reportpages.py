@@ -107,7 +107,8 @@ def values(
     """
     report = document(life, archive, asked, sites)
     copy, done = redacted(report, policy_of_life(life))
-    title = asked.title or _title(copy)
+    suggested = _title(copy)
+    title = asked.title or suggested
     shown = _AS_TEXT if asked.format in _NO_TEXT else asked.format
     return {
         'page': _page_of(asked.about),
@@ -115,6 +116,7 @@ def values(
         'reporter': vars(asked.reporter),
         'remembers': asked.remembers,
         'title_of_issue': title,
+        'suggested': suggested,
         'parts': [
             {'id': part.id, 'label': part.label, 'on': part.id in asked.parts}
             for part in PARTS.values()
