@@ -8,6 +8,7 @@ from support.commandline import archived
 from support.syntheticruns import record
 from support.syntheticruns import request
 
+from Products.StabilityMonitor.cli import outputfile
 from Products.StabilityMonitor.cli import reportcommand
 from Products.StabilityMonitor.cli import terminal
 from Products.StabilityMonitor.knowledge.signedruns import SignedRuns
@@ -89,6 +90,29 @@ def test_a_part_can_be_left_out(command, crashed):
     assert whole['incident']['requests'] and whole['history']
     assert less['incident']['requests'] == less['history'] == []
     assert set(whole['parts']) - set(less['parts']) == {'requests', 'history'}
+
+
+@pytest.mark.parametrize(
+    ('error', 'status', 'words'),
+    [
+        (KeyboardInterrupt(), 130, 'Interrupted.'),
+        (OSError(28, 'No space left on device'), 2, '[Errno 28] No space left on device.'),
+        (PermissionError(13, 'no'), 2, '[Errno 13] no. Run this command as the user that'),
+    ],
+)
+def test_what_stops_it_is_said_in_a_sentence_and_leaves_no_file(
+    command, crashed, tmp_path, monkeypatch, error, status, words
+):
+    def fail(*given):
+        raise error
+
+    monkeypatch.setattr(reportcommand, 'render', fail)
+    found, _, errors = command('report')
+    assert found == status and errors.startswith(f'stabilitymonitor: {words}')
+    monkeypatch.undo()
+    monkeypatch.setattr(outputfile.os, 'replace', fail)
+    assert command('report', '--out', str(tmp_path / 'report.html'))[0] == status
+    assert not list(tmp_path.glob('*report.html*'))
 
 
 def test_what_a_terminal_cannot_show_needs_a_file(command, crashed, monkeypatch):

@@ -57,6 +57,7 @@ from . import stacks as clistacks
 from . import status as clistatus
 from . import whichrun
 from . import witness as cliwitness
+from .exitstatus import INTERRUPTED
 from .exitstatus import UNUSABLE
 from .exitstatus import WELL
 from .exitstatus import WRONG
@@ -489,9 +490,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, 1)
         return WELL
-    except OSError as error:
+    except PermissionError as error:
         sentence = f'{error}. Run this command as the user that Zope runs as.'
         return _failed(options, sentence, UNUSABLE)
+    except OSError as error:
+        return _failed(options, f'{error}.', UNUSABLE)
+    except KeyboardInterrupt:
+        return _failed(options, 'Interrupted.', INTERRUPTED)
 
 
 def _starts_programs(options: Namespace) -> bool:

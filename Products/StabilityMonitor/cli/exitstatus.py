@@ -6,3 +6,5 @@ WELL = 0
 WRONG = 1
 #: Wrong usage, or there is nothing to read.
 UNUSABLE = 2
+#: A person pressed Ctrl+C: as shells say it, 128 and the number of SIGINT.
+INTERRUPTED = 130
