@@ -14,6 +14,14 @@ RUN = {
     'core': {'threads': [{'native_id': 1, 'crashed': True}, {'native_id': 2}]},
     'context': {'distributions': {'lxml': '6'}, 'python': '3.11'},
     'log': [{'message': 'secret'}],
+    'seen_before': {
+        'count': 1,
+        'different': [
+            {'kind': 'path', 'before': '/secret', 'after': '/secret/2'},
+            {'kind': 'user', 'who': ['secret']},
+            {'kind': 'uptime', 'before': '1', 'after': '90'},
+        ],
+    },
 }
 REPORT = {
     'schema': 'stabilitymonitor/1',
@@ -39,6 +47,7 @@ def test_what_was_not_chosen_is_empty_and_the_shape_is_kept():
     assert incident['threads'] == [{'ident': 1, 'crashed': True}]
     assert incident['core']['threads'] == [{'native_id': 1, 'crashed': True}]
     assert incident['context'] == {'distributions': {}, 'python': '3.11'}
+    assert [each['kind'] for each in incident['seen_before']['different']] == ['uptime']
     assert found['inventory'] == {'distributions': [], 'products': ['Shop']}
     assert found['reporter'] == vars(ADA) | {'name': '', 'email': ''}
 

@@ -11,6 +11,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+from ..model.feature import PATH
+from ..model.feature import USER
 from .fromdisk import Document
 
 #: The most characters of what a person writes in one field; more is left out.
@@ -43,8 +45,21 @@ def _is_crashed(thread: object) -> bool:
     return isinstance(thread, dict) and bool(thread.get('crashed'))
 
 
+def _without_paths(run: Document) -> None:
+    """Leave out whose requests, and to which paths, differed the last time."""
+    seen = run.get('seen_before')
+    if isinstance(seen, dict) and isinstance(seen.get('different'), list):
+        kept = [each for each in seen['different'] if each.get('kind') not in (PATH, USER)]
+        run['seen_before'] = seen | {'different': kept}
+
+
 _ROWS = (
-    Part('requests', 'Requests, with their paths', ('requests', 'recent', 'in_flight')),
+    Part(
+        'requests',
+        'Requests, with their paths',
+        ('requests', 'recent', 'in_flight'),
+        _without_paths,
+    ),
     Part(
         'threads',
         'Stacks of the other threads, slow requests and hangs',
