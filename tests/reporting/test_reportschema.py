@@ -16,12 +16,14 @@ from support.validreports import build
 from support.validreports import problems
 
 from Products.StabilityMonitor.model.jsonform import Form
+from Products.StabilityMonitor.model.snapshotrecord import SnapshotRecord
 from Products.StabilityMonitor.postmortem.triage import triage
 from Products.StabilityMonitor.reporting import reportdocument
 from Products.StabilityMonitor.reporting import reportschema
 from Products.StabilityMonitor.reporting.redaction import redacted
 from Products.StabilityMonitor.reporting.renderers import as_json
 from Products.StabilityMonitor.reporting.report import SCHEMA
+from Products.StabilityMonitor.reporting.report import build_of_snapshot
 from Products.StabilityMonitor.reporting.reportchoice import Reporter
 from Products.StabilityMonitor.reporting.reportchoice import chosen
 from Products.StabilityMonitor.store.archive import Archive
@@ -42,6 +44,13 @@ def test_the_file_that_ships_is_current():
     assert reportschema.FILE.read_text('utf-8') == reportschema.schema_text(), (
         'Run "python tools/report_schema.py".'
     )
+
+
+def test_it_fits_the_report_of_a_damaged_snapshot(tmp_path):
+    archive = Archive(Base(tmp_path / 'stability'))
+    damaged = SnapshotRecord('20261201T101112Z-77-ab12', instance=HERE, pid=77)
+    report = json.loads(as_json(build_of_snapshot(None, archive, damaged)))
+    assert report['process'] is None and problems(report) == []
 
 
 def test_it_is_a_valid_schema_and_names_its_dialect():

@@ -155,7 +155,7 @@ def build_of_snapshot(
     }
     checked = source | {'as_of': isotime(snapshot.checked), 'running': None, 'error': ''}
     report |= {
-        'process': snapshot.process,
+        'process': snapshot.process or None,
         'last_process': None,
         'checks': look.to_json(),
         'inventory': fromdisk.NO_INVENTORY | snapshot.inventory,
