@@ -109,6 +109,12 @@ def test_from_a_crash_to_a_file_and_to_a_filled_in_issue(browser, make_zope, tra
     assert report['reporter']['name'] == 'Ada Lovelace'
     assert report['incident']['drill'] == 'segfault'
 
+    # An address without what was typed last cannot be opened.
+    put(browser, 'expected', 'Nothing.')
+    assert 'disabled' in field(browser, 'open-tracker').get_attribute('class')
+    browser.execute_script('document.getElementById("open-tracker").click()')
+    assert not tracker.opened
+
     # Third click: the tracker, with the text in the clipboard, too.
     choose(browser, 'format', 'markdown')
     wait_for(lambda: preview(browser).startswith('# '), what='the preview as Markdown')

@@ -35,7 +35,17 @@
 		});
 	}
 
+	/* What was typed last is not in its address. */
+	function closeTracker() {
+		var link = document.getElementById('open-tracker');
+		if (link) {
+			link.classList.add('disabled');
+			link.setAttribute('aria-disabled', 'true');
+		}
+	}
+
 	function later() {
+		closeTracker();
 		window.clearTimeout(timer);
 		if (asked) { asked.abort(); asked = null; }
 		timer = window.setTimeout(update, PAUSE);
@@ -68,6 +78,7 @@
 	});
 	form.addEventListener('input', later);
 	document.addEventListener('click', function (event) {
-		if (event.target.closest('#open-tracker')) { copyNow(); }
+		var link = event.target.closest('#open-tracker');
+		if (link && link.classList.contains('disabled')) { event.preventDefault(); } else if (link) { copyNow(); }
 	});
 }());
