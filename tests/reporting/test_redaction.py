@@ -402,6 +402,11 @@ def test_values_of_the_model_are_redacted_as_documents():
     assert redacted_values({'one': run}, NOTHING)['one'] == run
 
 
+def test_an_address_of_e_mail_in_a_path_is_redacted():
+    found, _ = redacted({'logs': [{'file': '/srv/ada@example.org/x.log'}], 'binary': '/x@1.2/y.so'})
+    assert found['logs'] == [{'file': '/srv/email-1/x.log'}] and found['binary'] == '/x@1.2/y.so'
+
+
 def test_registers_never_leave_and_a_library_below_a_home_is_redacted():
     """A register may hold eight bytes of a password."""
     frame = {'library': '/home/ada/lib/x.so', 'function': 'f', 'native': True}

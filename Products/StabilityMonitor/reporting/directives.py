@@ -32,10 +32,10 @@ _USER = re.compile(
     r'(?P<begin>(?<![\w.-])user(?:[ \t]*=[ \t]*|[ \t]+)(?P<quote>["\'])?[\w.@-]+:)'
     r'(?P<value>(?(quote)[^"\'\n]+|[^\s"\']+))'
 )
-#: How names with a secret end, also where that is no word of its own: "bindpw"; and the longest
-#: name, in characters.
+#: How names with a secret end, also where that is no word of its own: "bindpw",
+#: "session.validate_key"; and the longest name, in characters.
 _LONGEST_NAME = 200
-_ENDS = ('pw', 'pwd', 'pass')
+_ENDS = ('pw', 'pwd', 'pass', 'psk', '-key', '_key')
 
 
 def without_secrets(text: str, instead_of: Callable[[str], str]) -> str:

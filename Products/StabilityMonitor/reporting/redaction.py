@@ -61,7 +61,7 @@ _OURS = frozenset(
 )
 #: Keys of what a person typed about themselves, in the part "reporter" of a report.
 _REPORTER = frozenset(('name', 'email'))
-#: Keys of paths: only home directories are looked for.
+#: Keys of paths: only home directories and addresses of e-mail are looked for.
 _PATHS = frozenset(
     'file binary library software_home instance_home client_home directory executable '
     'core_pattern'.split()
@@ -227,10 +227,10 @@ class _Redactor:
         self._patterns = [row for row in PATTERNS if row.redacts in policy.classes]
         if policy.pattern:
             self._patterns.insert(0, Pattern('pattern', 'pattern', policy.pattern, 'the site'))
-        homes = [row for row in self._patterns if row.redacts in ('homes', 'pattern')]
+        of_paths = [row for row in self._patterns if row.redacts in ('homes', 'emails', 'pattern')]
         # Each text and each path is looked at once.
         self.text = functools.cache(functools.partial(self._by, self._patterns))
-        self._path = functools.cache(functools.partial(self._by, homes))
+        self._path = functools.cache(functools.partial(self._by, of_paths))
 
     def document(self, document: Document) -> Document:
         copy: Document = self._copy(document, '')
