@@ -46,6 +46,7 @@ PARTS = (LOGS, CONFIGURATION, NOT_TOLD, CHANGED)
 
 Value = TypeVar('Value')
 _NO_GAPS: list[Gap] = []
+_UNCHANGED: tuple[ChangedSince, list[Gap]] = (ChangedSince(), [])
 #: No values, and no gaps.
 _EMPTY: tuple[list[Any], list[Gap]] = ([], _NO_GAPS)
 
@@ -93,10 +94,9 @@ def parts_of(
         document[CONFIGURATION] = list(map(to_json, files))
         missing += without
     if CHANGED in wanted:
-        changed = _safely(_STABLE, lambda: _changed(about, archive), missing, ChangedSince())
+        changed, without = _safely(_STABLE, lambda: _changed(about, archive), missing, _UNCHANGED)
         document[CHANGED] = to_json(changed)
-        if not changed.run:
-            missing.append(Gap(_STABLE, 'no-such-run'))
+        missing += without
     if NOT_TOLD in wanted:
         missing = _safely('gaps', lambda: _gaps(about), missing, _NO_GAPS) + missing
         document[NOT_TOLD] = list(map(to_json, missing))
@@ -145,7 +145,12 @@ def _safely(what: str, read: Callable[[], Value], missing: list[Gap], nothing: V
 # -- what has changed ------------------------------------------------------------------------------
 
 
-def _changed(about: _About, archive: Archive) -> ChangedSince:
+def _changed(about: _About, archive: Archive) -> tuple[ChangedSince, list[Gap]]:
+    changed = _since_stable(about, archive)
+    return changed, [] if changed.run else [Gap(_STABLE, 'no-such-run')]
+
+
+def _since_stable(about: _About, archive: Archive) -> ChangedSince:
     if about.life:
         role, instance, number = about.life.role, about.life.instance, None
     elif about.run:
