@@ -32,6 +32,7 @@ OF_ALL_RUNS = {
     'incidents page by signature': f'{HOME}/manage_incidents?by=signature',
 }
 SIGNATURE = 'page of a signature'
+INCIDENT = 'page of an incident'
 OF_THIS_PROCESS = {
     'Threads page, 50 slow requests kept': f'{HOME}/manage_threads',
     'Threads page, refreshed': f'{HOME}/threads_fragment?part=live',
@@ -43,7 +44,7 @@ def measure() -> list[Row]:
         few = _times(Path(folder) / 'few', FEW)
         many = _times(Path(folder) / 'many', MANY)
     rows = []
-    for what in (*OF_ALL_RUNS, SIGNATURE):
+    for what in (*OF_ALL_RUNS, SIGNATURE, INCIDENT):
         title = f'{what}, {MANY:,} archived runs'
         rows.append(ratio(title, GROWTH, many[what], f'that with {FEW}', few[what], 'ms', 0))
     for what in few:
@@ -76,6 +77,7 @@ def _times(folder: Path, count: int) -> dict[str, float]:
         picture = zope.get('/remember_slow_requests').text
         pages = {PLAIN: PLAIN, **OF_ALL_RUNS, **OF_THIS_PROCESS, **_reports(crashed)}
         pages[SIGNATURE] = f'{HOME}/manage_signature?id={signature}'
+        pages[INCIDENT] = f'{HOME}/manage_incident?run={crashed}'
         pages['where the time of a slow request went, as a picture'] = f'{HOME}/flames?{picture}'
         return {what: _fastest(zope, path) for what, path in pages.items()}
     finally:

@@ -107,4 +107,5 @@ def sign(stability: Path) -> str:
     kept = Archive(Base(stability))
     signed = SignedRuns(kept)
     signed.sign_all(kept.summaries())
-    return max(signed.groups(kept.summaries()), key=lambda group: group.count).id
+    groups, _ = signed.groups(kept.summaries())
+    return max(groups, key=lambda group: group.count).id
