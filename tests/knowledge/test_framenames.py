@@ -81,6 +81,8 @@ def test_without_a_function_the_offset_in_this_build_is_the_place():
         ('foo.cold', 'foo'),
         ('foo.part.0.isra.0', 'foo'),
         ('foo(int, char const*)', 'foo'),
+        ('pkg::(anonymous namespace)::foo(int)', 'pkg::_GLOBAL__N_1::foo'),
+        ('_ZN3pkg12_GLOBAL__N_13fooEi', 'pkg::_GLOBAL__N_1::foo'),
         ('_ZN3foo3barEv', 'foo::bar'),
         ('operator()(int)', 'operator()(int)'),
         ('', ''),

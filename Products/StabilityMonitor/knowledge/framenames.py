@@ -18,6 +18,8 @@ from .compiledmodules import Loaded
 _INLINED = frozenset(('<listcomp>', '<dictcomp>', '<setcomp>'))
 #: Parts of the name of a file that a program made at random or from a hash: template_5fd1a0c2.py.
 _MADE = re.compile(r'(?:(?<=[-_.])|^)(?:[0-9a-f]{8,}|tmp[a-z0-9_]{8})(?=[-_.]|$)', re.ASCII)
+#: How the C++ ABI names a namespace without a name.
+_ANONYMOUS = '_GLOBAL__N_1'
 #: What follows the name of a library: ".so.2", "-f4c8a2d1.so.16.0.3" of auditwheel.
 _AFTER_LIBRARY = re.compile(r'(?:-[0-9a-f]{8,})?(?:[-.]\d[\d.]*)?\.(?:so|dylib|pyd)\b.*$')
 
@@ -79,7 +81,7 @@ def object_name(library: str, loaded: Loaded) -> str:
 
 def function_name(function: str) -> str:
     """Return the name of a native function without what compilers, releases and types add to it."""
-    name = frametable.plain_name(function)
+    name = frametable.plain_name(function).replace('(anonymous namespace)', _ANONYMOUS)
     if not name.startswith('operator'):
         name = name.partition('(')[0] or name
     return name.strip()
