@@ -1,3 +1,6 @@
+import time
+import timeit
+
 import pytest
 
 from Products.StabilityMonitor.knowledge.manglednames import unmangled
@@ -37,6 +40,7 @@ def test_the_path_of_names_is_read(function, plain):
         '_Py_Dealloc',
         '_ZNSt6vectorIiE',
         '__pyx_',
+        f'_ZN{"9" * 5000}fooE',
     ],
 )
 def test_other_names_and_broken_ones_stay(function):
@@ -45,3 +49,11 @@ def test_other_names_and_broken_ones_stay(function):
 
 def test_the_number_of_a_function_of_cython_does_not_count():
     assert unmangled('__pyx_pw_1a_3write') == unmangled('__pyx_pw_1a_15write')
+
+
+def test_the_time_for_a_hostile_name_grows_no_faster_than_its_length():
+    def seconds(length):
+        name = f'_RA{"Cs" * length}'
+        return min(timeit.repeat(lambda: unmangled(name), time.thread_time, number=20, repeat=3))
+
+    assert seconds(8 * 500) < 8 * 3 * seconds(500)

@@ -13,8 +13,11 @@ _NESTED = re.compile(r'_ZN[rVKRO]*(?=\d)')
 _PLAIN = re.compile(r'_ZL?(?=\d)')
 _RUST = re.compile(r'_R(?=[A-Z])')
 _RUST_HASH = re.compile(r'h[0-9a-f]{16}')
-#: What tells crates of one name apart; it changes with each release of the compiler.
-_RUST_DISAMBIGUATOR = re.compile(r'(?<=C)s[0-9A-Za-z]*_')
+#: What tells crates of one name apart: 64 bits to base 62.  It changes with each release of the
+#: compiler.
+_RUST_DISAMBIGUATOR = re.compile(r'(?<=C)s[0-9A-Za-z]{0,11}_')
+#: The length of a name.  The function may be from a damaged file: no name is longer.
+_LENGTH = re.compile(r'\d{1,5}', re.ASCII)
 _CYTHON = re.compile(r'__pyx_(?:pw|pf|f|fuse_\d+__pyx_\w\w)_')
 #: The lengths of names, and the number of the function: that changes with each function above it.
 _CYTHON_NUMBER = re.compile(r'(?:(?<=_)|^)\d+(?=[A-Za-z_])')
@@ -44,7 +47,7 @@ def _names(text: str, separator: str = '') -> list[str]:
     A name may have a separator before it that does not count.
     """
     found = []
-    while digits := re.match(r'\d+', text):
+    while digits := _LENGTH.match(text):
         start = digits.end() + (bool(separator) and text.startswith(separator, digits.end()))
         name = text[start : start + int(digits[0])]
         if len(name) < int(digits[0]):
