@@ -300,6 +300,13 @@ class TestOtherEnds:
         assert self.of('startup-failed', exception=None) is None
 
 
+def test_names_in_a_damaged_record_are_bounded():
+    frames = tuple(Frame('/site/shop.py', 1, f'{number}{"x" * 30_000}') for number in range(3))
+    places = [native(f'{number}{"x" * 30_000}') for number in range(3)]
+    found = signature_of(crash(places, frames, signal='S' * 30_000))
+    assert len(found.native) == len(found.python) == 3 and len(found.strict) < 10_000
+
+
 @functools.cache
 def _recorded():
     return recordedcrashes.read()

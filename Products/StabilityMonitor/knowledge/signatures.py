@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import takewhile
 
 from ..model.records import Frame
@@ -36,9 +37,11 @@ from .diagnosis import diagnosed
 from .frametable import PreparedFrame
 
 #: Raise this with each change of the rules: signatures that were kept are made again.
-RULES = 1
+RULES = 2
 #: So many places of a stack count.
 MOST = 3
+#: Characters: so much of a name counts.  Longer ones are in damaged records, and of templates.
+_LONGEST = 500
 #: A function that is so often in a stack is part of a recursion.
 _REPEATS = 3
 #: Functions in which damage surfaces: which of them it was is chance.
@@ -76,13 +79,8 @@ def signature_of(record: RunRecord, read: Read = _nothing) -> Signature | None:
     if not may_have(record):
         return None
     try:
-        if record.verdict in deathclass.VERDICTS:
-            return _of_death(record, read)
-        if record.verdict in _BY_EXCEPTION:
-            return _of_exception(record)
-        if record.verdict == _HUNG:
-            return _of_hang(record)
-        return _of_request(record)
+        found = _of_verdict(record, read)
+        return _bounded(found) if found else None
     except Exception:  # the record is from a file, so nothing in it is trusted
         LOGGER.warning('The run %s could not be given a signature.', record.run, exc_info=True)
         return None
@@ -91,6 +89,28 @@ def signature_of(record: RunRecord, read: Read = _nothing) -> Signature | None:
 def may_have(record: RunRecord) -> bool:
     """Whether this run may have a signature: a summary is enough to tell."""
     return record.is_incident and not record.drill and record.verdict not in _NONE
+
+
+def _of_verdict(record: RunRecord, read: Read) -> Signature | None:
+    if record.verdict in deathclass.VERDICTS:
+        return _of_death(record, read)
+    if record.verdict in _BY_EXCEPTION:
+        return _of_exception(record)
+    if record.verdict == _HUNG:
+        return _of_hang(record)
+    return _of_request(record)
+
+
+def _bounded(found: Signature) -> Signature:
+    return replace(
+        found,
+        verdict=found.verdict[:_LONGEST],
+        signal=found.signal[:_LONGEST],
+        native=tuple(name[:_LONGEST] for name in found.native),
+        python=tuple(name[:_LONGEST] for name in found.python),
+        place=found.place[: MOST * _LONGEST],
+        suspect=found.suspect[:_LONGEST],
+    )
 
 
 # -- crashes ---------------------------------------------------------------------------------------
