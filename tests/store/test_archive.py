@@ -247,6 +247,15 @@ def test_runs_above_keep_bytes_are_pruned(archive):
     assert list(archive.path.glob('.gone-*')) == []
 
 
+def test_what_a_removal_has_left_is_removed_by_the_next(archive):
+    (last,) = keep(archive, record(0))
+    left = archive.path / '.gone-20260921T133320Z-4711-abcd-1'
+    left.mkdir()
+    (left / 'signature.json').write_text('{}')
+    assert archive.prune(200, 90, 1 << 30, now=STARTED) == 0
+    assert not left.exists() and names(archive) == [last]
+
+
 def test_within_the_limits_nothing_is_pruned(archive):
     keep(archive, record(0), record(1))
     assert archive.prune(200, 90, 1 << 30, now=STARTED) == 0

@@ -65,6 +65,7 @@ _MARK_TAIL = 1 << 20  # bytes; no mark file is preallocated larger than this
 _DAY = 86400  # seconds
 _INCIDENTS_KEPT = 10  # this many of the newest incidents are never too old
 _BLOCK = 512  # bytes in a block, as counted by stat
+_GONE = '.gone-'  # so begins the name of a folder that is being removed
 #: Cache of the summaries that were read: {archive: {run: record}}.
 _KNOWN: dict[Path, dict[str, RunRecord]] = {}
 #: What each archive was amended with, as far as it is in that cache.
@@ -265,6 +266,9 @@ class Archive:
                     to_remove.append(record)
             for record in to_remove:
                 _remove(archive, record.run)
+            for name in archive.names():
+                if name.startswith(_GONE):  # a signature was written meanwhile, or a process died
+                    archive.remove(name)
         distributionsets.prune(self.base, now)
         objectsets.prune(self.base, now)
         return len(to_remove)
@@ -430,7 +434,7 @@ def _size(archive: Folder, run: str) -> int:
 
 def _remove(folder: Folder, run: str) -> None:
     """Rename a folder, then remove it, so that two processes may prune at the same time."""
-    gone = f'.gone-{run}-{os.getpid()}'
+    gone = f'{_GONE}{run}-{os.getpid()}'
     with contextlib.suppress(OSError):
         folder.rename(run, gone)
         folder.remove(gone)
