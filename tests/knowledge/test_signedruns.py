@@ -101,6 +101,23 @@ def test_it_is_made_again_in_this_process_when_a_core_file_was_read(archive, mad
     assert made == [summary.run] * 2
 
 
+def test_it_is_made_again_if_the_core_file_is_read_meanwhile(archive, monkeypatch):
+    (summary,) = keep(archive, crash(1))
+    signed = SignedRuns(archive)
+    make = signatures.signature_of
+
+    def signature_of(record, read):
+        monkeypatch.undo()
+        core = CoreFile('/core', 10, 1.0, 'content')
+        corerecords.add(archive.base, summary.run, core, corerecords.Stamp())
+        assert signed.unsigned([summary]) == 1  # this reads the note of it
+        return make(record, read)
+
+    monkeypatch.setattr(signatures, 'signature_of', signature_of)
+    signed.of(summary)
+    assert signed.unsigned([summary]) == 1
+
+
 def test_stops_and_drills_have_none_and_their_record_is_not_read(archive, made):
     runs = keep(archive, record(1), replace(crash(2), drill='crash'))
     assert SignedRuns(archive).known(runs) == {run.run: None for run in runs}

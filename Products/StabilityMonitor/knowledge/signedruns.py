@@ -280,4 +280,9 @@ class SignedRuns:
         found = Signed(signature, runfeatures.features_of(record))
         if made_from is not None and (is_kept or not self._archive.only_reads):
             signaturefiles.write(base, run, signatures.RULES, made_from, found)
-        return _MEMORY[self._archive.path].keep(run, found)
+        memory = _MEMORY[self._archive.path]
+        found = memory.keep(run, found)
+        # Another thread may have read the note of what came meanwhile before this was remembered.
+        if signaturefiles.sources(base, run) != made_from:
+            memory.forget([run])
+        return found
