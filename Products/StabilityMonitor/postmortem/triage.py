@@ -205,8 +205,10 @@ def at_start(life: ILivingRun) -> None:
         incidents = [record for record in done if record.is_incident]
         if incidents:  # a run that was stopped as asked leaves no core file
             from . import corereading
+            from . import earlysigning
 
             corereading.read_later(life, incidents)
+            earlysigning.sign_later(life, incidents)
         life.in_background(
             lambda: archive.prune(options.keep_runs, options.keep_days, options.keep_bytes)
         )
