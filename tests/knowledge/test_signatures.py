@@ -242,6 +242,33 @@ class TestOtherEnds:
         other = self.of('startup-failed', exception=text.format(3, '').replace('Value', 'Key'))
         assert first != other
 
+    def test_the_program_in_each_traceback_is_not_the_place(self):
+        text = (
+            'Traceback (most recent call last):\n'
+            '  File "/srv/env/bin/runwsgi", line 8, in <module>\n    sys.exit(main())\n'
+            f'  File "{SITE}/ZODB/FileStorage/FileStorage.py", line 3, in read_index\n    raise\n'
+            'ZODB.FileStorage.FileStorage.CorruptedTransactionError: at 5\n'
+        )
+        found = self.of('startup-failed', exception=text)
+        assert found.place.endswith('Error in ZODB.FileStorage.FileStorage:read_index')
+        assert found.is_weak
+
+    @pytest.mark.parametrize(
+        'message',
+        ["ModuleNotFoundError: No module named '{}'", "ImportError: cannot import name '{}'"],
+    )
+    def test_what_could_not_be_imported_counts(self, message):
+        text = (
+            'Traceback (most recent call last):\n'
+            '  File "/home/site/shop.py", line 3, in <module>\n    import something\n'
+        )
+        one, other = (
+            self.of('startup-failed', exception=f'{text}{message.format(name)}\n')
+            for name in ('lxml.etree', 'xmlsec')
+        )
+        assert one.strict.endswith('Error lxml.etree in shop:<module>') and not one.is_weak
+        assert other.strict == one.strict.replace('lxml.etree', 'xmlsec')
+
     def test_of_an_error_in_zcml_its_files_count(self):
         """The parser has raised it, as each other one."""
         text = (

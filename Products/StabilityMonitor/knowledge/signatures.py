@@ -61,6 +61,11 @@ _OF_WORKERS = frozenset(('workers', 'queue', 'connections'))
 _TRACEBACK_FRAME = re.compile(
     r'^  File "(?P<file>[^"\n]+)", line (?P<line>\d+), in (?P<function>.+)$', re.MULTILINE
 )
+#: The program that began the process, as bin/runwsgi: it is in each traceback.
+_PROGRAM = re.compile(r'.*/bin/[^/]+')
+#: What could not be imported, in the messages of these errors: a name, which tells faults apart.
+_MISSING = re.compile(r"^\S*Error: (?:No module named|cannot import name) '([\w.]+)'", re.MULTILINE)
+_OF_IMPORT = ('ImportError', 'ModuleNotFoundError')
 #: A place of an error in ZCML, see zope.configuration.xmlconfig.ParserInfo: a line and a column.
 #: The innermost file comes last.
 _ZCML = re.compile(r'File "([^"\n]+\.zcml)", line \d+\.\d+')
@@ -250,7 +255,10 @@ def _of_recursion(names: Sequence[str]) -> list[str]:
 
 
 def _of_exception(record: RunRecord) -> Signature | None:
-    """By the class of the exception, and where the site's own code raised it."""
+    """By the class of the exception, and where the site's own code raised it.
+
+    Messages do not count, as they have values, but for the name of what could not be imported.
+    """
     name = exception_name(record.exception)
     if not name:
         return None
@@ -263,9 +271,14 @@ def _of_exception(record: RunRecord) -> Signature | None:
         Frame(found['file'], int(found['line']), found['function'])
         for found in _TRACEBACK_FRAME.finditer(record.exception)
     ]
-    own = codeorigin.own(frames[::-1])
-    place = f'{name} in {framenames.python_name(own)}' if own else name
-    return Signature(record.verdict, place=place, is_weak=own is None)
+    inner = [frame for frame in frames[::-1] if not _PROGRAM.fullmatch(frame.file)]
+    own = codeorigin.own(inner)
+    missing = _MISSING.findall(record.exception)
+    what = f'{name} {missing[-1]}' if missing and name.endswith(_OF_IMPORT) else name
+    place = f'{what} in {framenames.python_name(own)}' if own else what
+    # Code of the platform may raise it for many reasons.
+    is_site = own is not None and codeorigin.place(own.file).kind == codeorigin.SITE
+    return Signature(record.verdict, place=place, is_weak=not is_site)
 
 
 def _of_hang(record: RunRecord) -> Signature | None:
