@@ -18,8 +18,10 @@ from Products.StabilityMonitor.model.records import LogLine
 from Products.StabilityMonitor.model.records import Sample
 from Products.StabilityMonitor.model.runrecord import RunRecord
 from Products.StabilityMonitor.model.threadstates import ThreadState
+from Products.StabilityMonitor.model.witnesses import Witness
 from Products.StabilityMonitor.store import archive as module
 from Products.StabilityMonitor.store import blackboxreader
+from Products.StabilityMonitor.store import witnessfiles
 from Products.StabilityMonitor.store.archive import Archive
 from Products.StabilityMonitor.store.rundirectory import Base
 
@@ -263,6 +265,19 @@ def test_within_the_limits_nothing_is_pruned(archive):
 
 
 # -- many ------------------------------------------------------------------------------------------
+
+
+def test_summaries_are_the_same_object_until_something_changes(archive):
+    run, _ = keep(archive, record(0, 'vanished'), record(1))
+    before = archive.summaries()
+    assert archive.summaries() is before
+    witnessfiles.add(
+        archive.base, run, Witness('shell', time=STARTED, fact='It ended.', exit_code=1)
+    )
+    assert archive.summaries() is not before
+    before = archive.summaries()
+    keep(archive, record(2))
+    assert len(archive.summaries()) == 3 and archive.summaries() is not before
 
 
 def test_a_thousand_summaries_are_read_only_once(archive, monkeypatch):

@@ -17,6 +17,7 @@ import stat
 import time
 from collections.abc import Iterable
 from collections.abc import Sequence
+from dataclasses import dataclass
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,22 @@ _KNOWN: dict[Path, dict[str, RunRecord]] = {}
 _AMENDED: dict[Path, witnessfiles.Amended] = {}
 
 
+@dataclass(frozen=True)
+class _Listed:
+    """The summaries of an archive in order, when its folder had these names.
+
+    `known` is the cache from which they were: when runs are amended, another dict takes its place.
+    """
+
+    names: list[str]
+    known: dict[str, RunRecord]
+    summaries: tuple[RunRecord, ...]
+
+
+#: To put 10,000 summaries in order takes ten times as long as to list the folder.
+_LISTED: dict[Path, _Listed] = {}
+
+
 @implementer(IArchive)
 class Archive:
     """See IArchive.  It holds the archived runs below `base`.
@@ -88,32 +105,43 @@ class Archive:
     # -- reading -----------------------------------------------------------------------------------
 
     def summaries(self) -> tuple[RunRecord, ...]:
-        """Return all archived runs without their large fields, newest first."""
-        names = self._names()
-        known = self._known
-        self._forget_amended(known)
+        """Return all archived runs without their large fields, newest first.
+
+        It is the same object until a run is added, removed or amended.
+        """
+        listed = names_in(self.path)
+        known = self._without_amended()
+        last = _LISTED.get(self.path)
+        if last and last.known is known and last.names == listed:
+            return last.summaries
+        names = _runs(listed)
         removed = known.keys() - set(names)
         for name in removed:
             known.pop(name, None)
-        return newest_first(map(self._summary, names))
+        found = newest_first(self._summary(name, known) for name in names)
+        _LISTED[self.path] = _Listed(listed, known, found)
+        return found
 
-    @property
-    def _known(self) -> dict[str, RunRecord]:
-        return _KNOWN.setdefault(self.path, {})
-
-    def _forget_amended(self, known: dict[str, RunRecord]) -> None:
-        """Forget the summaries of runs of which a witness has told more since they were read."""
+    def _without_amended(self) -> dict[str, RunRecord]:
+        """Return the cache without the runs of which a witness has told more since they were
+        read.
+        """
+        known = _KNOWN.setdefault(self.path, {})
         names = _AMENDED.setdefault(self.path, witnessfiles.Amended()).names(self.base)
-        for name in list(known) if names is None else names:
-            known.pop(name, None)
+        if names is None:
+            known = _KNOWN[self.path] = {}
+        elif names & known.keys():
+            kept = {name: each for name, each in known.copy().items() if name not in names}
+            known = _KNOWN[self.path] = kept
+        return known
 
     def _names(self) -> list[str]:
-        return [name for name in names_in(self.path) if RUN_NAME.fullmatch(name)]
+        return _runs(names_in(self.path))
 
-    def _summary(self, name: str) -> RunRecord:
-        known = self._known.get(name)
-        if known is not None:
-            return known
+    def _summary(self, name: str, known: dict[str, RunRecord]) -> RunRecord:
+        found = known.get(name)
+        if found is not None:
+            return found
         path = self.path / name
         found = _from_file(path / SUMMARY, SUMMARY_MOST)
         if found is None:  # archived by an older release, or damaged
@@ -124,7 +152,7 @@ class Archive:
                 found = _damaged(path)
         found = damagedrecords.alone(found, _usable)
         found = amended(found, witnessfiles.of_run(path))
-        self._known[name] = found
+        known[name] = found
         return found
 
     def last_server_run(self, instance: Instance) -> RunRecord | None:
@@ -272,6 +300,10 @@ class Archive:
         distributionsets.prune(self.base, now)
         objectsets.prune(self.base, now)
         return len(to_remove)
+
+
+def _runs(names: Iterable[str]) -> list[str]:
+    return [name for name in names if RUN_NAME.fullmatch(name)]
 
 
 def _from_file(path: Path, most: int = INCIDENT_MOST) -> RunRecord | None:
