@@ -46,6 +46,15 @@ def test_an_incident_knows_those_before_and_after_it(archive):
     assert seen.signature == f'SIGSEGV views:render {seen.id}'
 
 
+def test_it_is_made_once_until_something_changes(archive):
+    keep(archive, crash(0), record(1))
+    signed_past(archive)
+    past = signed_past(archive)
+    assert signed_past(archive) is past and past.began == record(0).started
+    keep(archive, crash(2))
+    assert signed_past(archive).groups[0].count == 2
+
+
 def test_it_tells_what_was_different_the_last_time(archive):
     before = crash(0, context={'python': '3.11.6'}, requests=(request(path='/a'),))
     now = crash(1, context={'python': '3.14.0'}, requests=(request(path='/a'),))

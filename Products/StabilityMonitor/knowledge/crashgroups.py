@@ -7,11 +7,14 @@ that says the same and more, if there is only one of that kind.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 
+from ..model.records import Instance
 from ..model.records import Moment
 from ..model.runrecord import RunRecord
 from ..model.signature import UNKNOWN_CLASS
@@ -48,6 +51,21 @@ class Group:
     @property
     def count(self) -> int:
         return len(self.runs)
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """The names of the runs."""
+        return frozenset(run.run for run in self.runs)
+
+    @cached_property
+    def by_instance(self) -> Counter[Instance]:
+        """How many of the incidents each instance had."""
+        return Counter(run.instance for run in self.runs)
+
+    @cached_property
+    def times(self) -> tuple[float, ...]:
+        """When they ended, in seconds since the epoch, sorted; as far as that is known."""
+        return tuple(sorted(run.ended for run in self.runs if run.ended is not None))
 
     @property
     def first(self) -> Moment | None:
@@ -104,7 +122,7 @@ def find(known: Iterable[Group], id: str) -> Group | None:
 def group_of(known: Iterable[Group], run: str) -> Group | None:
     """Return the group of a run; None if it is in none."""
     for group in known:
-        if any(each.run == run for each in group.runs):
+        if run in group.names:
             return group
     return None
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
+from pathlib import Path
 from typing import Any
 
 from ..knowledge import crashgroups
@@ -28,6 +29,9 @@ from . import signaturewords
 
 #: A `SeenBefore` names at most this many runs.
 _NAMED = 100
+#: {archive: its summaries, and what was made of them}: they are the same objects while nothing
+#: changes, and so are the signatures when all are known.
+_LAST: dict[Path, tuple[tuple[RunRecord, ...], SignedPast]] = {}
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class SignedPast:
 
     `signatures` is {name of a run: its signature}, as far as they were looked at; `unsigned` counts
     the others.  `drills` and `without` are those without a signature: a drill has none, and of
-    others too little is known.
+    others too little is known.  `began` is when the first of all known runs began.
     """
 
     incidents: tuple[RunRecord, ...]
@@ -45,6 +49,7 @@ class SignedPast:
     drills: tuple[RunRecord, ...] = ()
     without: tuple[RunRecord, ...] = ()
     unsigned: int = 0
+    began: float | None = None
 
     @property
     def signed(self) -> int:
@@ -92,9 +97,14 @@ def signed_past(archive: Archive, summaries: Iterable[RunRecord] | None = None) 
 
     Only a few signatures are made now, see `SignedRuns.known`.
     """
-    incidents = incidents_of(archive.summaries() if summaries is None else summaries)
+    runs = archive.summaries() if summaries is None else tuple(summaries)
+    before, past = _LAST.get(archive.path, ((), None))
+    is_same = past is not None and before is runs
+    incidents = past.incidents if past and is_same else incidents_of(runs)
     signed = SignedRuns(archive)
     groups, signatures = signed.groups(incidents)
+    if past and is_same and past.signatures is signatures:
+        return past
     drills = []
     without = []
     for run in incidents:
@@ -102,14 +112,17 @@ def signed_past(archive: Archive, summaries: Iterable[RunRecord] | None = None) 
             drills.append(run)
         elif run.run in signatures and signatures[run.run] is None:
             without.append(run)
-    return SignedPast(
+    past = SignedPast(
         incidents,
         groups,
         signatures,
         tuple(drills),
         tuple(without),
         signed.unsigned(incidents),
+        min((run.started for run in runs if run.started), default=None),
     )
+    _LAST[archive.path] = runs, past
+    return past
 
 
 def incidents_of(summaries: Iterable[RunRecord]) -> tuple[RunRecord, ...]:

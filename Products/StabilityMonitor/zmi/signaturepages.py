@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection
 from collections.abc import Iterable
 from collections.abc import Sequence
 from typing import Any
@@ -24,11 +23,11 @@ from ..model.counts import counted
 from ..model.errors import NoSuchRun
 from ..model.errors import NoSuchSignature
 from ..model.interfaces import ILivingRun
+from ..model.records import Instance
 from ..model.records import clocktime
 from ..model.records import duration
 from ..model.runrecord import RunRecord
 from ..model.signature import Signature
-from ..postmortem.runhistory import is_open
 from ..reporting import charts
 from ..reporting import occurrences
 from ..reporting import signaturewords
@@ -70,16 +69,16 @@ def table(life: ILivingRun, archive: Archive, form: dict[str, Any]) -> dict[str,
     past = signed_past(archive, summaries)
     SignedRuns(archive).sign_later(past.incidents)
     is_all = wanted.instances == 'all'
-    here = {run.run for run in summaries if is_all or run.instance == life.instance}
-    shown = [group for group in past.groups if any(run.run in here for run in group.runs)]
+    instance = None if is_all else life.instance
+    shown = [group for group in past.groups if instance is None or instance in group.by_instance]
     shown.sort(key=COLUMNS[wanted.sort].sort_key, reverse=wanted.is_descending)
     page_count = max(1, math.ceil(len(shown) / BATCH))
     page = min(wanted.page, page_count)
     on_page = shown[(page - 1) * BATCH : page * BATCH]
     return {
         'title': 'Incidents by signature',
-        'rows': _rows(archive, on_page, here, _begin(summaries)),
-        'rest': _rest(past, here),
+        'rows': _rows(archive, past, on_page, instance),
+        'rest': _rest(past, instance),
         'count': counted(len(shown), 'signature'),
         'known': len(summaries),
         'progress': _progress(past),
@@ -94,35 +93,33 @@ def table(life: ILivingRun, archive: Archive, form: dict[str, Any]) -> dict[str,
     }
 
 
-def _begin(summaries: Iterable[RunRecord]) -> float:
-    """Return when the first known run began."""
-    return min((run.started for run in summaries if run.started), default=time.time())
-
-
 def _rows(
-    archive: Archive, groups: Sequence[Group], here: Collection[str], begin: float
+    archive: Archive, past: SignedPast, groups: Sequence[Group], instance: Instance | None
 ) -> list[dict[str, Any]]:
-    """Return the rows of the table; all their pictures begin at the same time."""
+    """Return the rows of the table; all their pictures begin at the same time.
+
+    With `instance`, a row says how many of its incidents that instance had.
+    """
     acknowledged, _ = Acknowledgements(archive.base).read()
     now = time.time()
     rows = []
     for group in groups:
         newest = group.runs[0]
-        ours = sum(run.run in here for run in group.runs)
+        ours = group.count if instance is None else group.by_instance[instance]
         rows.append(
             _named(group.signature)
             | {
                 'look': pages.look(newest.verdict),
                 'count': f'{group.count:,}',
                 'here': f'{ours:,} here' if ours < group.count else '',
-                'open': sum(is_open(run, acknowledged) for run in group.runs),
+                'open': _open(group, acknowledged),
                 'last': clocktime(group.last),
                 'first': clocktime(group.first),
                 'is_one': group.count == 1,
                 'ago': _ago(newest),
                 'rate': signaturewords.rate_words(_per_day(group, now)),
                 'picture': occurrences.small(
-                    _times(group), begin, now, charts.colour(newest.verdict)
+                    group.times, past.began or now, now, charts.colour(newest.verdict)
                 ),
             }
         )
@@ -141,14 +138,19 @@ def _named(signature: Signature) -> dict[str, Any]:
     }
 
 
-def _rest(past: SignedPast, here: Collection[str]) -> list[dict[str, str]]:
+def _open(group: Group, acknowledged: Iterable[str]) -> int:
+    """Return how many incidents of a group are open: it has no drills."""
+    return group.count - sum(run in group.names for run in acknowledged)
+
+
+def _rest(past: SignedPast, instance: Instance | None) -> list[dict[str, str]]:
     """Return the rows for incidents without a signature."""
     rows = []
     for runs, one, many, why in (
         (past.drills, 'Drill', 'Drills', 'No fault ended them.'),
         (past.without, 'Without a signature', '', 'Too little is known of how they ended.'),
     ):
-        runs = tuple(run for run in runs if run.run in here)
+        runs = tuple(run for run in runs if instance is None or run.instance == instance)
         if runs:
             newest = runs[0]
             rows.append(
@@ -177,10 +179,6 @@ def _weak(groups: Sequence[Group]) -> str:
     return signaturewords.WEAK if is_any else ''
 
 
-def _times(group: Group) -> list[float]:
-    return [run.ended for run in group.runs if run.ended is not None]
-
-
 def _ago(run: RunRecord) -> str:
     passed = acknowledging.seconds_ago(run)
     return '' if passed is None else f'{duration(passed)} ago'
@@ -205,7 +203,6 @@ def signature(archive: Archive, form: dict[str, Any]) -> dict[str, Any]:
     acknowledged, _ = Acknowledgements(archive.base).read()
     now = time.time()
     newest = group.runs[0]
-    instances = {run.instance for run in group.runs}
     page_count = max(1, math.ceil(group.count / BATCH))
     page = min(tablequery.page_number(form.get('page')), page_count)
 
@@ -222,14 +219,14 @@ def signature(archive: Archive, form: dict[str, Any]) -> dict[str, Any]:
         'progress': _progress(past),
         'count': counted(group.count, 'incident'),
         'is_one': group.count == 1,
-        'open': sum(is_open(run, acknowledged) for run in group.runs),
+        'open': _open(group, acknowledged),
         'first': clocktime(group.first),
         'last': clocktime(group.last),
         'ago': _ago(newest),
         'newest': addresses.of_run(newest.run),
         'report': 'manage_report?' + urlencode({'signature': group.id}),
         'picture': occurrences.large(
-            _times(group), _begin(summaries), now, charts.colour(newest.verdict)
+            group.times, past.began or now, now, charts.colour(newest.verdict)
         ),
         'parts': _parts(group),
         'none_shared': 'Nothing was found that these incidents share and others lack.',
@@ -240,7 +237,7 @@ def signature(archive: Archive, form: dict[str, Any]) -> dict[str, Any]:
         **_told(archive, past, group),
         **_compared(archive, summaries, group),
         'rows': [alone(run, row) for run in group.runs[(page - 1) * BATCH : page * BATCH]],
-        'all_instances': len(instances) > 1,
+        'all_instances': len(group.by_instance) > 1,
         'page': page,
         'pages': page_count,
         'earlier': at(page - 1) if page > 1 else '',
