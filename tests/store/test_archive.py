@@ -3,6 +3,7 @@ first.
 """
 
 import gzip
+import os
 from dataclasses import replace
 
 import pytest
@@ -21,6 +22,7 @@ from Products.StabilityMonitor.model.threadstates import ThreadState
 from Products.StabilityMonitor.model.witnesses import Witness
 from Products.StabilityMonitor.store import archive as module
 from Products.StabilityMonitor.store import blackboxreader
+from Products.StabilityMonitor.store import regularfiles
 from Products.StabilityMonitor.store import witnessfiles
 from Products.StabilityMonitor.store.archive import Archive
 from Products.StabilityMonitor.store.rundirectory import Base
@@ -286,3 +288,46 @@ def test_a_thousand_summaries_are_read_only_once(archive, monkeypatch):
     assert len(archive.summaries()) == 1000
     monkeypatch.setattr(module, 'read_json', lambda path: pytest.fail(f'{path} is read again'))
     assert [each.pid for each in Archive(archive.base).summaries()[:3]] == [1099, 1098, 1097]
+
+
+class TestListing:
+    """A folder of 10,000 runs is not listed for each page."""
+
+    @pytest.fixture
+    def listings(self, archive, monkeypatch):
+        seen = []
+
+        def names_in(path):
+            seen.append(path)
+            return regularfiles.names_in(path)
+
+        monkeypatch.setattr(module, 'names_in', names_in)
+        keep(archive, record(1), record(2))
+        return seen
+
+    def at(self, archive, monkeypatch, seconds):
+        """Look at the archive that many seconds after the last change of its folder."""
+        changed = archive.path.stat().st_mtime
+        monkeypatch.setattr(module.time, 'time', lambda: changed + seconds)
+        return archive.summaries()
+
+    def test_a_folder_that_changed_just_now_is_listed_each_time(
+        self, archive, monkeypatch, listings
+    ):
+        for _ in range(3):
+            self.at(archive, monkeypatch, 1)
+        assert len(listings) == 3
+
+    def test_one_that_did_not_change_is_listed_once_in_a_while(
+        self, archive, monkeypatch, listings
+    ):
+        first = self.at(archive, monkeypatch, 5)
+        assert self.at(archive, monkeypatch, 15) is first and len(listings) == 1
+        assert self.at(archive, monkeypatch, 30) is first and len(listings) == 2
+        assert self.at(archive, monkeypatch, 4) is first and len(listings) == 3, 'a clock was set'
+
+    def test_a_run_that_was_added_or_removed_is_seen_at_once(self, archive, monkeypatch, listings):
+        self.at(archive, monkeypatch, 5)
+        keep(archive, record(3))
+        os.utime(archive.path, (STARTED + 9, STARTED + 9))
+        assert len(self.at(archive, monkeypatch, 5)) == 3

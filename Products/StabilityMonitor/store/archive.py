@@ -78,13 +78,29 @@ class _Listed:
     """The summaries of an archive in order, when its folder had these names.
 
     `known` is the cache from which they were: when runs are amended, another dict takes its place.
+    The names were read at `read`, in seconds since the epoch, when the folder was last `changed`,
+    in the same; 0: not known.
     """
 
     names: list[str]
     known: dict[str, RunRecord]
     summaries: tuple[RunRecord, ...]
+    changed: float
+    read: float
+
+    def has_all(self, changed: float, now: float) -> bool:
+        """Whether the folder, which was last `changed` then, still has these names.
+
+        The times of a folder may be coarse.
+        """
+        is_settled = 0 < changed == self.changed < self.read - _COARSE
+        return is_settled and 0 <= now - self.read < _LISTED_FOR
 
 
+#: The times of a folder may be this coarse, in seconds, as on FAT.
+_COARSE = 2.0
+#: The folder is listed again after this many seconds even if it seems unchanged.
+_LISTED_FOR = 20.0
 #: To put 10,000 summaries in order takes ten times as long as to list the folder.
 _LISTED: dict[Path, _Listed] = {}
 
@@ -109,18 +125,29 @@ class Archive:
 
         It is the same object until a run is added, removed or amended.
         """
-        listed = names_in(self.path)
-        known = self._without_amended()
         last = _LISTED.get(self.path)
+        now, changed = time.time(), self._changed()
+        known = self._without_amended()
+        if last and last.known is known and last.has_all(changed, now):
+            return last.summaries
+        listed = names_in(self.path)
         if last and last.known is known and last.names == listed:
+            _LISTED[self.path] = replace(last, changed=changed, read=now)
             return last.summaries
         names = _runs(listed)
         removed = known.keys() - set(names)
         for name in removed:
             known.pop(name, None)
         found = newest_first(self._summary(name, known) for name in names)
-        _LISTED[self.path] = _Listed(listed, known, found)
+        _LISTED[self.path] = _Listed(listed, known, found, changed, now)
         return found
+
+    def _changed(self) -> float:
+        """Return when a run was added or removed last; 0 if that is not known."""
+        try:
+            return status_of(self.path).st_mtime
+        except OSError:
+            return 0.0
 
     def _without_amended(self) -> dict[str, RunRecord]:
         """Return the cache without the runs of which a witness has told more since they were
