@@ -4,6 +4,7 @@ The tracker is a local stand-in.
 """
 
 import contextlib
+import html
 import http.server
 import json
 import threading
@@ -34,7 +35,12 @@ def tracker():
                 server.opened.append((parse_qs(parts.query), len(self.path)))
             self.send_response(200)
             self.end_headers()
-            self.wfile.write(b'<title>New issue</title>')
+            title, body = (parse_qs(parts.query).get(name, [''])[0] for name in ('title', 'body'))
+            self.wfile.write(
+                '<!doctype html><meta charset="utf-8"><title>New issue</title><h1>New issue</h1>'
+                f'<p><input size="100" value="{html.escape(title)}"></p>'
+                f'<textarea rows="40" cols="100">{html.escape(body)}</textarea>'.encode()
+            )
 
         def log_message(self, *args):
             pass
@@ -67,7 +73,14 @@ def choose(browser, name, value):
     field(browser, name).find_element(By.CSS_SELECTOR, f'option[value^="{value}"]').click()
 
 
-def test_from_a_crash_to_a_file_and_to_a_filled_in_issue(browser, make_zope, tracker):
+def picture(browser, folder, step):
+    """Keep a picture of a step: someone should look at it.  A blank page is smaller."""
+    file = folder / f'{step}.png'
+    browser.save_screenshot(str(file))
+    assert file.stat().st_size > 10_000
+
+
+def test_from_a_crash_to_a_file_and_to_a_filled_in_issue(browser, make_zope, tracker, tmp_path):
     zope = make_zope(
         options={
             'drills': 'on',
@@ -77,6 +90,7 @@ def test_from_a_crash_to_a_file_and_to_a_filled_in_issue(browser, make_zope, tra
         }
     ).start()
     log_in(browser, zope, TAB + 'manage_drills')
+    picture(browser, tmp_path, '1-drills')
     with contextlib.suppress(WebDriverException):
         browser.find_element(By.ID, 'drill-segfault').click()
     assert zope.wait_exit() == -11
@@ -85,7 +99,9 @@ def test_from_a_crash_to_a_file_and_to_a_filled_in_issue(browser, make_zope, tra
     # First click: the page of the incident leads to its report.
     log_in(browser, zope, TAB + 'manage_main')
     click(browser, 'Show details')
+    picture(browser, tmp_path, '2-incident')
     click(browser, 'Report this incident')
+    picture(browser, tmp_path, '3-report')
     assert 'Zope crashed' in preview(browser) and 'string_at' in preview(browser)
     assert field(browser, 'title').get_attribute('value').startswith('Zope crashed')
     assert not browser.find_elements(By.ID, 'open-tracker')
@@ -99,6 +115,8 @@ def test_from_a_crash_to_a_file_and_to_a_filled_in_issue(browser, make_zope, tra
     wait_for(lambda: 'I ran a drill.' in preview(browser), what='the preview')
     wait_for(lambda: 'Ada Lovelace' in preview(browser), what='the name in the preview')
     assert 'Installed distributions' in preview(browser) or 'waitress' in preview(browser)
+
+    picture(browser, tmp_path, '4-filled-in')
 
     # Second click: a file.
     choose(browser, 'format', 'json')
@@ -115,13 +133,18 @@ def test_from_a_crash_to_a_file_and_to_a_filled_in_issue(browser, make_zope, tra
     browser.execute_script('document.getElementById("open-tracker").click()')
     assert not tracker.opened
 
-    # Third click: the tracker, with the text in the clipboard, too.
-    choose(browser, 'format', 'markdown')
-    wait_for(lambda: preview(browser).startswith('# '), what='the preview as Markdown')
-    whole = field(browser, 'stability-preview').get_attribute('textContent')
-    wait_for(lambda: browser.find_elements(By.ID, 'open-tracker'), what='the button')
+    # Third click: the tracker.  The text of the issue is in the clipboard, too, not the preview.
+    def link_is_ready():
+        return 'disabled' not in field(browser, 'open-tracker').get_attribute('class')
+
+    wait_for(link_is_ready, what='the link with what was typed last')
+    whole = field(browser, 'stability-issue').get_attribute('textContent')
+    assert whole.startswith('# Zope crashed') and preview(browser).startswith('{')
     field(browser, 'open-tracker').click()
     wait_for(lambda: tracker.opened, what='the page of the tracker')
+    wait_for(lambda: len(browser.window_handles) > 1, what='the window of the tracker')
+    browser.switch_to.window(browser.window_handles[-1])
+    picture(browser, tmp_path, '5-tracker')
     ((query, length),) = tracker.opened
     assert query['title'][0].startswith('Zope crashed')
     assert 'I ran a drill.' in query['body'][0] and 'Ada Lovelace' in query['body'][0]
@@ -140,6 +163,12 @@ def test_from_a_crash_to_a_file_and_to_a_filled_in_issue(browser, make_zope, tra
         browser.switch_to.window(extra)
         browser.close()
     browser.switch_to.window(browser.window_handles[0])
+
+    # Another click copies the preview.
+    choose(browser, 'format', 'text')
+    wait_for(lambda: preview(browser).startswith('Zope crashed'), what='the preview as text')
+    field(browser, 'copy').click()
+    wait_for(lambda: field(browser, 'stability-done').text == 'Copied.', what='the copy')
 
     # The browser remembers who files reports, and a part that is left out is not in the preview.
     log_in(browser, zope, TAB + 'manage_report')

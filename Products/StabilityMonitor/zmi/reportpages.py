@@ -182,19 +182,20 @@ def _title(report: Document) -> str:
 def _tracker(
     life: ILivingRun, report: Document, copy: Document, title: str, asked: Wanted
 ) -> dict[str, str]:
-    """Return the tracker, why it is this one, and the address that opens a new issue there."""
+    """Return the tracker, why it is this one, the whole text of a new issue, and the address that
+    opens it there with as much of that text as fits.
+    """
     incident = report.get('incident') or {}
     suspects = items_from_json(Suspect, incident.get('suspects'))
     found = trackers.tracker_of(life.options.tracker_url, suspects)
     problem = reportform.lacking(asked.reporter)
-    new = ''
-    if not problem:
-        new = trackers.new_issue(found, title, _content(copy, reportform.FOR_TRACKERS))
+    text = '' if problem else _content(copy, reportform.FOR_TRACKERS)
     return {
         'tracker': found.address,
         'why': found.why,
         'problem': problem,
-        'new': new,
+        'text': text,
+        'new': trackers.new_issue(found, title, text) if text else '',
     }
 
 

@@ -52,33 +52,34 @@
 	}
 
 	/* Browsers offer the clipboard to secure pages only; the old way works on all. */
-	function copied() {
-		var preview = document.getElementById('stability-preview'), range = document.createRange(), selection;
-		if (navigator.clipboard && window.isSecureContext) {
-			return navigator.clipboard.writeText(preview.textContent);
-		}
-		range.selectNodeContents(preview);
-		selection = window.getSelection();
-		selection.removeAllRanges();
-		selection.addRange(range);
-		return document.execCommand('copy') ? Promise.resolve() : Promise.reject(new Error('refused'));
+	function copied(text) {
+		var box = document.createElement('textarea'), isDone;
+		if (navigator.clipboard && window.isSecureContext) { return navigator.clipboard.writeText(text); }
+		box.value = text;
+		box.className = 'sr-only';
+		document.body.appendChild(box);
+		box.select();
+		isDone = document.execCommand('copy');
+		box.remove();
+		return isDone ? Promise.resolve() : Promise.reject(new Error('refused'));
 	}
 
-	function copyNow() {
-		return copied().then(function () { say('Copied.'); }, function () {
+	function copyNow(id) {
+		copied(document.getElementById(id).textContent).then(function () { say('Copied.'); }, function () {
 			say('The browser did not allow to copy. Select the text of the preview and press Ctrl+C.');
 		});
 	}
 
 	copy.hidden = false;
-	copy.addEventListener('click', copyNow);
+	copy.addEventListener('click', function () { copyNow('stability-preview'); });
+	form.addEventListener('input', later);
 	form.addEventListener('change', function (event) {
 		if (event.target.id === 'about') { title.value = ''; }
-		later();
+		/* The "change" of a text comes when it is left, as by the click on the tracker. */
+		if (event.target.matches('select, [type=checkbox]')) { later(); }
 	});
-	form.addEventListener('input', later);
 	document.addEventListener('click', function (event) {
 		var link = event.target.closest('#open-tracker');
-		if (link && link.classList.contains('disabled')) { event.preventDefault(); } else if (link) { copyNow(); }
+		if (link && link.classList.contains('disabled')) { event.preventDefault(); } else if (link) { copyNow('stability-issue'); }
 	});
 }());
