@@ -88,6 +88,7 @@ def violations(browser):
     ]
 
 
+@pytest.mark.thorough
 def test_no_page_violates_its_policy(browser, site):
     log_in(browser, site, TAB + 'manage_main')
     violations(browser)

@@ -550,6 +550,7 @@ def test_stacks_shows_a_real_site_while_it_works_hangs_and_does_not_answer(zope)
 
 
 @pytest.mark.zope
+@pytest.mark.thorough
 @pytest.mark.slow(20)
 def test_stacks_names_the_thread_of_a_real_site_that_holds_the_gil(make_zope):
     zope = make_zope(options={'stall': '0.5s', 'sample-interval': '0.1s'})

@@ -12,7 +12,7 @@ from benchmarks import soaking
 from benchmarks.programs import mixed_load
 
 pytestmark = pytest.mark.xdist_group('soak')
-REQUESTS = 12_000
+REQUESTS = 8_000
 TRACE_LOG = {'trace-log': 'trace.log', 'trace-log-size': '500KB'}
 #: Bytes that may be added after the warm-up.  ONCE is for caches that fill only once, such as the
 #: parsed code of a file (5.2 MiB; on a busy machine all of it comes after the warm-up).  STEADILY

@@ -257,12 +257,11 @@ def test_a_damaged_run_is_shown_with_its_instance(cemetery, ask):
     'value',
     [
         None,
-        'x',
         *[
             pytest.param(value, marks=marks)
             for marks, values in (
-                (pytest.mark.thorough, (float('nan'), {'a': 1})),
-                (pytest.mark.sweep, (10**400, True, [['x']])),
+                (pytest.mark.thorough, ('x', float('nan'))),
+                (pytest.mark.sweep, ({'a': 1}, 10**400, True, [['x']])),
             )
             for value in values
         ],
