@@ -1,5 +1,7 @@
 """The last run and a crash loop among the past runs of one instance."""
 
+from dataclasses import replace
+
 import pytest
 from support.syntheticruns import HERE
 from support.syntheticruns import STARTED
@@ -134,3 +136,15 @@ def test_how_long_ago_a_run_of_this_boot_ended_does_not_come_from_the_clock(step
     assert seconds_since_end(run, 'another', 20.0, now) == max(0.0, 90.0 + step)
     assert seconds_since_end(run, 'a-boot', 20.0, now) == max(0.0, 90.0 + step)
     assert seconds_since_end(record(0, ended=None), 'a-boot', 650.0, now) is None
+
+
+def test_the_runs_of_an_instance_are_looked_for_again_only_in_other_summaries():
+    other = replace(record(2), instance=Instance('elsewhere'))
+    summaries = (record(1), other)
+    first = of_instance(summaries, HERE)
+    assert [run.run for run in first] == [summaries[0].run]
+    assert of_instance(summaries, HERE) is first
+    assert of_instance(summaries, Instance('elsewhere')) == (other,)
+    third = record(3)
+    assert of_instance((*summaries, third), HERE) == (summaries[0], third)
+    assert of_instance(list(summaries), HERE) == first

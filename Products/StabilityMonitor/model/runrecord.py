@@ -26,7 +26,7 @@ from .suspects import DeathClass
 from .suspects import Suspect
 from .threadstates import Event
 from .threadstates import ThreadState
-from .verdicts import verdict
+from .verdicts import WANTED
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class RunRecord:
 
     @property
     def is_incident(self) -> bool:
-        return not verdict(self.verdict).is_wanted
+        return self.verdict not in WANTED
 
     @property
     def is_open_end(self) -> bool:

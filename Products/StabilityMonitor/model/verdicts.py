@@ -72,6 +72,8 @@ _ROWS = (
     Verdict('unreadable', 'left an unreadable record', 'record unreadable', _GREY, '!'),
 )
 VERDICTS: Mapping[str, Verdict] = MappingProxyType({row.code: row for row in _ROWS})
+#: The codes of ends that are no incidents; lists of 10,000 runs ask for each.
+WANTED = frozenset(row.code for row in _ROWS if row.is_wanted)
 
 
 def verdict(code: str) -> Verdict:

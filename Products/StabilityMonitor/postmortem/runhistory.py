@@ -22,9 +22,25 @@ LOOP_SECONDS = 600
 RECENT_SECONDS = 7 * 86400
 
 
+#: {instance: (summaries, its runs among them)} of the last call.
+_OF_INSTANCE: dict[Instance, tuple[object, tuple[RunRecord, ...]]] = {}
+#: For this many instances the result is kept.
+_KEPT = 10
+
+
 def of_instance(summaries: Iterable[RunRecord], instance: Instance) -> tuple[RunRecord, ...]:
-    """Return the runs of one instance, in the same order."""
-    return tuple(record for record in summaries if record.instance == instance)
+    """Return the runs of one instance, in the same order.
+
+    An archive returns the same tuple until it changes: then this does not look again.
+    """
+    before, runs = _OF_INSTANCE.get(instance, (None, ()))
+    if before is summaries and isinstance(summaries, tuple):
+        return runs
+    runs = tuple(record for record in summaries if record.instance == instance)
+    if len(_OF_INSTANCE) >= _KEPT:
+        _OF_INSTANCE.clear()
+    _OF_INSTANCE[instance] = (summaries, runs)
+    return runs
 
 
 def last_server_run(summaries: Iterable[RunRecord]) -> RunRecord | None:
