@@ -278,6 +278,7 @@ def test_both_releases_judge_a_run_alike(releases, dead, tmp_path):
         for row in REWORDED:
             old = row.apply(old)
         wanted = in_words_of_today(json.loads(old))
+        wanted.pop('signature')  # it is made when a record is read
         assert list(recorded.missing(wanted, in_words_of_today(judged[run]))) == []
 
 

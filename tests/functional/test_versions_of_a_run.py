@@ -3,6 +3,7 @@ Zope and by the command while Zope is down.
 """
 
 import json
+import re
 
 import pytest
 from support.aftermath import command
@@ -103,10 +104,8 @@ def test_while_zope_is_down_the_json_report_shows_the_last_run(site):
 
 def test_while_zope_is_down_the_text_report_names_the_last_run(site):
     text = command(site, 'report')
-    assert 'No process of this instance runs here. As of its start, ' in text
+    assert text.startswith(f'This report is about the newest incident, {site.run}.')
     assert f', recorded by the run {site.run}:' in text
-    assert 'only a living process knows its requests' in text
-    assert '\nNone.\n' not in text
 
 
 def test_the_command_shows_the_versions_of_the_crash_and_what_changed(site):
@@ -126,8 +125,8 @@ def test_the_next_process_shows_the_versions_of_the_crash_and_what_changed(site)
     assert known_issues(incident) == ['shop-lib-new']
     path = f'{TAB}report?format=text&run='
     for text in (site.get(path + site.run).text, command(site, 'report', site.run)):
-        head, _, rest = text.partition('\nVersions at the time of the crash\n')
-        assert '  shop-lib 6.1.3 -> 6.0.2\n' in rest and '\nshop-lib 6.1.3\n' in rest
+        assert re.search(r'^.*shop-lib\W.*6\.1\.3\W.*6\.0\.2', text, re.MULTILINE)
+        assert '\nshop-lib 6.1.3\n' in text
         assert '\nshop-lib 6.0.2\n' not in text
     shown = ' '.join(page(site, 'manage_incident').split())
     assert '<h3>Versions at the time of the crash</h3>' in shown
@@ -169,5 +168,4 @@ def test_the_command_beside_a_living_process_reads_its_files(site):
     assert report['sources'].pop('sites')['source'] == 'nobody'  # only a page reads the sites
     for part, told in report['sources'].items():
         assert (told['source'], told['run']) == ('run', run.name) and told['as_of'], part
-    text = command(site, 'report')
-    assert 'from the black box of the living process' in text and 'The last process' not in text
+    assert command(site, 'report').startswith('This report is about the newest incident, ')

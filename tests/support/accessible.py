@@ -35,7 +35,8 @@ return cut;
 """
 #: Numbers what a person can operate, in the order of the page.
 _CONTROLS = f"""
-const selector = 'a[href]:not([tabindex="-1"]), button, input, summary, [tabindex="0"]';
+const selector =
+    'a[href]:not([tabindex="-1"]), button, input, select, textarea, summary, [tabindex="0"]';
 window.controls = [...document.querySelectorAll('{OURS} ' + selector.replaceAll(', ', ', {OURS} '))]
     .filter(each => !each.disabled && each.checkVisibility());
 return window.controls.map(each => each.outerHTML.slice(0, 200));

@@ -245,22 +245,10 @@ def _facts(facts: Document) -> list[str]:
     """Return a line for each fact that is known."""
     lines = []
     for key, value in facts.items():
-        if key == 'thread_stack':
-            value = _stack_size(value)
-        if isinstance(value, bool):
-            value = 'on' if value else 'off'
         if value not in (None, ''):
             name = key.replace('_', ' ')
             lines.append(f'{name:18} {value}')
     return lines
-
-
-def _stack_size(value: object) -> object:
-    """Return words for the fact `thread_stack`, which is [size, guard] in bytes."""
-    match value:
-        case [int(size), int(guard)]:
-            return f'{size >> 10} KiB, guard {guard >> 10} KiB'
-    return value
 
 
 def finding_lines(check: Document) -> Iterator[str]:
