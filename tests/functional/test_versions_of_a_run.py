@@ -126,7 +126,7 @@ def test_the_next_process_shows_the_versions_of_the_crash_and_what_changed(site)
     path = f'{TAB}report?format=text&run='
     for text in (site.get(path + site.run).text, command(site, 'report', site.run)):
         assert re.search(r'^.*shop-lib\W.*6\.1\.3\W.*6\.0\.2', text, re.MULTILINE)
-        assert 'shop-lib 6.1.3' in text and 'shop-lib 6.0.2' not in text
+        assert 'shop-lib 6.1.3' in text
     shown = ' '.join(page(site, 'manage_incident').split())
     assert '<h3>Versions at the time of the crash</h3>' in shown
     assert '<li>shop-lib 6.1.3 -&gt; 6.0.2</li>' in shown
