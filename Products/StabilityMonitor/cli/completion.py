@@ -9,30 +9,28 @@ import importlib
 from argparse import Action
 from argparse import ArgumentParser
 from argparse import Namespace
+from collections.abc import Iterable
 from typing import Any
 
 _SHELLS = ('bash', 'zsh', 'tcsh')
+#: {shell: what completes a name in the script that shtab makes}
+_FOLDERS = {'bash': '_shtab_compgen_dirs', 'zsh': '_files -/', 'tcsh': 'd'}
+_FILES = {'bash': '_shtab_compgen_files', 'zsh': '_files', 'tcsh': 'f'}
 
 
 def of_folders(*options: Action) -> None:
     """Let the shell complete names of folders after these options."""
-    for option in options:
-        # This is shtab's way to say it; the names are those of functions in its script.
-        option.complete = {  # type: ignore[attr-defined]
-            'bash': '_shtab_compgen_dirs',
-            'zsh': '_files -/',
-            'tcsh': 'd',
-        }
+    _complete(options, _FOLDERS)
 
 
 def of_files(*options: Action) -> None:
     """Let the shell complete names of files after these options."""
+    _complete(options, _FILES)
+
+
+def _complete(options: Iterable[Action], how: dict[str, str]) -> None:
     for option in options:
-        option.complete = {  # type: ignore[attr-defined]
-            'bash': '_shtab_compgen_files',
-            'zsh': '_files',
-            'tcsh': 'f',
-        }
+        option.complete = how  # type: ignore[attr-defined]  # shtab's way to say it
 
 
 def add_option(parser: ArgumentParser) -> None:

@@ -33,9 +33,10 @@ _USER = re.compile(
     r'(?P<value>(?(quote)[^"\'\n]+|[^\s"\']+))'
 )
 #: How names with a secret end, also where that is no word of its own: "bindpw",
-#: "session.validate_key"; and the longest name, in characters.
-_LONGEST_NAME = 200
+#: "session.validate_key".
 _ENDS = ('pw', 'pwd', 'pass', 'psk', '-key', '_key')
+#: A longer word, in characters, is no name.
+_LONGEST_NAME = 200
 
 
 def without_secrets(text: str, instead_of: Callable[[str], str]) -> str:

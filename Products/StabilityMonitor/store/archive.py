@@ -65,7 +65,6 @@ _CLEAN_SCRIPTS = 'clean-scripts'
 _MARK_TAIL = 1 << 20  # bytes; no mark file is preallocated larger than this
 _DAY = 86400  # seconds
 _INCIDENTS_KEPT = 10  # this many of the newest incidents are never too old
-_BLOCK = 512  # bytes in a block, as counted by stat
 _GONE = '.gone-'  # so begins the name of a folder that is being removed
 #: Cache of the summaries that were read: {archive: {run: record}}.
 _KNOWN: dict[Path, dict[str, RunRecord]] = {}
@@ -316,7 +315,7 @@ class Archive:
         size = snapshotfiles.Snapshots(self.base).prune(keep_runs, oldest, keep_bytes)
         with contextlib.suppress(OSError), opened(self.path) as archive:
             for record in kept[:keep_runs]:
-                size += _size(archive, record.run)
+                size += archive.disk_size(record.run)
                 if size > keep_bytes:
                     to_remove.append(record)
             for record in to_remove:
@@ -482,18 +481,5 @@ def _compress(folder: Folder, box: str) -> None:
     folder.unlink(box)
 
 
-def _size(archive: Folder, run: str) -> int:
-    """Return how many bytes the files of a folder take on the disk; 0 if it is gone."""
-    try:
-        with archive.folder(run) as folder:
-            return sum(status.st_blocks * _BLOCK for _, status in folder.statuses())
-    except OSError:
-        return 0
-
-
 def _remove(folder: Folder, run: str) -> None:
-    """Rename a folder, then remove it, so that two processes may prune at the same time."""
-    gone = f'{_GONE}{run}-{os.getpid()}'
-    with contextlib.suppress(OSError):
-        folder.rename(run, gone)
-        folder.remove(gone)
+    folder.remove_at_once(run, f'{_GONE}{run}-{os.getpid()}')

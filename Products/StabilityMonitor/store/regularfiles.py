@@ -48,6 +48,8 @@ _NOT_REGULAR = (errno.ELOOP, errno.EISDIR, errno.ENXIO)
 #: What the system returns when this process, or the machine, has no descriptor left.  Then nothing
 #: is known about a file.
 NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
+#: The bytes in a block, as counted by stat.
+BLOCK = 512
 #: `Folder.remove` goes at most this deep; this product makes two levels.
 _DEEPEST = 32
 #: The data directories that this process uses: {path: whether it must be ours, see `guard`}.
@@ -299,7 +301,23 @@ class Folder:
                         inner.remove(each, depth + 1)
             os.rmdir(self._at(name), dir_fd=self._descriptor)
 
+    def remove_at_once(self, name: str, gone: str) -> None:
+        """Rename a folder to `gone`, then remove it, if that is possible: who reads sees all of it
+        or nothing, and two processes may remove it at the same time.
+        """
+        with contextlib.suppress(OSError):
+            self.rename(name, gone)
+            self.remove(gone)
+
     # -- folders in it
+
+    def disk_size(self, name: str) -> int:
+        """Return how many bytes the files of a folder take on the disk; 0 if it is gone."""
+        try:
+            with self.folder(name) as inner:
+                return sum(status.st_blocks * BLOCK for _, status in inner.statuses())
+        except OSError:
+            return 0
 
     def make(self, name: str, mode: int = 0o700) -> None:
         with self._named(name):

@@ -33,6 +33,7 @@ from ..system.processidentity import is_of_another_machine
 from ..system.processidentity import process_is_there
 from . import regularfiles
 from . import runnumbers
+from .regularfiles import BLOCK
 from .regularfiles import NotARegularFile
 from .regularfiles import OfAnotherUser
 from .regularfiles import is_folder
@@ -81,7 +82,6 @@ _TRIES = 3
 _PAUSE = 0.01
 #: Seconds after which a directory that was never published counts as abandoned.
 _ABANDONED = 60
-_BLOCK = 512  # bytes in a block, as counted by stat
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _GROUP_MAY_READ = 0o050  # list a directory and go into it
 _OTHERS_MAY_WRITE = 0o022
@@ -202,7 +202,7 @@ def _reserve(descriptor: int, size: int) -> None:
         if error.errno in _NO_ROOM:
             raise
     status = os.fstat(descriptor)
-    reserved = status.st_blocks * _BLOCK
+    reserved = status.st_blocks * BLOCK
     if status.st_size >= size and reserved >= size:
         return
     written = os.pwrite(descriptor, bytes(size), 0)

@@ -43,7 +43,6 @@ _FRAME = 30  # characters of a frame besides its texts
 _UNPUBLISHED = '.new-'
 #: Seconds after which a snapshot that was never published counts as abandoned.
 _ABANDONED = 60
-_BLOCK = 512  # bytes in a block, as counted by stat
 
 
 class Snapshots:
@@ -123,7 +122,7 @@ class Snapshots:
         size = 0
         with contextlib.suppress(OSError), opened(self.path) as folder:
             for number, name in enumerate(self.names()):
-                taken = _size(folder, name)
+                taken = folder.disk_size(name)
                 is_kept = number < min(keep, MOST) and _taken_at(name) >= oldest
                 if is_kept and size + taken <= most_bytes * _SHARE:
                     size += taken
@@ -194,17 +193,4 @@ def _taken_at(name: str) -> float:
 
 
 def _remove(folder: Folder, name: str) -> None:
-    """Rename a snapshot, then remove it: a reader sees it whole or not at all."""
-    gone = f'{_UNPUBLISHED}{name}'
-    with contextlib.suppress(OSError):
-        folder.rename(name, gone)
-        folder.remove(gone)
-
-
-def _size(folder: Folder, name: str) -> int:
-    """Return how many bytes the files of a snapshot take on the disk; 0 if it is gone."""
-    try:
-        with folder.folder(name) as inner:
-            return sum(status.st_blocks * _BLOCK for _, status in inner.statuses())
-    except OSError:
-        return 0
+    folder.remove_at_once(name, f'{_UNPUBLISHED}{name}')

@@ -437,9 +437,9 @@ def _versions(life: ILivingRun, archive: Archive, record: RunRecord) -> dict[str
     }
 
 
-def cut(rows: list[dict[str, Any]]) -> dict[str, Any]:
+def cut(rows: list[dict[str, Any]], shown: int = _SHOWN) -> dict[str, Any]:
     """Return the rows in two parts: `first` is shown at once, `rest` is folded."""
-    return {'count': len(rows), 'first': rows[:_SHOWN], 'rest': rows[_SHOWN:]}
+    return {'count': len(rows), 'first': rows[:shown], 'rest': rows[shown:]}
 
 
 def _incident_facts(record: RunRecord) -> list[dict[str, str]]:

@@ -110,8 +110,7 @@ def listed(life: ILivingRun, all_instances: bool) -> dict[str, Any]:
     records = Snapshots(life.base).summaries()
     if not all_instances:
         records = tuple(record for record in records if record.instance == life.instance)
-    rows = list(map(_row, records))
-    return {'snapshots': {'count': len(rows), 'first': rows[:_SHOWN], 'rest': rows[_SHOWN:]}}
+    return {'snapshots': pages.cut(list(map(_row, records)), _SHOWN)}
 
 
 def _row(record: SnapshotRecord) -> dict[str, Any]:
